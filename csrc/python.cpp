@@ -1,0 +1,51 @@
+// The extension's Python module: what faces Python directly and not through the dispatcher.
+// Importing it also runs the static registrations of library.cpp, which is linked into the same shared object.
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "build_config.h"  // written by setup.py: what only the build knows
+
+namespace py = pybind11;
+
+namespace {
+
+#if defined(__clang__)
+constexpr const char* kCompiler = "clang " __clang_version__;
+#elif defined(__GNUC__)
+constexpr const char* kCompiler = "gcc " __VERSION__;
+#else
+constexpr const char* kCompiler = "unknown";
+#endif
+
+py::dict build_info() {
+  py::list capabilities;
+  capabilities.append("baseline");
+#ifdef BLURFFT_HAVE_AVX2
+  capabilities.append("avx2");
+#endif
+#ifdef BLURFFT_HAVE_AVX512
+  capabilities.append("avx512");
+#endif
+
+  constexpr unsigned long long target = TORCH_TARGET_VERSION;
+  py::dict info;
+  info["version"] = BLURFFT_VERSION;
+  info["torch"] = BLURFFT_TORCH_VERSION;
+  info["torch_abi"] = std::to_string(target >> 56) + "." + std::to_string((target >> 48) & 0xff);
+  info["compiler"] = kCompiler;
+  info["cxx_standard"] = __cplusplus;
+  info["flags"] = BLURFFT_FLAGS;
+  info["cpu_capabilities"] = capabilities;
+  info["cuda"] = static_cast<bool>(BLURFFT_CUDA);
+  info["cuda_reason"] = BLURFFT_CUDA_REASON;
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled kernels of blurfft; importing it registers torch.ops.blurfft_cpu.";
+  m.def("build_info", &build_info, "What this extension was built from, with and for.");
+}

@@ -1,0 +1,231 @@
+"""Builds the native extension, blurfft/_C; everything else about the package is in pyproject.toml.
+
+Read from the environment:
+    BLURFFT_EXT=0              install without the extension
+    BLURFFT_CUDA=auto|0|1      CUDA kernels: if toolkit and torch allow it (default), never, or fail if they do not
+    CXX, CXXFLAGS, LDFLAGS     the C++ compiler, further flags
+    MAX_JOBS                   parallel compilations (default: ninja's)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+TORCH_MINIMUM = (2, 11)  # the stable ABI that the extension is compiled for
+
+CXX_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-DNDEBUG",
+    "-fPIC",
+    "-fvisibility=hidden",
+    # Unlike -ffast-math these two leave NaN, Inf and the order of operations alone.
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wall",
+    "-Wextra",
+    f"-DTORCH_TARGET_VERSION=0x{TORCH_MINIMUM[0]:02x}{TORCH_MINIMUM[1]:02x}000000000000",
+]
+
+# Compiled once per instruction set, chosen from at run time. The linker keeps one copy of each inline function, the
+# first it meets, and that must not be one with AVX-512 instructions that code for every machine calls: so this file
+# includes no torch header, and its objects are linked last, in this order.
+CPU_KERNELS = "csrc/cpu/kernels.cpp"
+X86_64_CAPABILITIES = {
+    "baseline": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "avx512": [
+        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mf16c"),
+        "-mprefer-vector-width=512",
+    ],
+}
+
+
+def stop(reason: str) -> NoReturn:
+    # SystemExit, because setuptools and pip print it without a traceback.
+    raise SystemExit(f"blurfft: {reason}")
+
+
+def stop_extension(problem: str, remedy: str) -> NoReturn:
+    stop(f"cannot build the extension: {problem}; {remedy}, or set BLURFFT_EXT=0 to install without it.")
+
+
+def setting(name: str, default: str, choices: tuple[str, ...]) -> str:
+    value = os.environ.get(name, default)
+    if value not in choices:
+        stop(f"{name} is {value!r}, but should be one of {', '.join(choices)}.")
+    return value
+
+
+def find_compiler() -> list[str]:
+    command = shlex.split(os.environ.get("CXX", ""))
+    if not command:
+        command = [next(filter(shutil.which, ("c++", "g++", "clang++")), "c++")]
+    remedy = "install g++ 11 or clang++ 14 or newer, or name one in CXX"
+    if shutil.which(command[0]) is None:
+        stop_extension(f"there is no C++ compiler {command[0]!r}", remedy)
+    probe = subprocess.run(
+        [*command, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"],
+        input="#include <bit>\n#include <concepts>\n#include <span>\n",
+        capture_output=True,
+        text=True,
+    )
+    if probe.returncode != 0:
+        stop_extension(f"the C++ compiler {shlex.join(command)!r} does not compile C++20", remedy)
+    return command
+
+
+def check_python_headers() -> None:
+    include = sysconfig.get_path("include")
+    if not Path(include, "Python.h").is_file():
+        stop_extension(f"Python.h is not in {include}", "install Python's headers (python3-dev on Debian)")
+
+
+def import_torch():
+    remedy = "install torch first (pip install torch) and blurfft with `pip install --no-build-isolation`"
+    try:
+        import torch
+        import torch.utils.cpp_extension
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        stop_extension("torch is not installed in the Python that builds it", remedy)
+    except (ImportError, OSError) as error:
+        stop_extension(f"torch is installed, but cannot be imported ({error})", "repair it")
+    if tuple(map(int, torch.__version__.split(".")[:2])) < TORCH_MINIMUM:
+        minimum = ".".join(map(str, TORCH_MINIMUM))
+        stop_extension(f"torch is {torch.__version__}, but blurfft needs {minimum} or newer", "upgrade torch")
+    return torch
+
+
+def find_nvcc() -> str | None:
+    for home in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")):
+        if home:
+            return shutil.which("nvcc", path=str(Path(home, "bin")))
+    return shutil.which("nvcc")
+
+
+def decide_cuda(mode: str, torch) -> tuple[bool, str]:
+    """Whether to compile the CUDA kernels, and why; a GPU in this machine or none makes no difference."""
+    if mode == "0":
+        return False, "switched off by BLURFFT_CUDA=0"
+    obstacles = []
+    if not any(ROOT.glob("csrc/cuda/*.cu")):
+        obstacles.append("this version of blurfft has no CUDA kernels yet")
+    if torch.version.cuda is None:
+        obstacles.append(f"torch {torch.__version__} is a build without CUDA")
+    if find_nvcc() is None:
+        obstacles.append("nvcc was not found in CUDA_HOME or on PATH")
+    if obstacles and mode == "1":
+        stop(f"BLURFFT_CUDA=1 asks for the CUDA kernels, but {', and '.join(obstacles)}.")
+    return not obstacles, ", and ".join(obstacles) or f"torch for CUDA {torch.version.cuda}, {find_nvcc()}"
+
+
+class BuildExtension(build_ext):
+    """Compiles with ninja: in parallel, only what changed, and with flags per object."""
+
+    def finalize_options(self) -> None:
+        chosen = self.build_temp
+        super().finalize_options()
+        # An editable install offers a throw-away folder here, which would compile everything every time.
+        self.build_temp = chosen or str(ROOT / "build" / f"temp.{self.plat_name}-{sys.implementation.cache_tag}")
+
+    def run(self) -> None:
+        cuda_mode = setting("BLURFFT_CUDA", "auto", ("auto", "0", "1"))
+        self.cxx = find_compiler()
+        check_python_headers()
+        if find_spec("ninja") is None:
+            stop_extension("ninja is not installed in the Python that builds it", "install it (pip install ninja)")
+        self.torch = import_torch()
+        self.cuda, self.cuda_reason = decide_cuda(cuda_mode, self.torch)
+        super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        build_dir = Path(self.build_temp).resolve()
+        build_dir.mkdir(parents=True, exist_ok=True)
+        self.write_ninja(build_dir, ext)
+        jobs = os.environ.get("MAX_JOBS")
+        ninja = [sys.executable, "-m", "ninja", "-C", str(build_dir), *(["-j", jobs] if jobs else [])]
+        if subprocess.run(ninja).returncode != 0:
+            stop_extension("compiling it failed", "see the compiler's messages above")
+        target = self.get_ext_fullpath(ext.name)
+        self.mkpath(str(Path(target).parent))
+        self.copy_file(str(build_dir / "_C.so"), target)
+
+    def write_ninja(self, build_dir: Path, ext: Extension) -> None:
+        from ninja.ninja_syntax import Writer
+
+        machine = subprocess.run([*self.cxx, "-dumpmachine"], capture_output=True, text=True).stdout
+        capabilities = X86_64_CAPABILITIES if machine.startswith("x86_64") else {"baseline": []}
+        have = [f"-DBLURFFT_HAVE_{name.upper()}=1" for name in capabilities if name != "baseline"]
+        extra = shlex.split(os.environ.get("CXXFLAGS", ""))
+        self.write_config(build_dir / "build_config.h", flags=[*CXX_FLAGS, *extra])
+
+        # torch's headers bring a pybind11 of their own, which is the one used.
+        cpp_extension = self.torch.utils.cpp_extension
+        python_includes = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
+        includes = [f"-I{build_dir}", f"-I{ROOT / 'csrc'}"]
+        includes += [f"-isystem{path}" for path in [*cpp_extension.include_paths(), *sorted(python_includes)]]
+        # All of the stable ABI is in libtorch_cpu. No rpath: as for torch's own extensions, torch is imported before.
+        libraries = [f"-L{path}" for path in cpp_extension.library_paths()] + ["-ltorch_cpu"]
+        if sys.platform == "darwin":
+            link = ["-bundle", "-undefined", "dynamic_lookup"]
+        else:
+            link = ["-shared", "-Wl,--as-needed"]
+
+        def shell(arguments: list[str]) -> str:
+            return shlex.join(arguments).replace("$", "$$")
+
+        with open(build_dir / "build.ninja", "w") as file:
+            ninja = Writer(file, width=1 << 16)
+            ninja.variable("cxx", shell(self.cxx))
+            ninja.variable("cxxflags", shell([*CXX_FLAGS, *have, *includes, *extra]))
+            ninja.rule(
+                "cxx", "$cxx -MD -MF $out.d $cxxflags $flags -c $in -o $out", "CXX $out", depfile="$out.d", deps="gcc"
+            )
+            ninja.rule("link", f"$cxx {shell(link)} $in -o $out $libs", "LINK $out")
+
+            objects = []
+            for source in ext.sources:
+                if source != CPU_KERNELS:
+                    objects += ninja.build(str(Path(source).with_suffix(".o")), "cxx", str(ROOT / source))
+            for name, flags in capabilities.items():
+                output = str(Path(CPU_KERNELS).with_suffix(f".{name}.o"))
+                variables = {"flags": shell([f"-DBLURFFT_CPU_CAPABILITY={name}", *flags])}
+                objects += ninja.build(output, "cxx", str(ROOT / CPU_KERNELS), variables=variables)
+            libs = shell([*libraries, *shlex.split(os.environ.get("LDFLAGS", ""))])
+            ninja.build("_C.so", "link", objects, variables={"libs": libs})
+
+    def write_config(self, path: Path, flags: list[str]) -> None:
+        values = {
+            "BLURFFT_VERSION": self.distribution.get_version(),
+            "BLURFFT_TORCH_VERSION": str(self.torch.__version__),
+            "BLURFFT_FLAGS": shlex.join(flags),
+            "BLURFFT_CUDA": int(self.cuda),
+            "BLURFFT_CUDA_REASON": self.cuda_reason,
+        }
+        text = "#pragma once\n" + "".join(f"#define {key} {json.dumps(value)}\n" for key, value in values.items())
+        if not path.exists() or path.read_text() != text:  # an unchanged file recompiles nothing
+            path.write_text(text)
+
+
+if setting("BLURFFT_EXT", "1", ("0", "1")) == "1":
+    sources = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/**/*.cpp"))
+    setup(ext_modules=[Extension("blurfft._C", sources)], cmdclass={"build_ext": BuildExtension})
+else:
+    if os.environ.get("BLURFFT_CUDA") == "1":
+        stop("BLURFFT_CUDA=1 asks for the CUDA kernels, but BLURFFT_EXT=0 leaves the extension out.")
+    setup()
