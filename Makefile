@@ -1,0 +1,84 @@
+## make demo     restore blurred photographs; pictures in out/
+## make test     run the tests, with the coverage of Python lines
+## make lint     ruff, mypy, clang-format
+## make bench    time every backend against its contenders
+## make wheel    build a wheel into dist/ and test it in an environment of its own
+## make lock     pin the newest dependencies in requirements.txt
+## make clean    remove the environment and everything built
+##
+## Everything is installed in .venv, on first use.
+## PYTHON=python3.12        the Python to make .venv with
+## TORCH=torch==2.11.0      what pip installs as torch
+## TORCH_INDEX=URL          where from, e.g. https://download.pytorch.org/whl/cpu on Linux without a GPU
+## ARGS=...                 further arguments for the command behind demo, test, bench and wheel
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --disable-pip-version-check
+INSTALL_TORCH := $(PIP_INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+# Another torch is another stamp.
+DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d ' ' -f 1)
+BUILT := $(VENV)/.built
+CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: help demo test lint bench wheel lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^## \{0,1\}//p' Makefile
+
+demo: $(BUILT)
+	$(BIN)/blurfft demo $(ARGS)
+
+test: $(BUILT)
+	$(BIN)/python -m pytest --cov $(ARGS)
+
+lint: $(DEPS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+bench: $(BUILT)
+	$(BIN)/python -m benchmarks run $(ARGS)
+
+# The tests run on the installed wheel: in a folder from which this tree cannot be imported.
+wheel: $(DEPS)
+	rm -rf dist build/lib* build/bdist*
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+	set -e; outside=$$(mktemp -d); trap 'rm -rf "$$outside"' EXIT; \
+	$(BIN)/python -m venv "$$outside/venv"; \
+	"$$outside/venv/bin/python" $(INSTALL_TORCH); \
+	"$$outside/venv/bin/python" $(PIP_INSTALL) -q -r requirements.txt; \
+	"$$outside/venv/bin/python" $(PIP_INSTALL) --no-deps dist/*.whl; \
+	cp -r tests pyproject.toml "$$outside"; \
+	cd "$$outside"; venv/bin/python -m pytest $(ARGS)
+
+lock: $(DEPS)
+	$(BIN)/python $(PIP_INSTALL) -q uv
+	mkdir -p build; echo torch > build/excludes.txt
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate \
+	    --extra demo --extra test --extra lint --extra bench --excludes build/excludes.txt \
+	    pyproject.toml requirements.in -o requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info blurfft/_C*.so .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(DEPS): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("blurfft needs Python 3.10 or newer, this is %s: name one as in make PYTHON=python3.12" % sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(INSTALL_TORCH)
+	$(BIN)/python $(PIP_INSTALL) -q -r requirements.txt
+	rm -f $(VENV)/.deps-*
+	touch $@
+
+# The first command compiles with its progress shown, which pip would hide; the second finds everything up to date.
+$(BUILT): $(DEPS) pyproject.toml setup.py $(shell find csrc -type f)
+	$(BIN)/python setup.py build_ext --inplace
+	$(BIN)/python $(PIP_INSTALL) -q --no-build-isolation --no-deps -e .
+	touch $@
