@@ -71,7 +71,7 @@ clean:
 
 $(DEPS): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("blurfft needs Python 3.10 or newer, this is %s: name one as in make PYTHON=python3.12" % sys.version.split()[0])'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL_TORCH)
 	$(BIN)/python $(PIP_INSTALL) -q -r requirements.txt
 	rm -f $(VENV)/.deps-*
