@@ -147,8 +147,9 @@ class BuildExtension(build_ext):
         cuda_mode = setting("BLURFFT_CUDA", "auto", ("auto", "0", "1"))
         self.cxx = find_compiler()
         check_python_headers()
-        if find_spec("ninja") is None:
-            stop_extension("ninja is not installed in the Python that builds it", "install it (pip install ninja)")
+        for module in ("ninja", "pybind11"):
+            if find_spec(module) is None:
+                stop_extension(f"{module} is not installed in the Python that builds it", f"pip install {module}")
         self.torch = import_torch()
         self.cuda, self.cuda_reason = decide_cuda(cuda_mode, self.torch)
         super().run()
@@ -166,6 +167,7 @@ class BuildExtension(build_ext):
         self.copy_file(str(build_dir / "_C.so"), target)
 
     def write_ninja(self, build_dir: Path, ext: Extension) -> None:
+        import pybind11
         from ninja.ninja_syntax import Writer
 
         machine = subprocess.run([*self.cxx, "-dumpmachine"], capture_output=True, text=True).stdout
@@ -174,11 +176,11 @@ class BuildExtension(build_ext):
         extra = shlex.split(os.environ.get("CXXFLAGS", ""))
         self.write_config(build_dir / "build_config.h", flags=[*CXX_FLAGS, *extra])
 
-        # torch's headers bring a pybind11 of their own, which is the one used.
         cpp_extension = self.torch.utils.cpp_extension
-        python_includes = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
-        includes = [f"-I{build_dir}", f"-I{ROOT / 'csrc'}"]
-        includes += [f"-isystem{path}" for path in [*cpp_extension.include_paths(), *sorted(python_includes)]]
+        # pybind11 comes first: torch's headers hold another, which torch 2.11 keeps from code for the stable ABI.
+        headers = [pybind11.get_include(), *cpp_extension.include_paths()]
+        headers += sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")})
+        includes = [f"-I{build_dir}", f"-I{ROOT / 'csrc'}", *(f"-isystem{path}" for path in headers)]
         # All of the stable ABI is in libtorch_cpu. No rpath: as for torch's own extensions, torch is imported before.
         libraries = [f"-L{path}" for path in cpp_extension.library_paths()] + ["-ltorch_cpu"]
         if sys.platform == "darwin":
