@@ -2,10 +2,14 @@
 // Importing it also runs the static registrations of library.cpp, which is linked into the same shared object.
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <string>
+#include <vector>
 
 #include "build_config.h"  // written by setup.py: what only the build knows
+#include "cpu/capability.h"
+#include "fft/plan.h"
 
 namespace py = pybind11;
 
@@ -43,9 +47,25 @@ py::dict build_info() {
   return info;
 }
 
+std::vector<std::string> capabilities() {
+  std::vector<std::string> names;
+  for (const blurfft::cpu::Capability* c : blurfft::cpu::capabilities()) names.emplace_back(c->name);
+  return names;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of blurfft; importing it registers torch.ops.blurfft_cpu.";
   m.def("build_info", &build_info, "What this extension was built from, with and for.");
+  m.def("cpu_capabilities", &capabilities, "Instruction sets compiled in and present on this machine, best first.");
+  m.def(
+      "cpu_capability", [] { return std::string(blurfft::cpu::capability().name); },
+      "The instruction set in force. Raises RuntimeError where BLURFFT_CPU names none of cpu_capabilities().");
+  m.def("set_cpu_capability", &blurfft::cpu::set_capability, py::arg("name"), "Force one of cpu_capabilities().");
+  m.def("radices", &blurfft::radices, py::arg("length"),
+        "Stages of a transform of this length; empty where the kernels do not serve it (or length is 1).");
+  m.def("supports_length", &blurfft::supports_length, py::arg("length"),
+        "Whether the kernels transform this length themselves.");
+  m.attr("max_length") = blurfft::kMaxLength;
 }

@@ -1,0 +1,749 @@
+// Compiled once for each instruction set, with BLURFFT_CPU_CAPABILITY naming it. No torch header and nothing of the
+// standard library that emits shared inline functions: see vec.h.
+#include "kernels.h"
+
+#include <math.h>
+
+#include "../fft/plane.h"
+
+#define BLURFFT_STRING_(x) #x
+#define BLURFFT_STRING(x) BLURFFT_STRING_(x)
+#define BLURFFT_JOIN_(a, b) a##b
+#define BLURFFT_JOIN(a, b) BLURFFT_JOIN_(a, b)
+
+namespace blurfft::cpu {
+namespace {
+
+template <class T>
+size_t workspace_elements(const Geometry<T>& g) {
+  return Plane<T>::elements(g);
+}
+
+// ---- The action on one group of row spectra -------------------------------------------------------------------
+
+template <class T>
+struct Action {
+  const T* table;  // of this group
+  T* power;
+  Vec<T> energy;
+};
+
+template <class T>
+BLURFFT_INLINE Cpx<T> apply(Cpx<T> z, const T* table, int position, bool complex_table) {
+  if (complex_table) {
+    const Cpx<T> t = load_cpx(table + position * 2 * kLanes<T>);
+    return {z.re * t.re - z.im * t.im, z.re * t.im + z.im * t.re};
+  }
+  const Vec<T> t = load(table + position * kLanes<T>);
+  return {t * z.re, t * z.im};
+}
+template <class T>
+BLURFFT_INLINE Vec<T> squared_modulus(Cpx<T> z) {
+  return z.re * z.re + z.im * z.im;
+}
+
+// The last forward stage, the table and the first inverse stage in one visit: they touch the same R elements.
+template <int R, bool Complex, bool Inverse, class T>
+void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
+  constexpr int L = kLanes<T>;
+  Vec<T> energy = {};
+  for (int block = 0; block < blocks; ++block) {
+    Cpx<T> a[R];
+#pragma GCC unroll 8
+    for (int k = 0; k < R; ++k) a[k] = load_cpx(at + (block * R + k) * step);
+    if constexpr (R > 1) dft<R, false>(a);
+    if (action.power) {
+#pragma GCC unroll 8
+      for (int k = 0; k < R; ++k) {
+        T* out = action.power + (block * R + k) * L;
+        store(out, load(out) + squared_modulus(a[k]));
+      }
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < R; ++k) {
+      const Cpx<T> y = apply(a[k], action.table, block * R + k, Complex);
+      if constexpr (!Complex) energy += a[k].re * y.re + a[k].im * y.im;
+      a[k] = y;
+    }
+    if constexpr (Inverse) {
+      if constexpr (R > 1) dft<R, true>(a);
+#pragma GCC unroll 8
+      for (int k = 0; k < R; ++k) store_cpx(at + (block * R + k) * step, a[k]);
+    }
+  }
+  action.energy = energy;
+}
+
+template <bool Complex, bool Inverse, class T>
+void run_middle(const Plane<T>& p, int c, Action<T>& action) {
+  const Line<T>& line = *p.g.horizontal;
+  const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
+  T* at = p.row + c * 2 * kLanes<T>;
+  if (line.stage_count == 0) return middle<1, Complex, Inverse>(at, step, 1, action);
+  const int blocks = line.stages[line.stage_count - 1].blocks;
+  switch (line.stages[line.stage_count - 1].radix) {
+    case 2:
+      return middle<2, Complex, Inverse>(at, step, blocks, action);
+    case 3:
+      return middle<3, Complex, Inverse>(at, step, blocks, action);
+    case 4:
+      return middle<4, Complex, Inverse>(at, step, blocks, action);
+    case 5:
+      return middle<5, Complex, Inverse>(at, step, blocks, action);
+    case 7:
+      return middle<7, Complex, Inverse>(at, step, blocks, action);
+    default:
+      return middle<8, Complex, Inverse>(at, step, blocks, action);
+  }
+}
+
+// Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n: separated through the mirror column.
+template <class T>
+BLURFFT_INLINE void separate(const MirrorPair<T>& m, T (&x0)[2], T (&xn)[2]) {
+  constexpr int L = kLanes<T>;
+  constexpr T half = static_cast<T>(0.5);
+  const T zr = m.at[0], zi = m.at[L], wr = m.mirror[0], wi = m.mirror[L];
+  x0[0] = half * (zr + wr);
+  x0[1] = half * (zi - wi);
+  xn[0] = half * (zi + wi);
+  xn[1] = half * (wr - zr);
+}
+
+// `table` and `extra`: first and extra group of an operator table.
+template <bool Complex, class T>
+double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* extra, T* power, T* extra_power) {
+  constexpr int L = kLanes<T>;
+  Vec<T> energy = {};
+  for (int f2 = 0; f2 <= p.g.width() / 2; ++f2) {
+    const MirrorPair<T> m = mirror_pair(p, c, f2);
+    const Cpx<T> z = load_cpx(m.at), w = load_cpx(m.mirror);
+    if (power) {
+      T x0[2], xn[2];
+      separate(m, x0, xn);
+      const T row0 = x0[0] * x0[0] + x0[1] * x0[1], row_n = xn[0] * xn[0] + xn[1] * xn[1];
+      const auto add = [&](int position, Cpx<T> value) {
+        Vec<T> square = squared_modulus(value);
+        square[0] = row0;
+        store(power + position * L, load(power + position * L) + square);
+        extra_power[position * L] += row_n;
+      };
+      add(m.position, z);
+      if (m.position != m.mirror_position) add(m.mirror_position, w);
+    }
+    const Cpx<T> z_bar = {z.re, -z.im}, w_bar = {w.re, -w.im};
+    const Cpx<T> y = apply(z, table, m.position, Complex) + apply(w_bar, extra, m.position, Complex);
+    const Cpx<T> v = apply(w, table, m.mirror_position, Complex) + apply(z_bar, extra, m.mirror_position, Complex);
+    energy += z.re * y.re + z.im * y.im;
+    store_cpx(m.at, y);
+    if (m.position != m.mirror_position) {
+      energy += w.re * v.re + w.im * v.im;
+      store_cpx(m.mirror, v);
+    }
+  }
+  // Every other row stands for its mirror too.
+  return 2 * sum<T>(energy) - static_cast<double>(energy[0]);
+}
+
+template <bool Complex, bool Inverse, class T>
+void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args) {
+  constexpr int L = kLanes<T>;
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(p.g.width()) * L * (Complex ? 2 : 1);
+  const ptrdiff_t power_group_step = static_cast<ptrdiff_t>(p.g.width()) * L;
+  mix_special_rows<false>(p);
+  for (int group = 0; group < p.g.rows.groups; ++group) {
+    load_rows(p, group);
+    for (int c = 0; c < p.g.planes; ++c) {
+      const T* table = args.table + c * args.table_step;
+      T* power = args.power ? args.power + c * args.power_step : nullptr;
+      double energy;
+      outer_stages<false>(p, c);
+      if (group == 0) {
+        inner_stage<false>(p, c);
+        energy = act_on_special_group<Complex>(p, c, table, table + p.g.rows.groups * group_step, power,
+                                               power ? power + p.g.rows.groups * power_group_step : nullptr);
+        if constexpr (Inverse) inner_stage<true>(p, c);
+      } else {
+        Action<T> action = {table + group * group_step, power ? power + group * power_group_step : nullptr, {}};
+        run_middle<Complex, Inverse>(p, c, action);
+        energy = 2 * sum<T>(action.energy);
+      }
+      if (args.energy) args.energy[c] += energy / 4;
+      if constexpr (Inverse) outer_stages<true>(p, c);
+    }
+    if constexpr (Inverse) store_rows(p, group);
+  }
+  if constexpr (Inverse) mix_special_rows<true>(p);
+}
+
+template <class T>
+void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* out, const FilterArgs<T>& args,
+            T* work) {
+  const Plane<T> p(g, work);
+  if (args.energy) {
+    for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
+  }
+  load_plane(p, a, b);
+  transform_columns<false>(p);
+  if (!out) {
+    act_on_rows<false, false>(p, args);
+    return;
+  }
+  if (args.complex_table) {
+    act_on_rows<true, true>(p, args);
+  } else {
+    act_on_rows<false, true>(p, args);
+  }
+  transform_columns<true>(p);
+  store_plane(p, *out, args.streaming);
+}
+
+// ---- Spectra in and out ----------------------------------------------------------------------------------------
+
+// sum += conj(X) Y over the row spectra of a group; y may be the plane x itself, then sum is its power.
+template <class T>
+void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work) {
+  constexpr int L = kLanes<T>;
+  const Plane<T> p(g, work), q(g, work + workspace_elements(g));
+  for (const auto* side : {&p, &q}) {
+    load_plane(*side, side == &p ? a : b, static_cast<const Image*>(nullptr));
+    transform_columns<false>(*side);
+    mix_special_rows<false>(*side);
+  }
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
+  for (int group = 0; group < g.rows.groups; ++group) {
+    load_rows(p, group);
+    load_rows(q, group);
+    for (int c = 0; c < g.planes; ++c) {
+      forward_rows(p, c);
+      forward_rows(q, c);
+      T* out = sum + c * sum_step + group * group_step;
+      T* extra = sum + c * sum_step + g.rows.groups * group_step;
+      for (int f2 = 0; f2 < g.width(); ++f2) {
+        const MirrorPair<T> x = mirror_pair(p, c, f2), y = mirror_pair(q, c, f2);
+        const Cpx<T> u = load_cpx(x.at), v = load_cpx(y.at);
+        Cpx<T> product = {u.re * v.re + u.im * v.im, u.re * v.im - u.im * v.re};
+        T* at = out + x.position * 2 * L;
+        if (group == 0) {
+          T x0[2], xn[2], y0[2], yn[2];
+          separate(x, x0, xn);
+          separate(y, y0, yn);
+          product.re[0] = x0[0] * y0[0] + x0[1] * y0[1];
+          product.im[0] = x0[0] * y0[1] - x0[1] * y0[0];
+          extra[x.position * 2 * L] += xn[0] * yn[0] + xn[1] * yn[1];
+          extra[x.position * 2 * L + L] += xn[0] * yn[1] - xn[1] * yn[0];
+        }
+        store_cpx(at, load_cpx(at) + product);
+      }
+    }
+  }
+}
+
+// Visits a half spectrum entry by entry with its place in a packed spectrum. Row f1 > H/2 is the conjugate of its
+// mirror, column W - f2 of row H - f1.
+template <class T, class Visit>
+BLURFFT_INLINE void each_entry(const Geometry<T>& g, bool complex_values, Visit visit) {
+  constexpr int L = kLanes<T>;
+  const int height = g.height(), width = g.width(), columns = width / 2 + 1;
+  const int values = complex_values ? 2 : 1;
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * L * values;
+  for (int f1 = 0; f1 < height; ++f1) {
+    const bool conjugate = 2 * f1 > height;
+    const int row = conjugate ? height - f1 : f1;
+    const bool middle_row = 2 * row == height;
+    const ptrdiff_t base = middle_row ? g.rows.groups * group_step : row / L * group_step + row % L;
+    for (int f2 = 0; f2 < columns; ++f2) {
+      const int column = conjugate && f2 ? width - f2 : f2;
+      visit(static_cast<ptrdiff_t>(f1) * columns + f2, base + g.horizontal->position[column] * values * L, conjugate,
+            f2 == 0 || 2 * f2 == width, f1, f2);
+    }
+  }
+}
+
+// Columns 0 and W/2 hold rows f1 and -f1 both; as torch.fft.irfft2 does, their Hermitian part is what counts.
+template <class T>
+void pack(const Geometry<T>& g, const T* half, bool complex_values, T* packed) {
+  constexpr int L = kLanes<T>;
+  const int height = g.height(), width = g.width(), columns = width / 2 + 1;
+  std::memset(packed, 0, sizeof(T) * packed_elements(g, L, complex_values));
+  const int values = complex_values ? 2 : 1;
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * L * values;
+  for (int row = 0; 2 * row <= height; ++row) {
+    const ptrdiff_t base = 2 * row == height ? g.rows.groups * group_step : row / L * group_step + row % L;
+    const ptrdiff_t direct = static_cast<ptrdiff_t>(row) * columns;
+    const ptrdiff_t mirrored = static_cast<ptrdiff_t>(row ? height - row : 0) * columns;
+    for (int f2 = 0; f2 < width; ++f2) {
+      const bool self_paired = f2 == 0 || 2 * f2 == width;
+      const bool stored = f2 < columns;
+      const ptrdiff_t from = stored ? direct + f2 : mirrored + width - f2;
+      T* to = packed + base + g.horizontal->position[f2] * values * L;
+      if (!complex_values) {
+        to[0] = self_paired ? (half[from] + half[mirrored + f2]) / 2 : half[from];
+      } else if (self_paired) {
+        const ptrdiff_t other = mirrored + f2;
+        to[0] = (half[2 * from] + half[2 * other]) / 2;
+        to[L] = (half[2 * from + 1] - half[2 * other + 1]) / 2;
+      } else {
+        to[0] = half[2 * from];
+        to[L] = stored ? half[2 * from + 1] : -half[2 * from + 1];
+      }
+    }
+  }
+}
+
+template <class T>
+void unpack(const Geometry<T>& g, const T* packed, bool complex_values, T scale, bool multiplicity, T* half) {
+  constexpr int L = kLanes<T>;
+  each_entry(g, complex_values, [&](ptrdiff_t to, ptrdiff_t from, bool conjugate, bool self_paired, int, int) {
+    const T factor = multiplicity && !self_paired ? 2 * scale : scale;
+    if (complex_values) {
+      half[2 * to] = factor * packed[from];
+      half[2 * to + 1] = (conjugate ? -factor : factor) * packed[from + L];
+    } else {
+      half[to] = factor * packed[from];
+    }
+  });
+}
+
+template <class T>
+void pack_cotangent(const Geometry<T>& g, const T* half, T* packed) {
+  constexpr int L = kLanes<T>;
+  std::memset(packed, 0, sizeof(T) * packed_elements(g, L, true));
+  each_entry(g, true, [&](ptrdiff_t from, ptrdiff_t to, bool conjugate, bool, int, int) {
+    packed[to] += half[2 * from];
+    packed[to + L] += conjugate ? -half[2 * from + 1] : half[2 * from + 1];
+  });
+}
+
+template <class T>
+void make_operator(const Geometry<T>& g, bool complex_values, T scale, T* packed) {
+  constexpr int L = kLanes<T>;
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * L * (complex_values ? 2 : 1);
+  T* extra = packed + g.rows.groups * group_step;
+  for (ptrdiff_t i = 0; i < (g.rows.groups + 1) * group_step; i += L) store(packed + i, load(packed + i) * scale);
+  if (g.height() % 2) return;
+  for (ptrdiff_t i = 0; i < group_step; i += L) {
+    const T first = packed[i], middle_row = extra[i];
+    packed[i] = (first + middle_row) / 2;
+    extra[i] = (first - middle_row) / 2;
+  }
+}
+
+template <class T>
+void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work) {
+  constexpr int L = kLanes<T>;
+  const Plane<T> p(g, work);
+  T* packed = work + workspace_elements(g);
+  load_plane(p, in, static_cast<const Image*>(nullptr));
+  transform_columns<false>(p);
+  mix_special_rows<false>(p);
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
+  for (int group = 0; group < g.rows.groups; ++group) {
+    load_rows(p, group);
+    forward_rows(p, 0);
+    std::memcpy(packed + group * group_step, p.row, sizeof(T) * group_step);
+    if (group > 0) continue;
+    T* extra = packed + g.rows.groups * group_step;
+    for (int f2 = 0; f2 < g.width(); ++f2) {
+      const MirrorPair<T> m = mirror_pair(p, 0, f2);
+      T x0[2], xn[2];
+      separate(m, x0, xn);
+      packed[m.position * 2 * L] = x0[0];
+      packed[m.position * 2 * L + L] = x0[1];
+      extra[m.position * 2 * L] = xn[0];
+      extra[m.position * 2 * L + L] = xn[1];
+    }
+  }
+  unpack(g, packed, true, scale / 2, false, out);
+}
+
+template <class T>
+void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* work) {
+  constexpr int L = kLanes<T>;
+  const Plane<T> p(g, work);
+  T* packed = work + workspace_elements(g);
+  pack(g, in, true, packed);
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
+  const T* extra = packed + g.rows.groups * group_step;
+  for (ptrdiff_t i = 0; i < g.rows.groups * group_step; i += L) store(packed + i, load(packed + i) * scale);
+  if (g.height() % 2 == 0) {
+    for (int f2 = 0; f2 < g.width(); ++f2) {
+      packed[f2 * 2 * L] -= scale * extra[f2 * 2 * L + L];
+      packed[f2 * 2 * L + L] += scale * extra[f2 * 2 * L];
+    }
+  }
+  for (int group = 0; group < g.rows.groups; ++group) {
+    std::memcpy(p.row, packed + group * group_step, sizeof(T) * group_step);
+    inverse_rows(p, 0);
+    store_rows(p, group);
+  }
+  mix_special_rows<true>(p);
+  transform_columns<true>(p);
+  store_plane(p, out, false);
+}
+
+// ---- Small kernels ---------------------------------------------------------------------------------------------
+
+// Lanes of a packed spectrum: how many rows of the plane each stands for.
+template <class T>
+BLURFFT_INLINE Vec<T> row_multiplicity(const Geometry<T>& g, int group) {
+  constexpr int L = kLanes<T>;
+  Vec<T> m = {};
+  if (group == g.rows.groups) {
+    m[0] = static_cast<T>(g.height() % 2 == 0);
+    return m;
+  }
+  const int rows = (g.height() + 1) / 2;
+  for (int l = 0; l < L; ++l) m[l] = static_cast<T>(group * L + l < rows ? 2 : 0);
+  if (group == 0) m[0] = 1;
+  return m;
+}
+
+template <class T>
+void fill_taps(const Geometry<T>& g, int kh, int kw, T* vertical, T* horizontal) {
+  constexpr int L = kLanes<T>;
+  const int height = g.height(), width = g.width();
+  for (int group = 0; group <= g.rows.groups; ++group) {
+    const Vec<T> used = row_multiplicity(g, group);
+    for (int u = 0; u <= kh / 2; ++u) {
+      for (int l = 0; l < L; ++l) {
+        const int64_t f1 = group == g.rows.groups ? height / 2 : group * L + l;
+        const int64_t k = f1 * u % height;
+        vertical[l] = used[l] != 0 ? g.vertical->cosine[k] : 0;
+        vertical[L + l] = used[l] != 0 ? g.vertical->sine[k] : 0;
+      }
+      vertical += 2 * L;
+    }
+  }
+  for (int64_t f2 = 0; f2 <= width / 2; ++f2) {
+    for (int v = 0; v <= kw / 2; ++v) {
+      *horizontal++ = g.horizontal->cosine[f2 * v % width];
+      *horizontal++ = g.horizontal->sine[f2 * v % width];
+    }
+  }
+}
+
+// Taps folded about the centre, even and odd in u and in v: four quarters of a kernel, [kw / 2 + 1][4][padded u].
+template <class T>
+struct Taps {
+  static constexpr int L = kLanes<T>;
+  int us, vs, padded;
+  T* folded;
+  T* line;  // [4][padded], the quarters' sums over v at one f2
+  T* quad;  // [groups + 1][4][L]
+
+  Taps(const Geometry<T>&, const TapGeometry<T>& t, T* work)
+      : us(t.kh / 2 + 1), vs(t.kw / 2 + 1), padded((us + L - 1) / L * L), folded(work) {
+    line = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
+    quad = line + 4 * padded;
+  }
+};
+template <class T>
+size_t tap_workspace_elements(const Geometry<T>& g, const TapGeometry<T>& t) {
+  const Taps<T> taps(g, t, nullptr);
+  return static_cast<size_t>(taps.quad - static_cast<T*>(nullptr)) + static_cast<size_t>(g.rows.groups + 1) * 4 * kLanes<T>;
+}
+
+// Visits the up to four taps at distance (u, v) from the centre, with the signs of the two sides.
+template <class Visit>
+BLURFFT_INLINE void each_tap(int kh, int kw, int u, int v, Visit visit) {
+  const int centre_u = kh / 2, centre_v = kw / 2;
+  for (int side_u = 1; side_u >= (u ? -1 : 1); side_u -= 2) {
+    const int row = centre_u + side_u * u;
+    if (row >= kh) continue;
+    for (int side_v = 1; side_v >= (v ? -1 : 1); side_v -= 2) {
+      const int column = centre_v + side_v * v;
+      if (column < kw) visit(row * kw + column, side_u, side_v);
+    }
+  }
+}
+
+template <class T>
+void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T* packed, T* work) {
+  constexpr int L = kLanes<T>;
+  const Taps<T> taps(g, t, work);
+  const int width = g.width();
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * 2 * L;
+  std::memset(taps.folded, 0, sizeof(T) * taps.vs * 4 * taps.padded);
+  for (int u = 0; u < taps.us; ++u) {
+    for (int v = 0; v < taps.vs; ++v) {
+      T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded + u;
+      each_tap(t.kh, t.kw, u, v, [&](int index, int side_u, int side_v) {
+        const T k = kernel[index];
+        at[0] += k;
+        at[taps.padded] += side_v * k;
+        at[2 * taps.padded] += side_u * k;
+        at[3 * taps.padded] += side_u * side_v * k;
+      });
+    }
+  }
+  for (int f2 = 0; f2 <= width / 2; ++f2) {
+    // Transform along v: even-even p, even-odd q, odd-even r, odd-odd s.
+    const T* angles = t.horizontal + static_cast<ptrdiff_t>(f2) * taps.vs * 2;
+    for (int u = 0; u < taps.padded; u += L) {
+      Vec<T> p = {}, q = {}, r = {}, s = {};
+      const T* at = taps.folded + u;
+      for (int v = 0; v < taps.vs; ++v, at += 4 * taps.padded) {
+        const T c = angles[2 * v], w = angles[2 * v + 1];
+        p += c * load(at);
+        q += w * load(at + taps.padded);
+        r += c * load(at + 2 * taps.padded);
+        s += w * load(at + 3 * taps.padded);
+      }
+      store(taps.line + u, p);
+      store(taps.line + taps.padded + u, q);
+      store(taps.line + 2 * taps.padded + u, r);
+      store(taps.line + 3 * taps.padded + u, s);
+    }
+    // Along u: K(f1, f2) = (P - S) - i(Q + R) and K(f1, -f2) = (P + S) + i(Q - R).
+    const int at = g.horizontal->position[f2], mirror = g.horizontal->position[f2 ? width - f2 : 0];
+    const T* turns = t.vertical;
+    for (int group = 0; group <= g.rows.groups; ++group) {
+      Vec<T> p = {}, q = {}, r = {}, s = {};
+      for (int u = 0; u < taps.us; ++u, turns += 2 * L) {
+        const Vec<T> c = load(turns), w = load(turns + L);
+        p += taps.line[u] * c;
+        q += taps.line[taps.padded + u] * c;
+        r += taps.line[2 * taps.padded + u] * w;
+        s += taps.line[3 * taps.padded + u] * w;
+      }
+      T* out = packed + group * group_step;
+      store_cpx(out + at * 2 * L, Cpx<T>{p - s, -(q + r)});
+      if (at != mirror) store_cpx(out + mirror * 2 * L, Cpx<T>{p + s, q - r});
+    }
+  }
+}
+
+template <class T>
+void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotangent, double* kernel, T* work) {
+  constexpr int L = kLanes<T>;
+  const Taps<T> taps(g, t, work);
+  const int width = g.width();
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * 2 * L;
+  std::memset(taps.folded, 0, sizeof(T) * taps.vs * 4 * taps.padded);
+  for (int f2 = 0; f2 <= width / 2; ++f2) {
+    const int at = g.horizontal->position[f2], mirror = g.horizontal->position[f2 ? width - f2 : 0];
+    for (int group = 0; group <= g.rows.groups; ++group) {
+      const T* in = cotangent + group * group_step;
+      const Cpx<T> a = load_cpx(in + at * 2 * L);
+      const Cpx<T> b = at == mirror ? Cpx<T>{Vec<T>{}, Vec<T>{}} : load_cpx(in + mirror * 2 * L);
+      T* quad = taps.quad + group * 4 * L;
+      store(quad, a.re + b.re);
+      store(quad + L, b.im - a.im);
+      store(quad + 2 * L, -(a.im + b.im));
+      store(quad + 3 * L, b.re - a.re);
+    }
+    for (int u = 0; u < taps.us; ++u) {
+      Vec<T> p = {}, q = {}, r = {}, s = {};
+      for (int group = 0; group <= g.rows.groups; ++group) {
+        const T* quad = taps.quad + group * 4 * L;
+        const T* turns = t.vertical + (static_cast<ptrdiff_t>(group) * taps.us + u) * 2 * L;
+        const Vec<T> c = load(turns), w = load(turns + L);
+        p += c * load(quad);
+        q += c * load(quad + L);
+        r += w * load(quad + 2 * L);
+        s += w * load(quad + 3 * L);
+      }
+      taps.line[u] = static_cast<T>(sum<T>(p));
+      taps.line[taps.padded + u] = static_cast<T>(sum<T>(q));
+      taps.line[2 * taps.padded + u] = static_cast<T>(sum<T>(r));
+      taps.line[3 * taps.padded + u] = static_cast<T>(sum<T>(s));
+    }
+    for (int u = taps.us; u < taps.padded; ++u) {
+      for (int i = 0; i < 4; ++i) taps.line[i * taps.padded + u] = 0;
+    }
+    const T* angles = t.horizontal + static_cast<ptrdiff_t>(f2) * taps.vs * 2;
+    for (int u = 0; u < taps.padded; u += L) {
+      const Vec<T> p = load(taps.line + u), q = load(taps.line + taps.padded + u);
+      const Vec<T> r = load(taps.line + 2 * taps.padded + u), s = load(taps.line + 3 * taps.padded + u);
+      T* out = taps.folded + u;
+      for (int v = 0; v < taps.vs; ++v, out += 4 * taps.padded) {
+        const T c = angles[2 * v], w = angles[2 * v + 1];
+        store(out, load(out) + c * p);
+        store(out + taps.padded, load(out + taps.padded) + w * q);
+        store(out + 2 * taps.padded, load(out + 2 * taps.padded) + c * r);
+        store(out + 3 * taps.padded, load(out + 3 * taps.padded) + w * s);
+      }
+    }
+  }
+  for (int u = 0; u < taps.us; ++u) {
+    for (int v = 0; v < taps.vs; ++v) {
+      const T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded + u;
+      const double pp = at[0], pq = at[taps.padded], qp = at[2 * taps.padded], qq = at[3 * taps.padded];
+      each_tap(t.kh, t.kw, u, v, [&](int index, int side_u, int side_v) {
+        kernel[index] = pp + side_v * pq + side_u * qp + side_u * side_v * qq;
+      });
+    }
+  }
+}
+
+// ---- Precision spectrum and log-determinant --------------------------------------------------------------------
+
+template <class T>
+struct FloatBits;
+template <>
+struct FloatBits<float> {
+  typedef int32_t Int;
+  static constexpr int mantissa = 23, bias = 127;
+  static constexpr float smallest = 0x1p-126f, largest = 0x1.fffffep127f;
+};
+template <>
+struct FloatBits<double> {
+  typedef int64_t Int;
+  static constexpr int mantissa = 52, bias = 1023;
+  static constexpr double smallest = 0x1p-1022, largest = 0x1.fffffffffffffp1023;
+};
+
+// Sum of logarithms as the logarithm of a product, lane by lane: exponents are added as integers, mantissas in [1, 2)
+// multiplied until they might overflow. As accurate as a sum of accurate logs at a few operations a value.
+template <class T>
+struct LogSum {
+  typedef typename FloatBits<T>::Int Int;
+  typedef Int IntVec __attribute__((vector_size(kVectorBytes)));
+  static constexpr int kBurst = FloatBits<T>::bias - 1;
+
+  Vec<T> product = splat(static_cast<T>(1));
+  IntVec exponent = {};
+  int count = 0;
+  double lane[kLanes<T>] = {};
+
+  BLURFFT_INLINE void add(Vec<T> x) {
+    constexpr Int one = static_cast<Int>(FloatBits<T>::bias) << FloatBits<T>::mantissa;
+    constexpr Int fraction = (static_cast<Int>(1) << FloatBits<T>::mantissa) - 1;
+    IntVec bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    exponent += (bits >> FloatBits<T>::mantissa) - FloatBits<T>::bias;
+    bits = (bits & fraction) | one;
+    Vec<T> mantissa;
+    std::memcpy(&mantissa, &bits, sizeof mantissa);
+    product *= mantissa;
+    if (++count == kBurst) flush();
+  }
+  void flush() {
+    constexpr double log_2 = 0.69314718055994530942;
+    for (int l = 0; l < kLanes<T>; ++l) {
+      lane[l] += log(static_cast<double>(product[l])) + log_2 * static_cast<double>(exponent[l]);
+    }
+    product = splat(static_cast<T>(1));
+    exponent = IntVec{};
+    count = 0;
+  }
+  // Total so far, each lane times its weight, and a fresh start.
+  double take(Vec<T> weight) {
+    flush();
+    double total = 0;
+    for (int l = 0; l < kLanes<T>; ++l) {
+      total += static_cast<double>(weight[l]) * lane[l];
+      lane[l] = 0;
+    }
+    return total;
+  }
+};
+
+// Zero and subnormal, infinite and NaN values have no exponent to add: one plain logarithm each.
+template <class T>
+double plain_log_determinant(const Geometry<T>& g, const T* omega) {
+  constexpr int L = kLanes<T>;
+  double total = 0;
+  for (int group = 0; group <= g.rows.groups; ++group) {
+    const Vec<T> multiplicity = row_multiplicity(g, group);
+    for (int i = 0; i < g.width(); ++i, omega += L) {
+      for (int l = 0; l < L; ++l) {
+        if (multiplicity[l] != 0) total += static_cast<double>(multiplicity[l]) * log(static_cast<double>(omega[l]));
+      }
+    }
+  }
+  return total;
+}
+
+template <class T>
+BLURFFT_INLINE Vec<T> select(Vec<T> where_not_zero, Vec<T> yes, Vec<T> no) {
+  return where_not_zero != 0 ? yes : no;
+}
+
+template <class T>
+void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& args, T* work) {
+  constexpr int L = kLanes<T>;
+  transfer(g, t, args.kernel, args.transfer, work);
+  const Vec<T> one = splat(static_cast<T>(1));
+  LogSum<T> logs;
+  double log_determinant = 0;
+  Vec<T> low = one, high = one;
+  bool all_numbers = true;
+  const T* in = args.transfer;
+  T* out = args.table;
+  for (int group = 0; group <= g.rows.groups; ++group) {
+    const Vec<T> multiplicity = row_multiplicity(g, group);
+    Vec<T> check = {};
+    for (int i = 0; i < g.width(); ++i, in += 2 * L, out += L) {
+      const Vec<T> s = squared_modulus(load_cpx(in)), denominator = s + args.nsr;
+      // Unused lanes would be 0 / 0 where nsr is 0.
+      const Vec<T> omega = select<T>(multiplicity, s / (denominator * denominator) + args.eps, Vec<T>{});
+      store(out, omega);
+      const Vec<T> counted = select<T>(multiplicity, omega, one);
+      low = counted < low ? counted : low;
+      high = counted > high ? counted : high;
+      check += counted;
+      if (args.log_determinant) logs.add(counted);
+    }
+    for (int l = 0; l < L; ++l) all_numbers = all_numbers && check[l] == check[l];
+    // Rows 0 and H/2 count once, the others twice; groups after the first are alike.
+    if (args.log_determinant && (group == 0 || group >= g.rows.groups - 1)) {
+      log_determinant += logs.take(group == g.rows.groups ? multiplicity : select<T>(multiplicity, multiplicity, 2 * one));
+    }
+  }
+  if (args.log_determinant) {
+    bool regular = all_numbers;
+    for (int l = 0; l < L; ++l) {
+      regular = regular && low[l] >= FloatBits<T>::smallest && high[l] <= FloatBits<T>::largest;
+    }
+    *args.log_determinant = regular ? log_determinant : plain_log_determinant(g, args.table);
+  }
+  make_operator(g, false, args.table_scale, args.table);
+}
+
+template <class T>
+void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGradArgs<T>& args, T* cotangent, T* work) {
+  constexpr int L = kLanes<T>;
+  const T quadratic_scale = static_cast<T>(args.quadratic_scale), log_scale = static_cast<T>(args.log_scale);
+  double nsr_grad = 0, eps_grad = 0;
+  const T *in = args.transfer, *power = args.power;
+  T* out = cotangent;
+  for (int group = 0; group <= g.rows.groups; ++group) {
+    const Vec<T> multiplicity = row_multiplicity(g, group);
+    Vec<T> nsr_sum = {}, eps_sum = {};
+    for (int i = 0; i < g.width(); ++i, in += 2 * L, power += L, out += 2 * L) {
+      const Cpx<T> k = load_cpx(in);
+      const Vec<T> s = squared_modulus(k), denominator = s + args.nsr;
+      const Vec<T> inverse_square = 1 / (denominator * denominator);
+      Vec<T> grad = quadratic_scale * load(power);
+      if (log_scale != 0) grad += log_scale / (s * inverse_square + args.eps);
+      grad = select<T>(multiplicity, multiplicity * grad, Vec<T>{});
+      const Vec<T> slope = select<T>(multiplicity, grad * inverse_square / denominator, Vec<T>{});
+      eps_sum += grad;
+      nsr_sum -= 2 * s * slope;
+      const Vec<T> along = 2 * (args.nsr - s) * slope;
+      store_cpx(out, Cpx<T>{along * k.re, along * k.im});
+    }
+    nsr_grad += sum<T>(nsr_sum);
+    eps_grad += sum<T>(eps_sum);
+  }
+  *args.nsr_grad = nsr_grad;
+  *args.eps_grad = eps_grad;
+  transfer_grad(g, t, cotangent, args.kernel, work);
+}
+
+template <class T>
+constexpr Kernels<T> kKernels = {
+    kLanes<T>,       workspace_elements<T>, tap_workspace_elements<T>, filter<T>,    cross<T>,
+    forward<T>,      inverse<T>,            pack<T>,                   unpack<T>,    make_operator<T>,
+    fill_taps<T>,    transfer<T>,           transfer_grad<T>,          pack_cotangent<T>,
+    wiener<T>,       wiener_grad<T>,
+};
+
+}  // namespace
+
+extern const Capability BLURFFT_JOIN(capability_, BLURFFT_CPU_CAPABILITY);
+const Capability BLURFFT_JOIN(capability_, BLURFFT_CPU_CAPABILITY) = {BLURFFT_STRING(BLURFFT_CPU_CAPABILITY),
+                                                                      &kKernels<float>, &kKernels<double>};
+
+}  // namespace blurfft::cpu

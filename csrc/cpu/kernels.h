@@ -1,0 +1,127 @@
+// What the CPU kernels offer, in plain pointers: one table of functions for each instruction set and arithmetic type.
+//
+// A *unit* is one plane, or the interleaved planes of a channels_last sample. A real plane is transformed as half as
+// many complex columns (column j with column j + W/2); its spectrum is kept for rows 0 <= f1 <= H/2 and all W columns.
+//
+// Packed spectrum: [groups + 1][W][1 | 2 (re, im)][lanes]. Lanes are rows f1 = group * lanes + lane; columns are in
+// the order of Line::position. Row H/2 shares a transform with row 0 and sits in lane 0 of the last, extra group.
+// Unused lanes hold zero.
+//
+// Operator table: a packed spectrum whose lane 0 of group 0 holds (T_0 + T_{H/2}) / 2 and whose extra group holds
+// (T_0 - T_{H/2}) / 2, which is what the shared transform of the two rows needs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../fft/plan.h"
+
+namespace blurfft::cpu {
+
+enum class Element : int { f32, f64, bf16, f16 };
+
+// Element (h, w, c) of a unit lies at data + h * row + w * column + c * channel, in elements.
+struct Image {
+  void* data;
+  Element element;
+  int64_t row, column, channel;
+};
+
+// Rows a group of lanes transforms together: positions of row f1 and of its mirror H - f1 (H/2 for f1 = 0). Unused
+// lanes point to the zero row behind the plane.
+struct RowGroups {
+  int groups;
+  const int32_t* row;
+  const int32_t* mirror;
+};
+
+template <class T>
+struct Geometry {
+  const Line<T>* vertical;    // length H
+  const Line<T>* horizontal;  // length W
+  int planes;                 // interleaved in a unit
+  RowGroups rows;
+
+  int height() const { return vertical->n; }
+  int width() const { return horizontal->n; }
+};
+
+// A small kernel's transforms: cos and sin of 2 pi f1 u / H for each packed lane, of 2 pi f2 v / W for f2 <= W/2.
+template <class T>
+struct TapGeometry {
+  int kh, kw;
+  const T* vertical;    // [groups + 1][kh / 2 + 1][2][lanes]
+  const T* horizontal;  // [W / 2 + 1][kw / 2 + 1][2]
+};
+
+// out = 2n * table applied to (a - b); energy[c] = n * <a - b, table applied to (a - b)>; power += 4n |F(a - b)|^2.
+// out, power and energy may be null; the steps advance from plane to plane of a unit and are 0 where planes share.
+template <class T>
+struct FilterArgs {
+  const T* table;
+  ptrdiff_t table_step;
+  bool complex_table;
+  bool streaming;
+  T* power;
+  ptrdiff_t power_step;
+  double* energy;
+};
+
+template <class T>
+struct WienerArgs {
+  const T* kernel;  // (kh, kw)
+  T nsr, eps;
+  T* transfer;  // packed complex, kept for the gradient
+  T* table;     // packed real in, operator table out
+  T table_scale;
+  double* log_determinant;  // null where it is not wanted
+};
+
+// d loss / d omega = quadratic_scale * power / (4n) + log_scale / omega on every frequency of the full spectrum.
+template <class T>
+struct WienerGradArgs {
+  const T* power;
+  const T* transfer;
+  T nsr, eps;
+  double quadratic_scale, log_scale;
+  double* kernel;  // (kh, kw), assigned
+  double* nsr_grad;
+  double* eps_grad;
+};
+
+template <class T>
+struct Kernels {
+  int lanes;
+  size_t (*workspace_elements)(const Geometry<T>&);
+  size_t (*tap_workspace_elements)(const Geometry<T>&, const TapGeometry<T>&);
+  void (*filter)(const Geometry<T>&, const Image& a, const Image* b, const Image* out, const FilterArgs<T>&, T* work);
+  // sum += 4n conj(F a) F b; needs two workspaces.
+  void (*cross)(const Geometry<T>&, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work);
+  // out (H, W/2+1) interleaved complex = scale * unnormalised transform; one plane.
+  void (*forward)(const Geometry<T>&, const Image& in, T* out, T scale, T* work);
+  void (*inverse)(const Geometry<T>&, const T* in, const Image& out, T scale, T* work);
+  void (*pack)(const Geometry<T>&, const T* half, bool complex_values, T* packed);
+  // Times the multiplicity of the column.
+  void (*unpack)(const Geometry<T>&, const T* packed, bool complex_values, T scale, bool multiplicity, T* half);
+  void (*make_operator)(const Geometry<T>&, bool complex_values, T scale, T* packed);
+  void (*fill_taps)(const Geometry<T>&, int kh, int kw, T* vertical, T* horizontal);
+  void (*transfer)(const Geometry<T>&, const TapGeometry<T>&, const T* kernel, T* packed, T* work);
+  // cotangent is packed, per stored frequency (+f2 and -f2 both count).
+  void (*transfer_grad)(const Geometry<T>&, const TapGeometry<T>&, const T* cotangent, double* kernel, T* work);
+  void (*pack_cotangent)(const Geometry<T>&, const T* half, T* packed);
+  void (*wiener)(const Geometry<T>&, const TapGeometry<T>&, const WienerArgs<T>&, T* work);
+  void (*wiener_grad)(const Geometry<T>&, const TapGeometry<T>&, const WienerGradArgs<T>&, T* cotangent, T* work);
+};
+
+template <class T>
+inline size_t packed_elements(const Geometry<T>& g, int lanes, bool complex_values) {
+  return static_cast<size_t>(g.rows.groups + 1) * g.width() * lanes * (complex_values ? 2 : 1);
+}
+
+struct Capability {
+  const char* name;
+  const Kernels<float>* f32;
+  const Kernels<double>* f64;
+};
+
+}  // namespace blurfft::cpu

@@ -1,0 +1,612 @@
+#include "ops.h"
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <numbers>
+#include <vector>
+
+#include "capability.h"
+
+namespace blurfft::cpu {
+namespace {
+
+using torch::headeronly::ScalarType;
+
+constexpr size_t kAlignment = 64;
+// Channels of a channels_last sample that are transformed together; more would leave the second-level cache.
+constexpr int64_t kMaxInterleave = 16;
+// Shared spectra are summed over this many fixed parts, whatever the number of threads.
+constexpr int64_t kMaxParts = 64;
+// Gradients that fill the caches anyway are written past them.
+constexpr int64_t kStreamingBytes = int64_t{16} << 20;
+// Work below which a second thread costs more than it brings, in pixels.
+constexpr int64_t kGrainPixels = 1 << 13;
+
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(size_t count) { reserve(count); }
+  Buffer() = default;
+  Buffer(Buffer&&) = default;
+  T* get() const { return data_.get(); }
+  void reserve(size_t count) {
+    if (count <= size_) return;
+    const size_t bytes = (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    T* data = static_cast<T*>(std::aligned_alloc(kAlignment, bytes));
+    STD_TORCH_CHECK(data != nullptr, "blurfft: cannot allocate ", bytes, " bytes of workspace");
+    data_.reset(data);
+    size_ = count;
+  }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { std::free(p); }
+  };
+  std::unique_ptr<T, Free> data_;
+  size_t size_ = 0;
+};
+
+// Kept from call to call: a fresh allocation of this size is returned to the system and faulted in again each time.
+template <class T>
+T* scratch(size_t count) {
+  static thread_local Buffer<T> buffer;
+  buffer.reserve(count);
+  return buffer.get();
+}
+
+template <class F>
+void for_type(ScalarType type, F f) {
+  if (type == ScalarType::Double || type == ScalarType::ComplexDouble) {
+    f(double{});
+  } else {
+    f(float{});
+  }
+}
+Element element(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return Element::f32;
+    case ScalarType::Double:
+      return Element::f64;
+    case ScalarType::BFloat16:
+      return Element::bf16;
+    case ScalarType::Half:
+      return Element::f16;
+    default:
+      STD_TORCH_CHECK(false, "blurfft: images must be float32, float64, bfloat16 or float16");
+  }
+}
+bool is_complex(const Tensor& t) {
+  return t.scalar_type() == ScalarType::ComplexFloat || t.scalar_type() == ScalarType::ComplexDouble;
+}
+template <class T>
+constexpr ScalarType real_type = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
+template <class T>
+constexpr ScalarType complex_type = sizeof(T) == 8 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
+
+Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
+  return torch::stable::new_empty(like, sizes, type);
+}
+Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+template <class T>
+T* values(const Tensor& t) {
+  return static_cast<T*>(t.data_ptr());
+}
+
+void check_length(int64_t n, const char* what) {
+  STD_TORCH_CHECK(supports_length(n), "blurfft: the cpu kernels transform lengths up to ", kMaxLength,
+                  " whose prime factors are 2, 3, 5 and 7; the ", what, " is ", n);
+}
+
+RowGroups row_groups(int64_t height, int lanes) {
+  struct Owned {
+    std::vector<int32_t> row, mirror;
+    int groups;
+  };
+  static std::mutex mutex;
+  static auto* cache = new std::map<std::pair<int64_t, int>, Owned>;
+  std::lock_guard<std::mutex> lock(mutex);
+  Owned& owned = (*cache)[{height, lanes}];
+  if (owned.row.empty()) {
+    const int32_t* position = line<float>(height).position;
+    const int64_t rows = (height + 1) / 2;
+    owned.groups = static_cast<int>((rows + lanes - 1) / lanes);
+    owned.row.assign(owned.groups * lanes, static_cast<int32_t>(height));
+    owned.mirror = owned.row;
+    for (int64_t f1 = 0; f1 < rows; ++f1) {
+      owned.row[f1] = position[f1];
+      owned.mirror[f1] = position[f1 ? height - f1 : height % 2 ? 0 : height / 2];
+    }
+  }
+  return {owned.groups, owned.row.data(), owned.mirror.data()};
+}
+
+template <class T>
+Geometry<T> geometry(int64_t height, int64_t width, int64_t planes) {
+  check_length(height, "height");
+  check_length(width, "width");
+  return {&line<T>(height), &line<T>(width), static_cast<int>(planes), row_groups(height, kernels<T>().lanes)};
+}
+
+// How the planes of an (N, C, H, W) tensor are grouped into units.
+struct Units {
+  int64_t samples, channels, height, width;
+  int64_t interleave;  // channels of a unit, but for a sample's last
+  int64_t per_sample;
+
+  explicit Units(const Tensor& t, bool may_interleave = true)
+      : samples(t.size(0)), channels(t.size(1)), height(t.size(2)), width(t.size(3)) {
+    const bool channels_last = may_interleave && channels > 1 && t.stride(1) == 1 && t.stride(3) != 1;
+    interleave = channels_last ? std::min(channels, kMaxInterleave) : 1;
+    per_sample = channels == 0 ? 0 : (channels + interleave - 1) / interleave;
+  }
+  int64_t count() const { return samples * per_sample; }
+  int64_t pixels() const { return height * width; }
+  int64_t first_channel(int64_t unit) const { return unit % per_sample * interleave; }
+  int64_t planes(int64_t unit) const { return std::min(interleave, channels - first_channel(unit)); }
+  int64_t grain() const { return std::max<int64_t>(1, kGrainPixels / std::max<int64_t>(1, pixels() * interleave)); }
+
+  Image image(const Tensor& t, int64_t unit) const {
+    const int64_t at = unit / per_sample * t.stride(0) + first_channel(unit) * t.stride(1);
+    return {static_cast<char*>(t.data_ptr()) + at * static_cast<int64_t>(t.element_size()), element(t.scalar_type()),
+            t.stride(2), t.stride(3), t.stride(1)};
+  }
+};
+
+// Geometry of every unit, and of a sample's last where that is narrower.
+template <class T>
+struct UnitGeometry {
+  Geometry<T> whole, last;
+  explicit UnitGeometry(const Units& u)
+      : whole(geometry<T>(u.height, u.width, std::max<int64_t>(1, u.interleave))), last(whole) {
+    if (u.per_sample > 0) last.planes = static_cast<int>(u.planes(u.per_sample - 1));
+  }
+  const Geometry<T>& operator()(const Units& u, int64_t unit) const {
+    return u.planes(unit) == whole.planes ? whole : last;
+  }
+};
+
+// Runs f(part, begin, end) over [0, count) in parts that depend on count alone.
+template <class F>
+void in_fixed_parts(int64_t count, F f) {
+  const int64_t parts = std::min(count, kMaxParts);
+  torch::stable::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) f(part, part * count / parts, (part + 1) * count / parts);
+  });
+}
+template <class T>
+void add_parts(T* parts, int64_t count, size_t elements) {
+  for (int64_t part = 1; part < count; ++part) {
+    for (size_t i = 0; i < elements; ++i) parts[i] += parts[part * elements + i];
+  }
+}
+
+// Fused loss of every plane: fill(index, table) builds the operator tables of weights `index` (a sample's, or 0 where
+// samples share), and finish(index, power) takes |F e|^2 summed over the planes that share each of them.
+template <class T, class Fill, class Finish>
+void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, bool weights_per_sample,
+                int64_t weights_per_channel, bool want_power, double* energy, Fill fill, Finish finish) {
+  const Kernels<T>& k = kernels<T>();
+  const Units units(input);
+  const UnitGeometry<T> geometries(units);
+  const size_t table_elements = packed_elements(geometries.whole, k.lanes, false);
+  const size_t tables_elements = table_elements * weights_per_channel;
+  const size_t work_elements = k.workspace_elements(geometries.whole);
+  const bool streaming = input.numel() * static_cast<int64_t>(input.element_size()) >= kStreamingBytes;
+  const ptrdiff_t step = weights_per_channel > 1 ? static_cast<ptrdiff_t>(table_elements) : 0;
+
+  const auto run = [&](int64_t unit, const T* tables, T* power, T* work) {
+    const Image a = units.image(input, unit), b = units.image(target, unit);
+    const int64_t channel = units.first_channel(unit);
+    FilterArgs<T> args = {tables + channel * step, step, false, streaming, power ? power + channel * step : nullptr,
+                          step, energy + unit / units.per_sample * units.channels + channel};
+    Image out = {};
+    if (grad) out = units.image(*grad, unit);
+    k.filter(geometries(units, unit), a, &b, grad ? &out : nullptr, args, work);
+  };
+
+  if (weights_per_sample) {
+    const int64_t grain = std::max<int64_t>(1, units.grain() / std::max<int64_t>(1, units.per_sample));
+    torch::stable::parallel_for(0, units.samples, grain, [&](int64_t begin, int64_t end) {
+      T* work = scratch<T>(work_elements + tables_elements * (want_power ? 2 : 1));
+      T* tables = work + work_elements;
+      T* power = want_power ? tables + tables_elements : nullptr;
+      for (int64_t n = begin; n < end; ++n) {
+        fill(n, tables);
+        if (power) std::memset(power, 0, sizeof(T) * tables_elements);
+        for (int64_t i = 0; i < units.per_sample; ++i) run(n * units.per_sample + i, tables, power, work);
+        if (power) finish(n, power);
+      }
+    });
+    return;
+  }
+
+  Buffer<T> tables(tables_elements);
+  fill(0, tables.get());
+  if (!want_power) {
+    torch::stable::parallel_for(0, units.count(), units.grain(), [&](int64_t begin, int64_t end) {
+      T* work = scratch<T>(work_elements);
+      for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), nullptr, work);
+    });
+    return;
+  }
+  const int64_t parts = std::max<int64_t>(1, std::min(units.count(), kMaxParts));
+  Buffer<T> powers(tables_elements * parts);
+  std::memset(powers.get(), 0, sizeof(T) * tables_elements * parts);
+  in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {
+    T* work = scratch<T>(work_elements);
+    for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), powers.get() + part * tables_elements, work);
+  });
+  add_parts(powers.get(), parts, tables_elements);
+  finish(0, powers.get());
+}
+
+// loss (N,) or (): sums in a fixed order, in double.
+template <class T>
+Tensor reduce_loss(const Tensor& like, const std::vector<double>& per_plane, int64_t samples, int64_t channels,
+                   const std::vector<double>& offset, double scale, bool per_sample) {
+  Tensor loss = empty(like, per_sample ? std::vector<int64_t>{samples} : std::vector<int64_t>{}, real_type<T>);
+  // An empty mean arrives with an infinite scale and is NaN, as in F.mse_loss.
+  double total = 0 * scale;
+  for (int64_t n = 0; n < samples; ++n) {
+    double sample = offset.empty() ? 0 : offset[n];
+    for (int64_t c = 0; c < channels; ++c) sample += per_plane[n * channels + c];
+    if (per_sample) values<T>(loss)[n] = static_cast<T>(sample);
+    total += sample;
+  }
+  if (!per_sample) *values<T>(loss) = static_cast<T>(total);
+  return loss;
+}
+
+template <class T, class F>
+void each_plane(const Units& units, F f) {
+  torch::stable::parallel_for(0, units.count(), units.grain(), [&](int64_t begin, int64_t end) { f(begin, end); });
+}
+
+Tensor planes_of(const Tensor& t) {
+  return torch::stable::reshape(t, std::vector<int64_t>{1, -1, t.size(t.dim() - 2), t.size(t.dim() - 1)});
+}
+
+// Small kernels' tables, the same for every kernel of a call.
+template <class T>
+struct TapTables {
+  Buffer<T> vertical, horizontal;
+  TapGeometry<T> taps;
+  TapTables(const Geometry<T>& g, int64_t kh, int64_t kw) : taps{static_cast<int>(kh), static_cast<int>(kw), nullptr, nullptr} {
+    const Kernels<T>& k = kernels<T>();
+    vertical.reserve(static_cast<size_t>(g.rows.groups + 1) * (kh / 2 + 1) * 2 * k.lanes);
+    horizontal.reserve(static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1) * 2);
+    k.fill_taps(g, taps.kh, taps.kw, vertical.get(), horizontal.get());
+    taps.vertical = vertical.get();
+    taps.horizontal = horizontal.get();
+  }
+};
+
+}  // namespace
+
+Tensor rfft2(const Tensor& input, double scale) {
+  const Tensor planes = planes_of(input);
+  std::vector<int64_t> sizes(input.sizes().begin(), input.sizes().end());
+  sizes.back() = sizes.back() / 2 + 1;
+  Tensor out;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    out = empty(input, sizes, complex_type<T>);
+    const Units units(planes, false);
+    const UnitGeometry<T> geometries(units);
+    const Geometry<T>& g = geometries.whole;
+    const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
+    const int64_t step = units.height * sizes.back() * 2;
+    each_plane<T>(units, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        k.forward(g, units.image(planes, i), values<T>(out) + i * step, static_cast<T>(scale), scratch<T>(work));
+      }
+    });
+  });
+  return out;
+}
+
+Tensor irfft2(const Tensor& input, int64_t width, double scale) {
+  const Tensor half = as_contiguous(input);
+  std::vector<int64_t> sizes(input.sizes().begin(), input.sizes().end());
+  sizes.back() = width;
+  Tensor out;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    out = empty(input, sizes, real_type<T>);
+    const Tensor planes = planes_of(out);
+    const Units units(planes, false);
+    const UnitGeometry<T> geometries(units);
+    const Geometry<T>& g = geometries.whole;
+    const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
+    const int64_t step = units.height * (width / 2 + 1) * 2;
+    each_plane<T>(units, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        k.inverse(g, values<T>(half) + i * step, units.image(planes, i), static_cast<T>(scale), scratch<T>(work));
+      }
+    });
+  });
+  return out;
+}
+
+Tensor otf(const Tensor& kernel, int64_t height, int64_t width) {
+  const Tensor taps_in = as_contiguous(kernel);
+  const int64_t kernels_count = kernel.size(0) * kernel.size(1), kh = kernel.size(2), kw = kernel.size(3);
+  Tensor out;
+  for_type(kernel.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    out = empty(kernel, {kernel.size(0), kernel.size(1), height, width / 2 + 1}, complex_type<T>);
+    const Geometry<T> g = geometry<T>(height, width, 1);
+    const TapTables<T> tables(g, kh, kw);
+    const size_t packed = packed_elements(g, k.lanes, true);
+    torch::stable::parallel_for(0, kernels_count, 1, [&](int64_t begin, int64_t end) {
+      T* work = scratch<T>(packed + k.tap_workspace_elements(g, tables.taps));
+      for (int64_t i = begin; i < end; ++i) {
+        k.transfer(g, tables.taps, values<T>(taps_in) + i * kh * kw, work, work + packed);
+        k.unpack(g, work, true, 1, false, values<T>(out) + i * height * (width / 2 + 1) * 2);
+      }
+    });
+  });
+  return out;
+}
+
+Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw) {
+  const Tensor half = as_contiguous(grad);
+  const int64_t count = grad.size(0) * grad.size(1), height = grad.size(2), entries = height * (width / 2 + 1);
+  Tensor out;
+  for_type(grad.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    out = empty(grad, {grad.size(0), grad.size(1), kh, kw}, real_type<T>);
+    const Geometry<T> g = geometry<T>(height, width, 1);
+    const TapTables<T> tables(g, kh, kw);
+    const size_t packed = packed_elements(g, k.lanes, true);
+    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      T* work = scratch<T>(packed + k.tap_workspace_elements(g, tables.taps));
+      std::vector<double> sums(kh * kw);
+      for (int64_t i = begin; i < end; ++i) {
+        k.pack_cotangent(g, values<T>(half) + i * entries * 2, work);
+        k.transfer_grad(g, tables.taps, work, sums.data(), work + packed);
+        std::copy(sums.begin(), sums.end(), values<T>(out) + i * kh * kw);
+      }
+    });
+  });
+  return out;
+}
+
+Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
+  const Tensor half = as_contiguous(transfer);
+  const Tensor out = torch::stable::empty_like(input);
+  const int64_t tables_n = transfer.size(0), tables_c = transfer.size(1);
+  const bool complex_values = is_complex(transfer);
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    const Units units(input);
+    const UnitGeometry<T> geometries(units);
+    const Geometry<T>& g = geometries.whole;
+    const size_t packed = packed_elements(g, k.lanes, complex_values);
+    const int64_t entries = units.height * (units.width / 2 + 1) * (complex_values ? 2 : 1);
+    const T scale = static_cast<T>(0.5 / static_cast<double>(units.pixels()));
+    const ptrdiff_t step = tables_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
+    const bool streaming = input.numel() * static_cast<int64_t>(input.element_size()) >= kStreamingBytes;
+    const auto fill = [&](int64_t n, T* tables) {
+      for (int64_t c = 0; c < tables_c; ++c) {
+        k.pack(g, values<T>(half) + (n * tables_c + c) * entries, complex_values, tables + c * packed);
+        k.make_operator(g, complex_values, scale, tables + c * packed);
+      }
+    };
+    Buffer<T> shared;
+    if (tables_n == 1) {
+      shared.reserve(packed * tables_c);
+      fill(0, shared.get());
+    }
+    each_plane<T>(units, [&](int64_t begin, int64_t end) {
+      const size_t work_elements = k.workspace_elements(g);
+      T* work = scratch<T>(work_elements + (tables_n == 1 ? 0 : packed * tables_c));
+      T* tables = tables_n == 1 ? shared.get() : work + work_elements;
+      int64_t filled = -1;
+      for (int64_t unit = begin; unit < end; ++unit) {
+        const int64_t n = unit / units.per_sample;
+        if (tables_n > 1 && n != filled) fill(filled = n, tables);
+        const Image a = units.image(input, unit), to = units.image(out, unit);
+        const FilterArgs<T> args = {tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr,
+                                    0, nullptr};
+        k.filter(geometries(units, unit), a, nullptr, &to, args, work);
+      }
+    });
+  });
+  return out;
+}
+
+Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bool complex) {
+  Tensor out;
+  for_type(a.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    const Units units(a);
+    const UnitGeometry<T> geometries(units);
+    const Geometry<T>& g = geometries.whole;
+    const int64_t columns = units.width / 2 + 1, entries = units.height * columns;
+    out = empty(a, {n, c, units.height, columns}, complex ? complex_type<T> : real_type<T>);
+    const size_t packed = packed_elements(g, k.lanes, true), work_elements = 2 * k.workspace_elements(g);
+    const ptrdiff_t step = c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
+    const T scale = static_cast<T>(0.25 / static_cast<double>(units.pixels()));
+    const auto add = [&](int64_t unit, T* sums, T* work) {
+      k.cross(geometries(units, unit), units.image(a, unit), units.image(b, unit),
+              sums + units.first_channel(unit) * step, step, work);
+    };
+    const auto finish = [&](int64_t sample, const T* sums, T* half) {
+      for (int64_t i = 0; i < c; ++i) {
+        k.unpack(g, sums + i * packed, true, scale, true, half);
+        const int64_t at = (sample * c + i) * entries;
+        if (complex) {
+          std::copy(half, half + 2 * entries, values<T>(out) + 2 * at);
+        } else {
+          for (int64_t j = 0; j < entries; ++j) values<T>(out)[at + j] = half[2 * j];
+        }
+      }
+    };
+    if (n > 1) {
+      torch::stable::parallel_for(0, units.samples, 1, [&](int64_t begin, int64_t end) {
+        T* work = scratch<T>(work_elements + packed * c + 2 * entries);
+        T* sums = work + work_elements;
+        for (int64_t sample = begin; sample < end; ++sample) {
+          std::memset(sums, 0, sizeof(T) * packed * c);
+          for (int64_t i = 0; i < units.per_sample; ++i) add(sample * units.per_sample + i, sums, work);
+          finish(sample, sums, sums + packed * c);
+        }
+      });
+      return;
+    }
+    const int64_t parts = std::max<int64_t>(1, std::min(units.count(), kMaxParts));
+    Buffer<T> sums(packed * c * parts + 2 * entries);
+    std::memset(sums.get(), 0, sizeof(T) * packed * c * parts);
+    in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {
+      T* work = scratch<T>(work_elements);
+      for (int64_t unit = begin; unit < end; ++unit) add(unit, sums.get() + part * packed * c, work);
+    });
+    add_parts(sums.get(), parts, packed * c);
+    finish(0, sums.get(), sums.get() + packed * c * parts);
+  });
+  return out;
+}
+
+std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
+                                                 double scale, bool per_sample, bool input_grad, bool weight_grad) {
+  const Tensor half = as_contiguous(weight);
+  const int64_t weights_n = weight.size(0), weights_c = weight.size(1);
+  const int64_t samples = input.size(0), channels = input.size(1);
+  const Tensor grad = input_grad ? torch::stable::empty_like(input) : empty(input, {0}, input.scalar_type());
+  Tensor loss, power_out;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    const Geometry<T> g = geometry<T>(input.size(2), input.size(3), 1);
+    const double n = static_cast<double>(input.size(2)) * static_cast<double>(input.size(3));
+    const size_t packed = packed_elements(g, k.lanes, false);
+    const int64_t entries = input.size(2) * (input.size(3) / 2 + 1);
+    power_out = empty(input, weight_grad ? std::vector<int64_t>{weights_n, weights_c, input.size(2), input.size(3) / 2 + 1} : std::vector<int64_t>{0}, real_type<T>);
+    std::vector<double> energy(samples * channels);
+    fused_loss<T>(
+        input, target, input_grad ? &grad : nullptr, weights_n > 1, weights_c, weight_grad, energy.data(),
+        [&](int64_t index, T* tables) {
+          for (int64_t c = 0; c < weights_c; ++c) {
+            k.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, tables + c * packed);
+            k.make_operator(g, false, static_cast<T>(scale / n), tables + c * packed);
+          }
+        },
+        [&](int64_t index, const T* power) {
+          for (int64_t c = 0; c < weights_c; ++c) {
+            k.unpack(g, power + c * packed, false, static_cast<T>(scale / (4 * n)), true,
+                     values<T>(power_out) + (index * weights_c + c) * entries);
+          }
+        });
+    loss = reduce_loss<T>(input, energy, samples, channels, {}, scale, per_sample);
+  });
+  return {loss, grad, power_out};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& input, const Tensor& target,
+                                                               const Tensor& kernel, const Tensor& nsr,
+                                                               const Tensor& eps, double scale, bool nll,
+                                                               bool per_sample, bool input_grad, bool kernel_grad) {
+  const int64_t samples = input.size(0), channels = input.size(1), height = input.size(2), width = input.size(3);
+  const int64_t kh = kernel.size(2), kw = kernel.size(3), taps = kh * kw;
+  const Tensor kernels_in = as_contiguous(kernel), nsr_in = as_contiguous(nsr), eps_in = as_contiguous(eps);
+  const int64_t weights_n = std::max({kernel.size(0), nsr.size(0), eps.size(0)});
+  const int64_t weights_c = std::max({kernel.size(1), nsr.size(1), eps.size(1)});
+  const auto entry = [](const Tensor& t, int64_t n, int64_t c) {
+    return (t.size(0) > 1 ? n : 0) * t.size(1) + (t.size(1) > 1 ? c : 0);
+  };
+  const Tensor grad = input_grad ? torch::stable::empty_like(input) : empty(input, {0}, input.scalar_type());
+  Tensor loss, kernel_out, nsr_out, eps_out;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    const Geometry<T> g = geometry<T>(height, width, 1);
+    const TapTables<T> tables(g, kh, kw);
+    const double n = static_cast<double>(height) * static_cast<double>(width);
+    const double quadratic = scale * (nll ? 0.5 : 1);
+    // Planes that share a weight, each with the weight's whole log-determinant.
+    const double sharing = static_cast<double>((weights_n > 1 ? 1 : samples) * (weights_c > 1 ? 1 : channels));
+    const size_t packed = packed_elements(g, k.lanes, false);
+    const int64_t weights = weights_n * weights_c;
+    std::vector<double> energy(samples * channels), log_determinant(weights);
+    std::vector<double> kernel_sums(kernel_grad ? weights * taps : 0), nsr_sums(weights), eps_sums(weights);
+
+    // Transfer functions from fill to finish: the calling thread's own where every sample has its weights.
+    const size_t transfer_elements = 2 * packed;
+    const size_t tap_elements = k.tap_workspace_elements(g, tables.taps);
+    static thread_local Buffer<T> spectra;
+    fused_loss<T>(
+        input, target, input_grad ? &grad : nullptr, weights_n > 1, weights_c, kernel_grad, energy.data(),
+        [&](int64_t index, T* out) {
+          spectra.reserve(transfer_elements * weights_c + tap_elements);
+          for (int64_t c = 0; c < weights_c; ++c) {
+            const WienerArgs<T> args = {values<T>(kernels_in) + entry(kernel, index, c) * taps,
+                                        values<T>(nsr_in)[entry(nsr, index, c)],
+                                        values<T>(eps_in)[entry(eps, index, c)],
+                                        spectra.get() + tap_elements + c * transfer_elements,
+                                        out + c * packed,
+                                        static_cast<T>(quadratic / n),
+                                        nll ? &log_determinant[index * weights_c + c] : nullptr};
+            k.wiener(g, tables.taps, args, spectra.get());
+          }
+        },
+        [&](int64_t index, const T* power) {
+          for (int64_t c = 0; c < weights_c; ++c) {
+            const int64_t at = index * weights_c + c;
+            T* transfer = spectra.get() + tap_elements + c * transfer_elements;
+            const WienerGradArgs<T> args = {power + c * packed,
+                                            transfer,
+                                            values<T>(nsr_in)[entry(nsr, index, c)],
+                                            values<T>(eps_in)[entry(eps, index, c)],
+                                            quadratic / (4 * n),
+                                            nll ? -0.5 * scale * sharing : 0.0,
+                                            &kernel_sums[at * taps],
+                                            &nsr_sums[at],
+                                            &eps_sums[at]};
+            k.wiener_grad(g, tables.taps, args, transfer, spectra.get());
+          }
+        });
+
+    std::vector<double> offset;
+    if (nll) {
+      const double plane_constant = 0.5 * n * std::log(2 * std::numbers::pi);
+      offset.assign(samples, 0);
+      for (int64_t i = 0; i < samples; ++i) {
+        for (int64_t c = 0; c < channels; ++c) {
+          const int64_t at = (weights_n > 1 ? i : 0) * weights_c + (weights_c > 1 ? c : 0);
+          offset[i] += scale * (plane_constant - 0.5 * log_determinant[at]);
+        }
+      }
+    }
+    loss = reduce_loss<T>(input, energy, samples, channels, offset, scale, per_sample);
+
+    // Sums over the weights that a kernel, nsr or eps is shared by, in a fixed order.
+    const auto reduced = [&](const Tensor& like, const std::vector<double>& sums, int64_t size) {
+      if (!kernel_grad) return empty(like, {0}, real_type<T>);
+      const Tensor result = empty(like, std::vector<int64_t>(like.sizes().begin(), like.sizes().end()), real_type<T>);
+      std::vector<double> total(like.size(0) * like.size(1) * size);
+      for (int64_t i = 0; i < weights_n; ++i) {
+        for (int64_t c = 0; c < weights_c; ++c) {
+          for (int64_t j = 0; j < size; ++j) total[entry(like, i, c) * size + j] += sums[(i * weights_c + c) * size + j];
+        }
+      }
+      std::copy(total.begin(), total.end(), values<T>(result));
+      return result;
+    };
+    kernel_out = reduced(kernel, kernel_sums, taps);
+    nsr_out = reduced(nsr, nsr_sums, 1);
+    eps_out = reduced(eps, eps_sums, 1);
+  });
+  return {loss, grad, kernel_out, nsr_out, eps_out};
+}
+
+}  // namespace blurfft::cpu

@@ -1,0 +1,81 @@
+// One-dimensional mixed-radix transforms of vectors.
+//
+// Forward is decimation in frequency, in place, and leaves digit-reversed order; inverse is decimation in time and
+// consumes it. Nothing is ever reordered: callers index spectra by Line::position.
+#pragma once
+
+#include "plan.h"
+#include "radix.h"
+
+namespace blurfft {
+namespace {
+
+template <class T>
+BLURFFT_INLINE Cpx<T> multiply(Cpx<T> a, T re, T im) {
+  return {a.re * re - a.im * im, a.im * re + a.re * im};
+}
+
+// One stage over `blocks` blocks of R * m elements, element i at in + i * in_step. The two steps differ where a
+// stage moves a column between the plane and a small buffer.
+template <int R, bool Inverse, class T>
+void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int blocks, int m, const T* twiddle) {
+  for (int block = 0; block < blocks; ++block) {
+    const T* tw = twiddle;
+    for (int j = 0; j < m; ++j) {
+      const ptrdiff_t first = static_cast<ptrdiff_t>(block) * R * m + j;
+      Cpx<T> a[R];
+#pragma GCC unroll 8
+      for (int k = 0; k < R; ++k) a[k] = load_cpx(in + (first + static_cast<ptrdiff_t>(k) * m) * in_step);
+      if constexpr (Inverse) {
+        if (j > 0) {
+#pragma GCC unroll 8
+          for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], -tw[2 * k - 1]);
+        }
+      }
+      dft<R, Inverse>(a);
+      if constexpr (!Inverse) {
+        if (j > 0) {
+#pragma GCC unroll 8
+          for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], tw[2 * k - 1]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int k = 0; k < R; ++k) store_cpx(out + (first + static_cast<ptrdiff_t>(k) * m) * out_step, a[k]);
+      tw += 2 * (R - 1);
+    }
+  }
+}
+
+template <bool Inverse, class T>
+void run_stage(const Stage<T>& s, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step) {
+  switch (s.radix) {
+    case 2:
+      return radix_stage<2, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+    case 3:
+      return radix_stage<3, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+    case 4:
+      return radix_stage<4, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+    case 5:
+      return radix_stage<5, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+    case 7:
+      return radix_stage<7, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+    default:
+      return radix_stage<8, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+  }
+}
+
+// A whole column of the plane through a buffer that stays in the first-level cache.
+template <bool Inverse, class T>
+void transform_column(const Line<T>& line, T* column, ptrdiff_t column_step, T* buffer) {
+  constexpr ptrdiff_t step = 2 * kLanes<T>;
+  const int count = line.stage_count;
+  for (int i = 0; i < count; ++i) {
+    const T* in = i == 0 ? column : buffer;
+    T* out = i == count - 1 ? column : buffer;
+    run_stage<Inverse>(line.stages[Inverse ? count - 1 - i : i], in, in == column ? column_step : step, out,
+                       out == column ? column_step : step);
+  }
+}
+
+}  // namespace
+}  // namespace blurfft

@@ -1,0 +1,127 @@
+// Butterflies of radix 2, 3, 4, 5, 7 and 8 on vectors of independent transforms.
+#pragma once
+
+#include "vec.h"
+
+namespace blurfft {
+namespace {
+
+// cos and sin of 2 pi k / R for the odd radices, k = 0 .. R - 1.
+template <int R>
+struct Roots;
+template <>
+struct Roots<3> {
+  static constexpr double cos[3] = {1, -0.5, -0.5};
+  static constexpr double sin[3] = {0, 0.86602540378443864676, -0.86602540378443864676};
+};
+template <>
+struct Roots<5> {
+  static constexpr double c1 = 0.30901699437494742410, c2 = -0.80901699437494742410;
+  static constexpr double s1 = 0.95105651629515357212, s2 = 0.58778525229247312917;
+  static constexpr double cos[5] = {1, c1, c2, c2, c1};
+  static constexpr double sin[5] = {0, s1, s2, -s2, -s1};
+};
+template <>
+struct Roots<7> {
+  static constexpr double c1 = 0.62348980185873353053, c2 = -0.22252093395631440429, c3 = -0.90096886790241912624;
+  static constexpr double s1 = 0.78183148246802980871, s2 = 0.97492791218182360702, s3 = 0.43388373911755812048;
+  static constexpr double cos[7] = {1, c1, c2, c3, c3, c2, c1};
+  static constexpr double sin[7] = {0, s1, s2, s3, -s3, -s2, -s1};
+};
+
+// a * -i forward, a * +i inverse.
+template <bool Inverse, class T>
+BLURFFT_INLINE Cpx<T> rotate(Cpx<T> a) {
+  if constexpr (Inverse) {
+    return {-a.im, a.re};
+  } else {
+    return {a.im, -a.re};
+  }
+}
+
+// Odd radices pair a_k with a_{R-k}: the cosine part acts on their sums, the sine part on their differences.
+template <int R, bool Inverse, class T>
+BLURFFT_INLINE void dft(Cpx<T> (&a)[R]) {
+  static_assert(R % 2 == 1);
+  constexpr int half = (R - 1) / 2;
+  Cpx<T> s[half], d[half];
+#pragma GCC unroll 4
+  for (int k = 0; k < half; ++k) {
+    s[k] = a[k + 1] + a[R - 1 - k];
+    d[k] = rotate<Inverse>(a[k + 1] - a[R - 1 - k]);
+  }
+  const Cpx<T> a0 = a[0];
+#pragma GCC unroll 4
+  for (int k = 0; k < half; ++k) a[0] = a[0] + s[k];
+#pragma GCC unroll 4
+  for (int q = 1; q <= half; ++q) {
+    Cpx<T> even = a0;
+    Cpx<T> odd = {Vec<T>{}, Vec<T>{}};
+#pragma GCC unroll 4
+    for (int k = 1; k <= half; ++k) {
+      const T c = static_cast<T>(Roots<R>::cos[q * k % R]);
+      const T w = static_cast<T>(Roots<R>::sin[q * k % R]);
+      even.re += c * s[k - 1].re;
+      even.im += c * s[k - 1].im;
+      if (k == 1) {
+        odd = {w * d[0].re, w * d[0].im};
+      } else {
+        odd.re += w * d[k - 1].re;
+        odd.im += w * d[k - 1].im;
+      }
+    }
+    a[q] = even + odd;
+    a[R - q] = even - odd;
+  }
+}
+
+template <bool Inverse, class T>
+BLURFFT_INLINE void dft2(Cpx<T>& a, Cpx<T>& b) {
+  const Cpx<T> d = a - b;
+  a = a + b;
+  b = d;
+}
+template <bool Inverse, class T>
+BLURFFT_INLINE void dft4(Cpx<T>& a0, Cpx<T>& a1, Cpx<T>& a2, Cpx<T>& a3) {
+  const Cpx<T> s02 = a0 + a2, d02 = a0 - a2, s13 = a1 + a3, d13 = rotate<Inverse>(a1 - a3);
+  a0 = s02 + s13;
+  a2 = s02 - s13;
+  a1 = d02 + d13;
+  a3 = d02 - d13;
+}
+
+template <int R, bool Inverse, class T>
+  requires(R == 2)
+BLURFFT_INLINE void dft(Cpx<T> (&a)[R]) {
+  dft2<Inverse>(a[0], a[1]);
+}
+template <int R, bool Inverse, class T>
+  requires(R == 4)
+BLURFFT_INLINE void dft(Cpx<T> (&a)[R]) {
+  dft4<Inverse>(a[0], a[1], a[2], a[3]);
+}
+template <int R, bool Inverse, class T>
+  requires(R == 8)
+BLURFFT_INLINE void dft(Cpx<T> (&a)[R]) {
+  constexpr T h = static_cast<T>(0.70710678118654752440);
+  // Decimation in frequency: sums feed the even outputs, twiddled differences the odd ones.
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) dft2<Inverse>(a[k], a[k + 4]);
+  dft4<Inverse>(a[0], a[1], a[2], a[3]);
+  const Cpx<T> r1 = rotate<Inverse>(a[5]), r3 = rotate<Inverse>(a[7]);
+  a[5] = {h * (a[5].re + r1.re), h * (a[5].im + r1.im)};
+  a[6] = rotate<Inverse>(a[6]);
+  a[7] = {h * (r3.re - a[7].re), h * (r3.im - a[7].im)};
+  dft4<Inverse>(a[4], a[5], a[6], a[7]);
+  // Slots now hold outputs 0 2 4 6 1 3 5 7.
+  const Cpx<T> y1 = a[4], y2 = a[1], y3 = a[5], y4 = a[2], y5 = a[6], y6 = a[3];
+  a[1] = y1;
+  a[2] = y2;
+  a[3] = y3;
+  a[4] = y4;
+  a[5] = y5;
+  a[6] = y6;
+}
+
+}  // namespace
+}  // namespace blurfft
