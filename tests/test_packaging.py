@@ -1,0 +1,220 @@
+"""What is installed, what the extension is made of, and how the build says no."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import blurfft
+import blurfft.kernels
+from blurfft import _ext
+
+PACKAGE = Path(blurfft.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+EXTENSION_SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+
+from_source = pytest.mark.skipif(not (ROOT / "setup.py").is_file(), reason="runs in the source tree only")
+built = pytest.mark.skipif(_ext.module() is None, reason=f"{_ext.why_not()}")
+needs_nm = pytest.mark.skipif(shutil.which("nm") is None or sys.platform != "linux", reason="reads ELF files with nm")
+
+
+def run_python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python where neither this tree's settings nor the caller's reach it."""
+    settings = {key: value for key, value in os.environ.items() if not key.startswith("BLURFFT_")}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env={**settings, **environment}, capture_output=True, text=True
+    )
+
+
+def nm(*arguments: str | Path) -> list[tuple[str, str]]:
+    """The (type, name) of symbols."""
+    output = subprocess.run(["nm", *arguments], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"^(?:[0-9a-f]+)? +([A-Za-z]) (\S+)$", output, re.MULTILINE)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the sources to build in."""
+    tree = tmp_path / "tree"
+    ignore = shutil.ignore_patterns("__pycache__", "*.so")
+    for folder in ("blurfft", "kernels", "csrc"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=ignore)
+    for file in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE"):
+        shutil.copy(ROOT / file, tree)
+    (tree / "README.md").touch()
+    return tree
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A folder with a copy of the installed package, without its extension."""
+    ignore = shutil.ignore_patterns("__pycache__", "_C*")
+    shutil.copytree(PACKAGE, tmp_path / "blurfft", ignore=ignore)
+    return tmp_path
+
+
+def test_bare_kernels_is_refused():
+    spec = importlib.util.spec_from_file_location("kernels", blurfft.kernels.__file__)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.raises(ImportError, match=r"package blurfft\.kernels and cannot be imported as 'kernels'"):
+        spec.loader.exec_module(module)
+
+
+def test_version_is_the_same_everywhere():
+    assert importlib.metadata.version("blurfft") == blurfft.__version__
+    if _ext.module() is not None:
+        assert _ext.module().build_info()["version"] == blurfft.__version__
+
+
+def test_command_is_installed():
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="blurfft")
+    assert command.value == "blurfft.cli:app"
+    assert callable(command.load())
+
+
+@built
+def test_build_info():
+    info = _ext.module().build_info()
+    assert set(info) == {
+        *("version", "torch", "torch_abi", "compiler", "cxx_standard", "flags", "cpu_capabilities"),
+        *("cuda", "cuda_reason"),
+    }
+    assert info["torch_abi"] == "2.11"
+    assert info["cxx_standard"] >= 202002
+    assert info["cpu_capabilities"][0] == "baseline"
+    assert info["cuda"] is False
+    assert "no CUDA kernels yet" in info["cuda_reason"]
+    # The wheel has to run on other machines, and NaN has to propagate.
+    assert not {"-march=native", "-ffast-math"} & set(info["flags"].split())
+
+
+@built
+@needs_nm
+def test_extension_needs_only_the_stable_abi():
+    undefined = [name for _, name in nm("-D", "--undefined-only", _ext.module().__file__)]
+    assert any(name.startswith("aoti_torch_") for name in undefined)
+    cxx_of_torch = re.compile(r"_Z(T[IVST])?N[KVRO]*(2at|3c10|5torch|6caffe2)")
+    assert not [name for name in undefined if cxx_of_torch.match(name)]
+    # Threads are torch's: a second OpenMP runtime in the process is a defect.
+    assert not [name for name in undefined if re.match(r"(GOMP|omp|__kmpc)_", name)]
+
+
+@from_source
+@needs_nm
+def test_instruction_sets_share_no_code():
+    """An inline function or a static initialiser compiled for AVX-512 would run on machines that lack it."""
+    objects = list(ROOT.glob(f"build/temp.*{sys.implementation.cache_tag}/csrc/cpu/kernels.*.o"))
+    if not objects:
+        pytest.skip("the extension was not built in this tree")
+    for file in objects:
+        capability = file.name.split(".")[1]
+        symbols = nm("--defined-only", file)
+        assert [name for kind, name in symbols if kind.isupper() or kind in "uvw"] == [
+            f"_ZN7blurfft3cpu{len('capability_' + capability)}capability_{capability}E"
+        ]
+        assert not [name for _, name in symbols if "_GLOBAL__sub_I" in name]
+
+
+@from_source
+def test_pure_python_wheel(tree: Path, tmp_path: Path):
+    built = run_python("setup.py", "-q", "bdist_wheel", "--dist-dir", "dist", cwd=tree, BLURFFT_EXT="0")
+    assert built.returncode == 0, built.stderr
+    (wheel,) = (tree / "dist").iterdir()
+    assert wheel.name == f"blurfft-{blurfft.__version__}-py3-none-any.whl"
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    program = """if True:
+        import torch, blurfft, blurfft.kernels
+        from blurfft import _ext
+        print(blurfft.__file__, blurfft.kernels.__file__)
+        print(blurfft.available_backends())
+        print(_ext.why_not())
+        input = torch.randn(2, 3, 8, 8, requires_grad=True)
+        blurfft.wiener_loss(input, torch.randn(2, 3, 8, 8), torch.full((3, 3), 1 / 9)).backward()
+        assert input.grad.isfinite().all()
+    """
+    smoke = run_python("-c", program, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert smoke.returncode == 0, smoke.stderr
+    files, backends, reason = smoke.stdout.splitlines()
+    assert files.split() == [str(installed / "blurfft/__init__.py"), str(installed / "blurfft/kernels/__init__.py")]
+    assert backends == "('reference',)"
+    assert "is not built" in reason
+
+
+@from_source
+def test_source_distribution_is_complete(tree: Path):
+    built = run_python("setup.py", "-q", "sdist", cwd=tree)
+    assert built.returncode == 0, built.stderr
+    (archive,) = (tree / "dist").iterdir()
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    sources = {
+        path.relative_to(tree).as_posix()
+        for folder in ("blurfft", "kernels", "csrc")
+        for path in tree.glob(f"{folder}/**/*.*")
+    }
+    assert {"setup.py", "pyproject.toml", "csrc/library.cpp", "csrc/cpu/kernels.cpp", "kernels/__init__.py"} <= names
+    assert sources <= names
+
+
+TORCH_ABSENT = {"torch.py": "raise ModuleNotFoundError('no torch', name='torch')"}
+TORCH_BROKEN = {"torch.py": "raise OSError('libcudart.so.13: cannot open shared object file')"}
+TORCH_OLD = {
+    "torch/__init__.py": "__version__ = '2.10.1'",
+    "torch/utils/__init__.py": "",
+    "torch/utils/cpp_extension.py": "",
+}
+
+
+@from_source
+@pytest.mark.parametrize(
+    ("environment", "modules", "sentence"),
+    [
+        ({"CXX": "/nonexistent/c++"}, {}, "there is no C++ compiler '/nonexistent/c++'; install g++"),
+        ({"CXX": "false"}, {}, "the C++ compiler 'false' does not compile C++20; install g++"),
+        ({}, TORCH_ABSENT, "torch is not installed in the Python that builds it; install torch first"),
+        ({}, TORCH_BROKEN, "torch is installed, but cannot be imported (libcudart.so.13: cannot open"),
+        ({}, TORCH_OLD, "torch is 2.10.1, but blurfft needs 2.11 or newer; upgrade torch"),
+        ({"BLURFFT_CUDA": "1"}, {}, "BLURFFT_CUDA=1 asks for the CUDA kernels, but this version of blurfft has no"),
+        ({"BLURFFT_CUDA": "on"}, {}, "BLURFFT_CUDA is 'on', but should be one of auto, 0, 1."),
+        ({"BLURFFT_EXT": "no"}, {}, "BLURFFT_EXT is 'no', but should be one of 0, 1."),
+        ({"BLURFFT_EXT": "0", "BLURFFT_CUDA": "1"}, {}, "but BLURFFT_EXT=0 leaves the extension out."),
+    ],
+)
+def test_build_refuses_in_one_sentence(tree: Path, tmp_path: Path, environment, modules, sentence):
+    for name, text in modules.items():
+        path = tmp_path / "modules" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    build = run_python("setup.py", "build_ext", cwd=tree, PYTHONPATH=str(tmp_path / "modules"), **environment)
+    assert build.returncode != 0
+    assert "Traceback" not in build.stderr
+    message = build.stderr.splitlines()[-1]
+    assert message.startswith("blurfft: ")
+    assert sentence in message
+    if "BLURFFT_CUDA" not in environment and "BLURFFT_EXT" not in environment:
+        assert message.endswith("or set BLURFFT_EXT=0 to install without it.")
+
+
+def test_broken_extension_is_not_called_unbuilt(package: Path):
+    """A file that is there but does not load needs another cure than one that was never built."""
+    program = "import blurfft; print(blurfft.available_backends()); blurfft.use_backend('cpu')"
+    unbuilt = run_python("-c", program, cwd=package)
+    (package / "blurfft" / f"_C{EXTENSION_SUFFIX}").write_bytes(b"not a shared object")
+    broken = run_python("-c", program, cwd=package)
+    for process in (unbuilt, broken):
+        assert process.stdout == "('reference',)\n"
+    assert "RuntimeError: backend 'cpu' is not available: the compiled extension is not built" in unbuilt.stderr
+    assert "exists but does not load" in broken.stderr
+    assert "not built" not in broken.stderr
