@@ -1,0 +1,36 @@
+"""Blur-error losses for image models: Wiener-weighted spectral losses with fused forward and gradient.
+
+Functions are in :mod:`blurfft.functional`, the same as modules in :mod:`blurfft.modules`, the formulas in plain
+``torch.fft`` in :mod:`blurfft.reference`.
+"""
+
+from ._dispatch import available_backends, use_backend
+from .functional import (
+    blur,
+    blur_mse,
+    focal_frequency_loss,
+    irfft2,
+    rfft2,
+    spectral_mse,
+    wiener_filter,
+    wiener_loss,
+    wiener_nll,
+    wiener_weight,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "available_backends",
+    "blur",
+    "blur_mse",
+    "focal_frequency_loss",
+    "irfft2",
+    "rfft2",
+    "spectral_mse",
+    "use_backend",
+    "wiener_filter",
+    "wiener_loss",
+    "wiener_nll",
+    "wiener_weight",
+]

@@ -1,0 +1,9 @@
+"""One module for each backend, with one function for each op of :mod:`blurfft.ops`, of the same name and arguments.
+
+Besides the ops a module has
+
+- ``DEVICES``, ``DTYPES``, ``SIZES``: what it serves, in words, for ``blurfft info``;
+- ``unavailable() -> str | None``: why it cannot be used on this machine at all, and what to do about it;
+- ``why_not(op, device, dtype, height, width) -> str | None``: why it does not serve this call. ``dtype`` is that of
+  the op's first tensor; None means that it does serve it.
+"""

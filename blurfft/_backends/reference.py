@@ -1,0 +1,125 @@
+"""Plain ``torch.fft`` on any device: each op by its formula, with the gradients of the fused ops written out."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..reference import compute_dtype, from_half_spectrum, half_spectrum, multiplicity, transfer_function
+
+DEVICES = "any"
+DTYPES = "float32, float64, bfloat16, float16"
+SIZES = "any"
+
+
+def unavailable() -> str | None:
+    return None
+
+
+def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
+    return None
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+def _like(values: Tensor, image: Tensor) -> Tensor:
+    """``values`` in the dtype and layout of ``image``."""
+    return torch.empty_like(image).copy_(values)
+
+
+def _difference(input: Tensor, target: Tensor) -> Tensor:
+    dtype = compute_dtype(input.dtype)
+    return input.to(dtype) - target.to(dtype)
+
+
+def rfft2(input: Tensor, scale: float) -> Tensor:
+    return (half_spectrum(input, "backward") * scale).contiguous()
+
+
+def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
+    return (from_half_spectrum(input, width, "forward") * scale).contiguous()
+
+
+def otf(kernel: Tensor, height: int, width: int) -> Tensor:
+    return transfer_function(kernel, height, width).contiguous()
+
+
+def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
+    planes = from_half_spectrum(grad / multiplicity(width, grad), width, "forward")
+    return planes.roll((kh // 2, kw // 2), (-2, -1))[..., :kh, :kw].contiguous()
+
+
+def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
+    return _like(from_half_spectrum(transfer * half_spectrum(input), input.shape[-1]), input)
+
+
+def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
+    A, B = half_spectrum(a), half_spectrum(b)
+    product = A.conj() * B if complex else A.real * B.real + A.imag * B.imag
+    return (multiplicity(a.shape[-1], A) * product).sum_to_size(n, c, *A.shape[-2:]).contiguous()
+
+
+def spectral_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    scale: float,
+    per_sample: bool,
+    input_grad: bool,
+    weight_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    width = input.shape[-1]
+    E = half_spectrum(_difference(input, target))
+    power = multiplicity(width, E) * _power(E)
+    Q = (weight * power).sum((1, 2, 3))  # (N,)
+    return (
+        scale * (Q if per_sample else Q.sum()),
+        _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else input.new_empty(0),
+        (scale * power).sum_to_size(weight.shape).contiguous() if weight_grad else weight.new_empty(0),
+    )
+
+
+def wiener_loss(
+    input: Tensor,
+    target: Tensor,
+    kernel: Tensor,
+    nsr: Tensor,
+    eps: Tensor,
+    scale: float,
+    nll: bool,
+    per_sample: bool,
+    input_grad: bool,
+    kernel_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    _, channels, height, width = input.shape
+    K = transfer_function(kernel, height, width)
+    s = _power(K)
+    C = nsr[:, :, None, None]
+    weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+
+    m = multiplicity(width, K)
+    E = half_spectrum(_difference(input, target))
+    power = m * _power(E)
+    loss = (weight * power).sum((1, 2, 3))  # (N,)
+    if nll:
+        scale = scale / 2
+        log_determinant = (m * weight.log()).expand_as(power).sum((1, 2, 3))
+        loss = loss - log_determinant + channels * height * width * math.log(2 * math.pi)
+    grad = input.new_empty(0)
+    if input_grad:
+        grad = _like(from_half_spectrum(2 * scale * weight * E, width), input)
+    grads = [t.new_empty(0) for t in (kernel, nsr, eps)]
+    if kernel_grad:
+        dweight = scale * (power - m / weight) if nll else scale * power
+        ds = dweight * (C - s) / (s + C) ** 3
+        dC = dweight * (-2 * s / (s + C) ** 3)
+        grads = [
+            otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]),
+            dC.sum((2, 3)).sum_to_size(nsr.shape).contiguous(),
+            dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous(),
+        ]
+    return (scale * (loss if per_sample else loss.sum()), grad, grads[0], grads[1], grads[2])

@@ -1,0 +1,208 @@
+"""Validation of the public functions' arguments: a wrong one raises before any work and says what it should have been.
+
+Values of tensors are never looked at: on a GPU that would wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .reference import compute_dtype
+
+_IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+_REDUCTIONS = ("none", "mean", "sum")
+_NORMS = ("forward", "backward", "ortho")
+
+
+def _floating(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype not in _IMAGE_DTYPES:
+        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
+
+
+def _same_device(name: str, value: Tensor, other: str, expected: Tensor) -> None:
+    if value.device != expected.device:
+        raise ValueError(f"{name} must be on the device of {other}, {expected.device}, got {value.device}")
+
+
+def plane(name: str, value: Tensor) -> None:
+    """Real, of at least two dimensions, the last two not empty."""
+    _floating(name, value)
+    if value.dim() < 2:
+        raise ValueError(f"{name} must have at least 2 dimensions (..., H, W), got shape {tuple(value.shape)}")
+    if not (value.shape[-2] and value.shape[-1]):
+        raise ValueError(f"{name} must have planes of at least 1x1, got shape {tuple(value.shape)}")
+
+
+def half_spectrum(name: str, value: Tensor) -> Tensor:
+    """Complex64 or complex128 of at least two dimensions; real ones are converted, as in torch.fft."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.dtype in _IMAGE_DTYPES:
+        value = value.to(compute_dtype(value.dtype).to_complex())
+    if value.dtype not in (torch.complex64, torch.complex128):
+        raise TypeError(f"{name} must be complex64, complex128 or a real floating dtype, got {value.dtype}")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
+    if value.dim() < 2:
+        raise ValueError(f"{name} must have at least 2 dimensions (..., H, W//2+1), got shape {tuple(value.shape)}")
+    if not (value.shape[-2] and value.shape[-1]):
+        raise ValueError(f"{name} must have planes of at least 1x1, got shape {tuple(value.shape)}")
+    return value
+
+
+def image(name: str, value: Tensor) -> None:
+    _floating(name, value)
+    if value.dim() != 4:
+        raise ValueError(f"{name} must have 4 dimensions (N, C, H, W), got shape {tuple(value.shape)}")
+    if not (value.shape[2] and value.shape[3]):
+        raise ValueError(f"{name} must have planes of at least 1x1, got shape {tuple(value.shape)}")
+
+
+def image_pair(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in their common dtype."""
+    image("input", input)
+    image("target", target)
+    if input.shape != target.shape:
+        raise ValueError(
+            f"input and target must have the same shape, got {tuple(input.shape)} and {tuple(target.shape)}"
+        )
+    if input.device != target.device:
+        raise ValueError(f"target must be on the device of input, {input.device}, got {target.device}")
+    if input.dtype is not target.dtype:
+        dtype = torch.promote_types(input.dtype, target.dtype)
+        return input.to(dtype), target.to(dtype)
+    return input, target
+
+
+def kernel_planes(kernel: Tensor) -> Tensor:
+    """The kernel as (N|1, C|1, kh, kw)."""
+    _floating("kernel", kernel)
+    if kernel.dim() == 2:
+        kernel = kernel[None, None]
+    elif kernel.dim() != 4:
+        raise ValueError(f"kernel must have shape (kh, kw) or (N|1, C|1, kh, kw), got {tuple(kernel.shape)}")
+    if not (kernel.shape[2] and kernel.shape[3]):
+        raise ValueError(f"kernel must be at least 1x1, got shape {tuple(kernel.shape)}")
+    return kernel
+
+
+def kernel_within(kernel: Tensor, height: int, width: int) -> None:
+    if kernel.shape[2] > height or kernel.shape[3] > width:
+        raise ValueError(
+            f"kernel must be no larger than the image, {height}x{width}, got {kernel.shape[2]}x{kernel.shape[3]}"
+        )
+
+
+def _shared(name: str, value: Tensor, image: Tensor, given: Tensor) -> None:
+    n, c = value.shape[:2]
+    if (n != 1 and n != image.shape[0]) or (c != 1 and c != image.shape[1]):
+        raise ValueError(
+            f"{name} must be of 1 or N = {image.shape[0]} samples and of 1 or C = {image.shape[1]} channels, "
+            f"got shape {tuple(given.shape)}"
+        )
+
+
+def kernel(kernel: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
+    """The kernel for ``image`` as (N|1, C|1, kh, kw), contiguous, in ``dtype``."""
+    given, kernel = kernel, kernel_planes(kernel)
+    _shared("kernel", kernel, image, given)
+    kernel_within(kernel, image.shape[2], image.shape[3])
+    _same_device("kernel", kernel, "input", image)
+    return kernel.to(dtype).contiguous()
+
+
+def weight(weight: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weight for ``image`` as (N|1, C|1, H, W//2+1), contiguous, in ``dtype``."""
+    _floating("weight", weight)
+    given = weight
+    height, width = image.shape[2], image.shape[3] // 2 + 1
+    if weight.dim() == 2:
+        weight = weight[None, None]
+    elif weight.dim() != 4:
+        raise ValueError(f"weight must have shape (H, W//2+1) or (N|1, C|1, H, W//2+1), got {tuple(weight.shape)}")
+    if weight.shape[2] != height or weight.shape[3] != width:
+        raise ValueError(
+            f"weight must lie on the half spectrum of the image, (H, W//2+1) = ({height}, {width}), "
+            f"got {tuple(weight.shape[2:])}"
+        )
+    _shared("weight", weight, image, given)
+    _same_device("weight", weight, "input", image)
+    return weight.to(dtype).contiguous()
+
+
+def per_plane(name: str, value: float | Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
+    """nsr or eps for ``image`` as (N|1, C|1), contiguous, in ``dtype``."""
+    planes = any_per_plane(name, value, "input", image, dtype)
+    if isinstance(value, Tensor):
+        _shared(name, planes, image, value)
+    return planes
+
+
+def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """nsr or eps as (N|1, C|1), contiguous, in ``dtype``, whatever N and C are."""
+    if not isinstance(value, Tensor):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{name} must be a float or a torch.Tensor, got {type(value).__name__}")
+        if not value >= 0:
+            raise ValueError(f"{name} must be non-negative, got {value}")
+        return torch.full((1, 1), value, dtype=dtype, device=like.device)
+    _floating(name, value)
+    if value.dim() > 2:
+        raise ValueError(f"{name} must have shape (), (N,) or (N, C), got {tuple(value.shape)}")
+    _same_device(name, value, other, like)
+    if value.dim() < 2:
+        value = value.reshape(-1, 1)
+    return value.to(dtype).contiguous()
+
+
+def size(value: Sequence[int], name: str = "size") -> tuple[int, int]:
+    if isinstance(value, Tensor | str) or not isinstance(value, Sequence) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair of ints (H, W), got {value!r}")
+    for side in value:
+        if isinstance(side, bool) or not isinstance(side, int | torch.SymInt):
+            raise TypeError(f"{name} must be a pair of ints (H, W), got {tuple(value)}")
+        if side < 1:
+            raise ValueError(f"{name} must be positive, got {tuple(value)}")
+    height, width = value
+    return height, width
+
+
+def reduction(value: str) -> None:
+    if value not in _REDUCTIONS:
+        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {value!r}")
+
+
+def norm(value: str) -> None:
+    if value not in _NORMS:
+        raise ValueError(f"norm must be 'forward', 'backward' or 'ortho', got {value!r}")
+
+
+def number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+
+
+def patch_factor(value: int, image: Tensor) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"patch_factor must be an int, got {type(value).__name__}")
+    if value < 1 or image.shape[2] % value or image.shape[3] % value:
+        raise ValueError(
+            f"patch_factor must be positive and divide the image's {image.shape[2]}x{image.shape[3]}, got {value}"
+        )
+
+
+def broadcast(kernel: Tensor, nsr: Tensor, eps: Tensor) -> None:
+    """Samples and channels of the three agree or are 1."""
+    for dim, name in enumerate(("samples", "channels")):
+        counts = [t.shape[dim] for t in (kernel, nsr, eps)]
+        if len({count for count in counts if count != 1}) > 1:
+            raise ValueError(
+                f"kernel, nsr and eps must be of the same number of {name} or of 1, got {', '.join(map(str, counts))}"
+            )

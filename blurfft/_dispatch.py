@@ -1,0 +1,155 @@
+"""Which backend serves a call: the rule, the caller's wish, and the reasons.
+
+The choice is made inside each op, at run time, so that a compiled or exported graph holds no backend. It depends on the
+device, the dtype and the size of the planes only and is cached, hence a dictionary look-up a call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from ._backends import cpu, reference
+
+AUTO = "auto"
+
+# Fastest first.
+_BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+# Named by the specification, not part of this version.
+_PLANNED = {
+    "cuda": "this version of blurfft has no CUDA C++ kernels",
+    "triton": "this version of blurfft has no Triton kernels",
+}
+
+_default = os.environ.get("BLURFFT_BACKEND") or AUTO
+_requested: ContextVar[str | None] = ContextVar("blurfft_backend", default=None)
+
+
+def requested() -> str:
+    """The backend asked for in this thread or by BLURFFT_BACKEND, else ``"auto"``."""
+    return _requested.get() or _default
+
+
+class as_requested:
+    """Within it, ``name`` is the backend asked for: what :func:`requested` said at another time or in another
+    thread."""
+
+    __slots__ = ("_name", "_token")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._token = _requested.set(self._name)
+
+    def __exit__(self, *exception: object) -> None:
+        _requested.reset(self._token)
+
+
+def _unavailable(name: str) -> str | None:
+    return _PLANNED[name] if name in _PLANNED else _BACKENDS[name].unavailable()
+
+
+def _names() -> str:
+    return ", ".join(repr(name) for name in (AUTO, *_BACKENDS, *_PLANNED))
+
+
+def _require(name: str, source: str) -> None:
+    if name != AUTO and name not in _BACKENDS and name not in _PLANNED:
+        raise ValueError(f"{source} must be one of {_names()}, got {name!r}")
+    if name != AUTO and (reason := _unavailable(name)) is not None:
+        raise RuntimeError(f"backend {name!r} is not available: {reason}. Available: {', '.join(available_backends())}")
+
+
+@lru_cache(maxsize=4096)
+def _choose(name: str, op: str, device: str, dtype: torch.dtype, height: int, width: int) -> Callable[..., Any]:
+    if name == AUTO:
+        for backend in _BACKENDS.values():
+            if backend.unavailable() is None and backend.why_not(op, device, dtype, height, width) is None:
+                return getattr(backend, op)
+    _require(name, "the environment variable BLURFFT_BACKEND")
+    backend = _BACKENDS[name]
+    if (reason := backend.why_not(op, device, dtype, height, width)) is not None:
+        raise RuntimeError(
+            f"backend {name!r} cannot serve {op} of {height}x{width} {dtype} planes: {reason}. "
+            f"Ask for {AUTO!r} (blurfft.use_backend or BLURFFT_BACKEND) to let blurfft choose"
+        )
+    return getattr(backend, op)
+
+
+def select(op: str, tensor: torch.Tensor, height: int, width: int) -> Callable[..., Any]:
+    """The function that serves ``op`` on planes of this size, device and dtype."""
+    return _choose(_requested.get() or _default, op, tensor.device.type, tensor.dtype, height, width)
+
+
+def available_backends() -> tuple[str, ...]:
+    """The names of the backends that can be used on this machine, in the order in which blurfft prefers them.
+
+    Example:
+        >>> "reference" in blurfft.available_backends()
+        True
+    """
+    return tuple(name for name, backend in _BACKENDS.items() if backend.unavailable() is None)
+
+
+class use_backend:
+    """Asks for a backend by name, from here on or, in a ``with`` statement, until its end.
+
+    ``"auto"`` is the default: the fastest backend that serves the device, the dtype and the size of the call. Any other
+    name is a demand: a call that this backend cannot serve raises :class:`RuntimeError` and says why.
+
+    Like ``torch.set_grad_enabled`` this holds for the current thread (or asyncio task); other threads follow the
+    environment variable ``BLURFFT_BACKEND``, read when blurfft is imported. A backward pass uses the backend that was
+    asked for in its forward pass, wherever it runs. Inside a function under ``torch.compile`` it has no effect on the
+    graph, which holds no backend: ask around the call.
+
+    Args:
+        name: ``"auto"`` or one of the backends' names, see :func:`available_backends`.
+
+    Raises:
+        ValueError: there is no backend of this name.
+        RuntimeError: it is not available on this machine; the message says why.
+
+    Example:
+        >>> with blurfft.use_backend("reference"):
+        ...     loss = blurfft.wiener_loss(input, target, kernel)
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a str, one of {_names()}, got {type(name).__name__}")
+        _require(name, "name")
+        self._previous = _requested.get()
+        _requested.set(name)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        _requested.set(self._previous)
+
+
+def explain() -> list[dict[str, str | None]]:
+    """A row for each backend of the specification: its name, why it is unavailable (None if it is not), what it
+    serves."""
+    rows: list[dict[str, str | None]] = [
+        {
+            "name": name,
+            "unavailable": backend.unavailable(),
+            "devices": backend.DEVICES,
+            "dtypes": backend.DTYPES,
+            "sizes": backend.SIZES,
+        }
+        for name, backend in _BACKENDS.items()
+    ]
+    rows += [
+        {"name": name, "unavailable": reason, "devices": None, "dtypes": None, "sizes": None}
+        for name, reason in _PLANNED.items()
+    ]
+    return rows

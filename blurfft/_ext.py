@@ -1,0 +1,41 @@
+"""Loads the compiled extension, ``blurfft/_C``, once, and remembers why it is not there.
+
+Importing it registers ``torch.ops.blurfft_cpu``. An extension that was never built and one that was built but does not
+load are different faults with different cures, so they are told apart.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from types import ModuleType
+
+
+@cache
+def _load() -> tuple[ModuleType | None, str | None]:
+    import torch  # noqa: F401  (the extension links against torch's libraries, which must be in the process first)
+
+    name = f"{__package__}._C"
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None, (
+            "the compiled extension is not built; install blurfft with a C++ compiler present and without "
+            "BLURFFT_EXT=0 (pip install --no-build-isolation -e .)"
+        )
+    try:
+        return importlib.import_module(name), None
+    except (ImportError, OSError, RuntimeError) as error:
+        return None, (
+            f"the compiled extension {spec.origin} exists but does not load: {error}. It was probably built for "
+            "another Python or another torch; build it again (pip install --no-build-isolation -e .)"
+        )
+
+
+def module() -> ModuleType | None:
+    """The loaded extension, or None; :func:`why_not` then says why."""
+    return _load()[0]
+
+
+def why_not() -> str | None:
+    return _load()[1]

@@ -1,0 +1,374 @@
+"""The public functions. Each validates its arguments, brings them to their dtypes and composes :mod:`blurfft.ops`.
+
+Symbols: F is the orthonormal 2-D DFT of an H×W plane, e = input − target, K the transfer function of the blur kernel
+(its centre is ⌊k/2⌋, boundaries are periodic), C the noise-to-signal ratio ``nsr``, W = conj(K) / (|K|² + C) the
+Wiener inverse and ω = |W|² + ε the precision spectrum, as in Bredell et al., *Explicitly Minimizing the Blur Error of
+Variational Autoencoders*, ICLR 2023 (arXiv 2304.05939). The defaults of ``nsr`` and ``eps`` are this library's, not
+the paper's.
+
+Images are real, (N, C, H, W), float32, float64, bfloat16 or float16, of any strides; two images of different dtypes are
+promoted to their common one. The arithmetic is float64 for float64 images and float32 for the others. Elementwise
+results have the images' dtype, scalar losses of half-precision images are float32. Kernels are (kh, kw) or (N|1, C|1,
+kh, kw), no larger than the image. ``nsr`` and ``eps`` are floats or tensors of shape (), (N,) or (N, C). Everything
+floating is differentiable, to any order. Nothing is mutated. Every function raises :class:`TypeError` for an argument
+of the wrong type, dtype or memory layout and :class:`ValueError` for one of a wrong shape, device or value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import _checks, ops
+from .reference import compute_dtype, multiplicity
+
+
+def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
+    """The 2-D discrete Fourier transform of real planes, as ``torch.fft.rfft2`` over the last two dimensions.
+
+    Args:
+        input: (..., H, W), real. Half precision is transformed in float32.
+        norm: ``"backward"`` (unscaled), ``"ortho"`` (1/√HW) or ``"forward"`` (1/HW).
+
+    Returns:
+        The half spectrum, (..., H, W//2+1), complex64 or, for float64, complex128.
+
+    Example:
+        >>> blurfft.rfft2(torch.ones(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 8, 5])
+    """
+    _checks.plane("input", input)
+    _checks.norm(norm)
+    return ops.rfft2(input, _scale(norm, "backward", input.shape[-2] * input.shape[-1]))
+
+
+def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backward") -> Tensor:
+    """The inverse of :func:`rfft2`, as ``torch.fft.irfft2`` over the last two dimensions.
+
+    Args:
+        input: a half spectrum (..., H, W//2+1). The imaginary part of what must be real, as in column 0, does not
+            count.
+        s: the (H, W) of the result, to which the half spectrum is cropped or zero-padded. Default: the input's H and
+            the even W that fits; give it for an odd W.
+        norm: ``"backward"`` (1/HW), ``"ortho"`` (1/√HW) or ``"forward"`` (unscaled).
+
+    Returns:
+        Real planes, (..., H, W), float32 or, for complex128, float64.
+
+    Example:
+        >>> x = torch.randn(2, 3, 8, 7)
+        >>> torch.testing.assert_close(blurfft.irfft2(blurfft.rfft2(x), s=(8, 7)), x)
+    """
+    input = _checks.half_spectrum("input", input)
+    _checks.norm(norm)
+    if s is None:
+        height, width = input.shape[-2], 2 * (input.shape[-1] - 1)
+        if width < 1:
+            raise ValueError(f"s must be given for an input of one column, got shape {tuple(input.shape)}")
+    else:
+        height, width = _checks.size(s, "s")
+        columns = width // 2 + 1
+        input = input[..., :height, :columns]
+        if input.shape[-2] < height or input.shape[-1] < columns:
+            input = F.pad(input, (0, columns - input.shape[-1], 0, height - input.shape[-2]))
+    return ops.irfft2(input, width, _scale(norm, "forward", height * width))
+
+
+def _scale(norm: str, unscaled: str, n: int) -> float:
+    return 1.0 if norm == unscaled else n**-0.5 if norm == "ortho" else 1.0 / n
+
+
+def blur(input: Tensor, kernel: Tensor) -> Tensor:
+    """The periodic convolution of each plane with its kernel: F⁻¹[K F input].
+
+    Args:
+        input: images, (N, C, H, W).
+        kernel: (kh, kw) or (N|1, C|1, kh, kw), with its centre at ⌊k/2⌋; one that sums to 1 keeps the mean.
+
+    Returns:
+        The blurred images, in the shape, dtype and layout of ``input``.
+
+    Example:
+        >>> blurfft.blur(torch.rand(4, 3, 64, 64), torch.full((5, 5), 1 / 25)).shape
+        torch.Size([4, 3, 64, 64])
+    """
+    _checks.image("input", input)
+    kernel = _checks.kernel(kernel, input, compute_dtype(input.dtype))
+    return ops.spectral_filter(input, ops.otf(kernel, input.shape[2], input.shape[3]))
+
+
+def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> Tensor:
+    """Wiener deconvolution: F⁻¹[W F input] with W = conj(K) / (|K|² + C).
+
+    Args:
+        input: blurred images, (N, C, H, W).
+        kernel: what they were blurred with, (kh, kw) or (N|1, C|1, kh, kw).
+        nsr: the noise-to-signal ratio C ≥ 0: a float, or a tensor of shape (), (N,) or (N, C).
+
+    Returns:
+        The restored images, in the shape, dtype and layout of ``input``.
+
+    Example:
+        >>> kernel = torch.full((5, 5), 1 / 25)
+        >>> restored = blurfft.wiener_filter(blurfft.blur(torch.rand(4, 3, 64, 64), kernel), kernel, nsr=1e-3)
+    """
+    _checks.image("input", input)
+    dtype = compute_dtype(input.dtype)
+    kernel = _checks.kernel(kernel, input, dtype)
+    nsr = _checks.per_plane("nsr", nsr, input, dtype)
+    return ops.spectral_filter(input, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
+
+
+def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Tensor:
+    K = ops.otf(kernel, height, width)
+    return K.conj() / (K.real.square() + K.imag.square() + nsr[:, :, None, None])
+
+
+def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.01, eps: float | Tensor = 0.0) -> Tensor:
+    """The precision spectrum ω = |W|² + ε = s / (s + C)² + ε, s = |K|², on the half spectrum.
+
+    It is not monotone in |K|: it peaks at |K| = √C with 1 / (4C) and falls to ε where the kernel removed a frequency.
+
+    Args:
+        kernel: (kh, kw) or (N|1, C|1, kh, kw).
+        size: the (H, W) of the images.
+        nsr: the noise-to-signal ratio C ≥ 0: a float, or a tensor of shape (), (N,) or (N, C).
+        eps: the floor ε ≥ 0, in the same forms.
+
+    Returns:
+        (N|1, C|1, H, W//2+1), in the dtype of ``kernel``: a weight for :func:`spectral_mse`.
+
+    Example:
+        >>> blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64)).shape
+        torch.Size([1, 1, 64, 33])
+    """
+    planes = _checks.kernel_planes(kernel)
+    height, width = _checks.size(size)
+    _checks.kernel_within(planes, height, width)
+    dtype = compute_dtype(kernel.dtype)
+    nsr = _checks.any_per_plane("nsr", nsr, "kernel", kernel, dtype)
+    eps = _checks.any_per_plane("eps", eps, "kernel", kernel, dtype)
+    _checks.broadcast(kernel=planes, nsr=nsr, eps=eps)
+    K = ops.otf(planes.to(dtype).contiguous(), height, width)
+    s = K.real.square() + K.imag.square()
+    return (s / (s + nsr[:, :, None, None]).square() + eps[:, :, None, None]).to(kernel.dtype)
+
+
+def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
+    """The squared error weighted in the frequency domain: Q = Σ ω |F e|². With ω = 1 it is ``F.mse_loss``.
+
+    Args:
+        input, target: images, (N, C, H, W).
+        weight: ω ≥ 0 on the half spectrum, (H, W//2+1) or (N|1, C|1, H, W//2+1), for example :func:`wiener_weight`.
+            Of column 0 and, for an even W, column W/2 only the part with ω(f) = ω(−f) counts.
+        reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[√ω F e])², (N, C, H, W), whose mean
+            and sum those are.
+
+    Example:
+        >>> x, y = torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64)
+        >>> weight = blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64))
+        >>> loss = blurfft.spectral_mse(x, y, weight)
+    """
+    _checks.reduction(reduction)
+    input, target = _checks.image_pair(input, target)
+    dtype = compute_dtype(input.dtype)
+    weight = _checks.weight(weight, input, dtype)
+    if reduction == "none":
+        mirrored = weight.flip(-2).roll(1, -2)
+        own_mirror = multiplicity(input.shape[-1], weight) == 1
+        root = torch.where(own_mirror, (weight + mirrored) / 2, weight).sqrt()
+        e = input.to(dtype) - target.to(dtype)
+        return ops.spectral_filter(e, root).square().to(input.dtype)
+    grad = torch.is_grad_enabled()
+    loss, _, _ = ops.spectral_loss(
+        input,
+        target,
+        weight,
+        _mean_scale(input.numel()) if reduction == "mean" else 1.0,
+        False,
+        grad and (input.requires_grad or target.requires_grad),
+        grad and weight.requires_grad,
+    )
+    return loss
+
+
+def _mean_scale(count: int) -> float:
+    # The mean over nothing is nan, as in F.mse_loss.
+    return 1.0 / count if count else math.nan
+
+
+def wiener_loss(
+    input: Tensor,
+    target: Tensor,
+    kernel: Tensor,
+    nsr: float | Tensor = 0.01,
+    *,
+    eps: float | Tensor = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """The blur error: the squared error after Wiener deconvolution of e, plus ε times the plain one.
+
+    Q = Σ ω |F e|² = ‖F⁻¹[W F e]‖² + ε ‖e‖². A delta kernel with ``nsr = 0`` gives ``F.mse_loss``. Value and gradient
+    come from one pass over the images.
+
+    Args:
+        input, target: images, (N, C, H, W).
+        kernel: (kh, kw) or (N|1, C|1, kh, kw).
+        nsr: the noise-to-signal ratio C ≥ 0: a float, or a tensor of shape (), (N,) or (N, C).
+        eps: the floor ε ≥ 0 of the precision spectrum, in the same forms. With 0, frequencies that the kernel removes
+            are not penalised at all.
+        reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[W F e])² + ε e², (N, C, H, W), which
+            shows where the blur error sits.
+
+    Example:
+        >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
+        >>> kernel = torch.full((5, 5), 1 / 25)
+        >>> blurfft.wiener_loss(x, torch.rand(4, 3, 64, 64), kernel).backward()
+    """
+    _checks.reduction(reduction)
+    input, target = _checks.image_pair(input, target)
+    dtype = compute_dtype(input.dtype)
+    kernel = _checks.kernel(kernel, input, dtype)
+    nsr = _checks.per_plane("nsr", nsr, input, dtype)
+    eps = _checks.per_plane("eps", eps, input, dtype)
+    if reduction == "none":
+        e = input.to(dtype) - target.to(dtype)
+        restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
+        return (restored.square() + eps[:, :, None, None] * e.square()).to(input.dtype)
+    scale = _mean_scale(input.numel()) if reduction == "mean" else 1.0
+    return _fused(input, target, kernel, nsr, eps, scale, nll=False, per_sample=False)
+
+
+def wiener_nll(
+    input: Tensor,
+    target: Tensor,
+    kernel: Tensor,
+    nsr: float | Tensor = 0.01,
+    *,
+    eps: float | Tensor = 1e-3,
+    reduction: str = "mean",
+) -> Tensor:
+    """The negative log-density, in nats, of ``target`` under a Gaussian about ``input`` whose precision is the blur
+    error's.
+
+    −log N(target; input, Σ) with Σ⁻¹ = WᵀW + εI, circulant: ½ Σ ω |F e|² − ½ Σ_channels Σ_f log ω_f + (D/2) log 2π,
+    D = C·H·W.
+
+    Args:
+        input, target: images, (N, C, H, W).
+        kernel: (kh, kw) or (N|1, C|1, kh, kw), for example one for each sample, predicted by a network.
+        nsr: the noise-to-signal ratio C ≥ 0: a float, or a tensor of shape (), (N,) or (N, C).
+        eps: the floor ε ≥ 0, in the same forms. Keep it positive: the log-determinant diverges where the kernel
+            removes a frequency.
+        reduction: over the batch: ``"mean"``, ``"sum"``, or ``"none"``, (N,).
+
+    Example:
+        >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
+        >>> kernel = torch.rand(4, 1, 11, 11).flatten(1).softmax(1).view(4, 1, 11, 11)
+        >>> blurfft.wiener_nll(x, torch.rand(4, 3, 64, 64), kernel).backward()
+    """
+    _checks.reduction(reduction)
+    input, target = _checks.image_pair(input, target)
+    dtype = compute_dtype(input.dtype)
+    kernel = _checks.kernel(kernel, input, dtype)
+    nsr = _checks.per_plane("nsr", nsr, input, dtype)
+    eps = _checks.per_plane("eps", eps, input, dtype)
+    scale = _mean_scale(input.shape[0]) if reduction == "mean" else 1.0
+    return _fused(input, target, kernel, nsr, eps, scale, nll=True, per_sample=reduction == "none")
+
+
+def _fused(
+    input: Tensor, target: Tensor, kernel: Tensor, nsr: Tensor, eps: Tensor, scale: float, nll: bool, per_sample: bool
+) -> Tensor:
+    grad = torch.is_grad_enabled()
+    return ops.wiener_loss(
+        input,
+        target,
+        kernel,
+        nsr,
+        eps,
+        scale,
+        nll,
+        per_sample,
+        grad and (input.requires_grad or target.requires_grad),
+        grad and (kernel.requires_grad or nsr.requires_grad or eps.requires_grad),
+    )[0]
+
+
+def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "mean") -> Tensor:
+    """The squared error to the blurred target, ‖input − kernel ∗ target‖²: what a blur kernel is fitted with.
+
+    Args:
+        input, target: images, (N, C, H, W).
+        kernel: (kh, kw) or (N|1, C|1, kh, kw).
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``, (N, C, H, W), as in ``F.mse_loss``.
+
+    Example:
+        >>> kernel = torch.full((5, 5), 1 / 25, requires_grad=True)
+        >>> blurfft.blur_mse(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64), kernel).backward()
+    """
+    _checks.reduction(reduction)
+    input, target = _checks.image_pair(input, target)
+    dtype = compute_dtype(input.dtype)
+    kernel = _checks.kernel(kernel, input, dtype)
+    blurred = ops.spectral_filter(target.to(dtype), ops.otf(kernel, input.shape[2], input.shape[3]))
+    loss = F.mse_loss(input.to(dtype), blurred, reduction=reduction)
+    return loss.to(input.dtype) if reduction == "none" else loss
+
+
+def focal_frequency_loss(
+    input: Tensor,
+    target: Tensor,
+    alpha: float = 1.0,
+    patch_factor: int = 1,
+    ave_spectrum: bool = False,
+    log_matrix: bool = False,
+    batch_matrix: bool = False,
+    loss_weight: float = 1.0,
+) -> Tensor:
+    """The focal frequency loss: a spectral squared error whose weight is its own size, |F e|^α, taken as a constant.
+
+    Jiang et al., *Focal Frequency Loss for Image Reconstruction and Synthesis*, ICCV 2021 (arXiv 2012.12821); values
+    and gradients are those of their package ``focal-frequency-loss``, at half the work: one real transform of e.
+
+    Args:
+        input, target: images, (N, C, H, W).
+        alpha: the exponent of the weight.
+        patch_factor: each image is cut into patch_factor² patches; it must divide H and W.
+        ave_spectrum: average the spectra over the batch first.
+        log_matrix: take the weight's log(1 + ·).
+        batch_matrix: scale the weight to at most 1 over the whole batch, not in each plane.
+        loss_weight: a factor on the result.
+
+    Returns:
+        A scalar, the mean over all frequencies.
+
+    Example:
+        >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
+        >>> blurfft.focal_frequency_loss(x, torch.rand(4, 3, 64, 64)).backward()
+    """
+    input, target = _checks.image_pair(input, target)
+    _checks.number("alpha", alpha)
+    _checks.number("loss_weight", loss_weight)
+    _checks.patch_factor(patch_factor, input)
+    dtype = compute_dtype(input.dtype)
+    e = input.to(dtype) - target.to(dtype)
+    if e.numel() == 0:
+        return loss_weight * e.square().mean()
+    if ave_spectrum:
+        e = e.mean(0, keepdim=True)  # F is linear
+    height, width = e.shape[2] // patch_factor, e.shape[3] // patch_factor
+    patches = e.unflatten(3, (patch_factor, width)).unflatten(2, (patch_factor, height)).transpose(3, 4)
+    E = ops.rfft2(patches, (height * width) ** -0.5)  # (N, C, patch_factor, patch_factor, h, w//2+1)
+    distance = E.real.square() + E.imag.square()
+    with torch.no_grad():
+        matrix = distance.sqrt() ** alpha
+        if log_matrix:
+            matrix = matrix.log1p()
+        matrix = matrix / (matrix.amax() if batch_matrix else matrix.amax((-2, -1), keepdim=True))
+        matrix = matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0) * multiplicity(width, distance)
+    return (loss_weight / e.numel()) * (matrix * distance).sum()

@@ -1,0 +1,561 @@
+"""The ops ``torch.ops.blurfft.*``: schema, implementation, fake, autograd, vmap and autocast of each.
+
+They are what a compiled or exported graph holds. Arguments are taken as given: the public functions validate them and
+pass kernel, nsr, eps, weight and transfer contiguous in the compute dtype (float64 for float64 images, else float32;
+complex for a complex transfer). A half spectrum is laid out as by ``torch.fft.rfft2``, (H, W//2+1); m is the
+multiplicity of its columns and F the orthonormal DFT. Results never alias an argument.
+
+The set is closed under differentiation, hence derivatives of any order:
+
+- ``rfft2`` and ``irfft2`` are each other's adjoint up to m, ``otf`` and ``otf_backward`` exactly;
+- y = ``spectral_filter(x, T)``: dx = ``spectral_filter(dy, conj T)``, dT = ``cross_spectrum(x, dy)``;
+- V the cotangent of ``cross_spectrum(a, b)``: da = ``spectral_filter(b, conj V)``, db = ``spectral_filter(a, V)``;
+- the losses return their first-order gradients; beyond that their derivative is composed of the ops above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _dispatch
+from .reference import compute_dtype, multiplicity
+
+_library = torch.library.Library("blurfft", "DEF")
+_functorch = torch._C._functorch
+
+_SCHEMAS = {
+    # scale * unnormalised transform: (..., H, W) -> (..., H, W//2+1)
+    "rfft2": "(Tensor input, float scale) -> Tensor",
+    # scale * unnormalised inverse: (..., H, W//2+1) -> (..., H, width)
+    "irfft2": "(Tensor input, SymInt width, float scale) -> Tensor",
+    # K of a kernel (A, B, kh, kw) centred at floor(k/2) -> (A, B, height, width//2+1)
+    "otf": "(Tensor kernel, SymInt height, SymInt width) -> Tensor",
+    # Its adjoint: Re of the sum over the half spectrum, without m -> (A, B, kh, kw)
+    "otf_backward": "(Tensor grad, SymInt width, SymInt kh, SymInt kw) -> Tensor",
+    # F^-1[T F input], transfer T (N|1, C|1, H, W//2+1) real or complex -> like input (N, C, H, W)
+    "spectral_filter": "(Tensor input, Tensor transfer) -> Tensor",
+    # m conj(F a) F b, summed over the planes that share an entry of the result (n, c, H, W//2+1), n in {1, N}, c in
+    # {1, C}
+    "cross_spectrum": "(Tensor a, Tensor b, SymInt n, SymInt c, bool complex) -> Tensor",
+    # Q_n = sum m weight |F(input - target)|^2 over sample n. loss: scale * sum Q_n, or scale * Q_n (N,), in the
+    # compute dtype. Gradients of sum(loss) by input and weight, empty (0,) where not asked for.
+    "spectral_loss": "(Tensor input, Tensor target, Tensor weight, float scale, bool per_sample, bool input_grad, "
+    "bool weight_grad) -> (Tensor loss, Tensor grad, Tensor weight_grad)",
+    # The same with weight = s / (s + nsr)^2 + eps, s = |otf(kernel)|^2; nll: the Gaussian negative log-likelihood of
+    # target, Q_n / 2 - sum m log(weight) / 2 + C H W log(2 pi) / 2. kernel (N|1, C|1, kh, kw), nsr and eps (N|1, C|1).
+    "wiener_loss": "(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, float scale, bool nll, "
+    "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor loss, Tensor grad, Tensor kernel_grad, "
+    "Tensor nsr_grad, Tensor eps_grad)",
+}
+for _name, _schema in _SCHEMAS.items():
+    _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+rfft2 = torch.ops.blurfft.rfft2.default
+irfft2 = torch.ops.blurfft.irfft2.default
+otf = torch.ops.blurfft.otf.default
+otf_backward = torch.ops.blurfft.otf_backward.default
+spectral_filter = torch.ops.blurfft.spectral_filter.default
+cross_spectrum = torch.ops.blurfft.cross_spectrum.default
+spectral_loss = torch.ops.blurfft.spectral_loss.default
+wiener_loss = torch.ops.blurfft.wiener_loss.default
+
+
+# --- implementation: the backend is chosen here, at run time
+
+
+def _of_image(op: str) -> Callable[..., Any]:
+    def impl(input: Tensor, *args: Any) -> Any:
+        height, width = input.shape[-2:]
+        return _dispatch.select(op, input, height, width)(input, *args)
+
+    return impl
+
+
+def _irfft2(input: Tensor, width: int, scale: float) -> Tensor:
+    return _dispatch.select("irfft2", input, input.shape[-2], width)(input, width, scale)
+
+
+def _otf(kernel: Tensor, height: int, width: int) -> Tensor:
+    return _dispatch.select("otf", kernel, height, width)(kernel, height, width)
+
+
+def _otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
+    return _dispatch.select("otf_backward", grad, grad.shape[-2], width)(grad, width, kh, kw)
+
+
+for _name, _impl in {
+    "rfft2": _of_image("rfft2"),
+    "irfft2": _irfft2,
+    "otf": _otf,
+    "otf_backward": _otf_backward,
+    "spectral_filter": _of_image("spectral_filter"),
+    "cross_spectrum": _of_image("cross_spectrum"),
+    "spectral_loss": _of_image("spectral_loss"),
+    "wiener_loss": _of_image("wiener_loss"),
+}.items():
+    _library.impl(_name, _impl, "CompositeExplicitAutograd")
+
+
+# --- fakes
+
+
+def _fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return torch.library.register_fake(f"blurfft::{op}", lib=_library)
+
+
+@_fake("rfft2")
+def _(input: Tensor, scale: float) -> Tensor:
+    dtype = compute_dtype(input.dtype).to_complex()
+    return input.new_empty((*input.shape[:-1], input.shape[-1] // 2 + 1), dtype=dtype)
+
+
+@_fake("irfft2")
+def _(input: Tensor, width: int, scale: float) -> Tensor:
+    return input.new_empty((*input.shape[:-1], width), dtype=input.dtype.to_real())
+
+
+@_fake("otf")
+def _(kernel: Tensor, height: int, width: int) -> Tensor:
+    return kernel.new_empty((*kernel.shape[:-2], height, width // 2 + 1), dtype=kernel.dtype.to_complex())
+
+
+@_fake("otf_backward")
+def _(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
+    return grad.new_empty((*grad.shape[:-2], kh, kw), dtype=grad.dtype.to_real())
+
+
+@_fake("spectral_filter")
+def _(input: Tensor, transfer: Tensor) -> Tensor:
+    return torch.empty_like(input)
+
+
+@_fake("cross_spectrum")
+def _(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
+    dtype = compute_dtype(a.dtype)
+    return a.new_empty((n, c, a.shape[-2], a.shape[-1] // 2 + 1), dtype=dtype.to_complex() if complex else dtype)
+
+
+def _fake_loss(input: Tensor, per_sample: bool, input_grad: bool) -> tuple[Tensor, Tensor]:
+    loss = input.new_empty(input.shape[:1] if per_sample else (), dtype=compute_dtype(input.dtype))
+    return loss, torch.empty_like(input) if input_grad else input.new_empty(0)
+
+
+@_fake("spectral_loss")
+def _(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    scale: float,
+    per_sample: bool,
+    input_grad: bool,
+    weight_grad: bool,
+) -> tuple[Tensor, ...]:
+    return (*_fake_loss(input, per_sample, input_grad), weight.new_empty(weight.shape if weight_grad else 0))
+
+
+@_fake("wiener_loss")
+def _(
+    input: Tensor,
+    target: Tensor,
+    kernel: Tensor,
+    nsr: Tensor,
+    eps: Tensor,
+    scale: float,
+    nll: bool,
+    per_sample: bool,
+    input_grad: bool,
+    kernel_grad: bool,
+) -> tuple[Tensor, ...]:
+    grads = (t.new_empty(t.shape if kernel_grad else 0) for t in (kernel, nsr, eps))
+    return (*_fake_loss(input, per_sample, input_grad), *grads)
+
+
+# --- autograd
+
+
+def _autograd(op: str, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        # The backward pass may run in another thread, or after the `with use_backend(...)` of the forward pass has
+        # ended.
+        ctx.backend = _dispatch.requested()
+        setup(ctx, inputs, output)
+
+    @wraps(backward)
+    def with_backend(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+        if grad is None:
+            return (None,) * len(ctx.needs_input_grad)
+        with _dispatch.as_requested(ctx.backend):
+            return backward(ctx, grad)
+
+    torch.library.register_autograd(f"blurfft::{op}", with_backend, setup_context=setup_context, lib=_library)
+
+
+def _rfft2_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, ctx.scale = inputs
+    ctx.width, ctx.dtype = input.shape[-1], input.dtype
+
+
+def _rfft2_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input_grad = irfft2(grad / multiplicity(ctx.width, grad), ctx.width, ctx.scale)
+    return input_grad.to(ctx.dtype), None
+
+
+def _irfft2_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, ctx.width, ctx.scale = inputs
+
+
+def _irfft2_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return multiplicity(ctx.width, grad) * rfft2(grad, ctx.scale), None, None
+
+
+def _otf_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    kernel, _, ctx.width = inputs
+    ctx.size = kernel.shape[-2:]
+
+
+def _otf_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return otf_backward(grad, ctx.width, *ctx.size), None, None
+
+
+def _otf_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    grad, ctx.width, _, _ = inputs
+    ctx.height = grad.shape[-2]
+
+
+def _otf_backward_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return otf(grad, ctx.height, ctx.width), None, None, None
+
+
+def _spectral_filter_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _spectral_filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, transfer = ctx.saved_tensors
+    input_grad = transfer_grad = None
+    if ctx.needs_input_grad[0]:
+        input_grad = spectral_filter(grad, transfer.conj())
+    if ctx.needs_input_grad[1]:
+        transfer_grad = cross_spectrum(input, grad, transfer.shape[0], transfer.shape[1], transfer.is_complex())
+    return input_grad, transfer_grad
+
+
+def _cross_spectrum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _cross_spectrum_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    a, b = ctx.saved_tensors
+    a_grad = spectral_filter(b, grad.conj()) if ctx.needs_input_grad[0] else None
+    b_grad = spectral_filter(a, grad) if ctx.needs_input_grad[1] else None
+    return a_grad, b_grad, None, None, None
+
+
+def _is_one(grad: Tensor) -> bool:
+    """Whether the cotangent of a loss is the plain number 1, asked only where the answer costs nothing.
+
+    That is the case in eager ``loss.backward()`` on the CPU. On a GPU looking at it would synchronise, and a tensor
+    of a tracer, a subclass or vmap has no value to look at.
+    """
+    return (
+        type(grad) is Tensor
+        and grad.device.type == "cpu"
+        and grad.dim() == 0
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not _functorch.is_functorch_wrapped_tensor(grad)
+        and grad.item() == 1
+    )
+
+
+def _scaled(grad: Tensor, saved: Tensor) -> Tensor:
+    """The saved gradient of a loss (), or of losses (N,), times their cotangent."""
+    if grad.dim() == 0:
+        return grad * saved
+    return (grad.view(-1, *(1,) * (saved.dim() - 1)) * saved).to(saved.dtype)
+
+
+def _images_backward(ctx: Any, input_grad: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients by input and target; the second is the negative of the first."""
+    if input_grad is None:
+        return None, None
+    return (
+        input_grad if ctx.needs_input_grad[0] else None,
+        -input_grad if ctx.needs_input_grad[1] else None,
+    )
+
+
+def _difference(input: Tensor, target: Tensor) -> Tensor:
+    dtype = compute_dtype(input.dtype)
+    return input.to(dtype) - target.to(dtype)
+
+
+def _quadratic_vjp(
+    grad: Tensor, e: Tensor, weight: Tensor, scale: float, dtype: torch.dtype, images: bool, weights: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of sum_n grad_n * scale * Q_n by input and by weight, differentiable."""
+    ge = grad.view(-1, 1, 1, 1) * e
+    return (
+        (2 * scale * spectral_filter(ge, weight)).to(dtype) if images else None,
+        scale * cross_spectrum(ge, e, weight.shape[0], weight.shape[1], False) if weights else None,
+    )
+
+
+def _spectral_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    input, target, weight, ctx.scale, ctx.per_sample, ctx.input_grad, ctx.weight_grad = inputs
+    _, grad, weight_grad = output
+    ctx.save_for_backward(input, target, weight, grad, weight_grad)
+    ctx.mark_non_differentiable(grad, weight_grad)
+
+
+def _spectral_loss_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, target, weight, saved, saved_weight = ctx.saved_tensors
+    images = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+    weights = ctx.needs_input_grad[2]
+    if _can_use_saved(ctx, images, weights, ctx.weight_grad, input, (weight,)):
+        one = _is_one(grad)
+        input_grad = (saved if one else _scaled(grad, saved)) if images else None
+        weight_grad = (saved_weight if one else _scaled(grad, saved_weight)) if weights else None
+    else:
+        e = _difference(input, target)
+        input_grad, weight_grad = _quadratic_vjp(grad, e, weight, ctx.scale, input.dtype, images, weights)
+    return (*_images_backward(ctx, input_grad), weight_grad, None, None, None, None)
+
+
+def _can_use_saved(
+    ctx: Any, images: bool, parameters: bool, parameters_saved: bool, input: Tensor, shapes: tuple[Tensor, ...]
+) -> bool:
+    """Whether the gradients computed in the forward pass serve: first order only, and each belongs to one cotangent."""
+    if torch.is_grad_enabled() or (images and not ctx.input_grad) or (parameters and not parameters_saved):
+        return False
+    return not (parameters and ctx.per_sample) or all(t.shape[0] == input.shape[0] for t in shapes)
+
+
+def _wiener_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.scale, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.kernel_grad = inputs
+    grads = output[1:]
+    ctx.save_for_backward(*tensors, *grads)
+    ctx.mark_non_differentiable(*grads)
+
+
+def _wiener_loss_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, target, kernel, nsr, eps, saved, *saved_parameters = ctx.saved_tensors
+    needs = ctx.needs_input_grad
+    images = needs[0] or needs[1]
+    parameters = needs[2] or needs[3] or needs[4]
+    input_grad: Tensor | None
+    parameter_grads: tuple[Tensor | None, ...] = (None, None, None)
+    if _can_use_saved(ctx, images, parameters, ctx.kernel_grad, input, (kernel, nsr, eps)):
+        one = _is_one(grad)
+        input_grad = (saved if one else _scaled(grad, saved)) if images else None
+        if parameters:
+            parameter_grads = tuple(
+                (t if one else _scaled(grad, t)) if need else None
+                for t, need in zip(saved_parameters, needs[2:5], strict=True)
+            )
+    else:
+        input_grad, parameter_grads = _wiener_loss_vjp(
+            grad, input, target, kernel, nsr, eps, ctx.scale, ctx.nll, images, parameters
+        )
+    return (*_images_backward(ctx, input_grad), *parameter_grads, None, None, None, None, None)
+
+
+def _wiener_loss_vjp(
+    grad: Tensor,
+    input: Tensor,
+    target: Tensor,
+    kernel: Tensor,
+    nsr: Tensor,
+    eps: Tensor,
+    scale: float,
+    nll: bool,
+    images: bool,
+    parameters: bool,
+) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
+    samples, channels, height, width = input.shape
+    e = _difference(input, target)
+    K = otf(kernel, height, width)
+    s = K.real.square() + K.imag.square()
+    C = nsr[:, :, None, None]
+    weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+    if nll:
+        scale = scale / 2
+
+    input_grad, dweight = _quadratic_vjp(grad, e, weight, scale, input.dtype, images, parameters)
+    if dweight is None:
+        return input_grad, (None, None, None)
+    if nll:
+        # Each plane that shares an entry of the spectrum contributes its own log-determinant.
+        planes = grad.view(-1, 1, 1, 1).expand(samples, channels, 1, 1).sum_to_size(*weight.shape[:2], 1, 1)
+        dweight = dweight - scale * planes * multiplicity(width, e) / weight
+    cubed = (s + C) ** 3
+    ds = dweight * (C - s) / cubed
+    dC = dweight * (-2 * s / cubed)
+    return input_grad, (
+        otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]),
+        dC.sum((2, 3)).sum_to_size(nsr.shape),
+        dweight.sum((2, 3)).sum_to_size(eps.shape),
+    )
+
+
+_autograd("rfft2", _rfft2_setup, _rfft2_backward)
+_autograd("irfft2", _irfft2_setup, _irfft2_backward)
+_autograd("otf", _otf_setup, _otf_vjp)
+_autograd("otf_backward", _otf_backward_setup, _otf_backward_vjp)
+_autograd("spectral_filter", _spectral_filter_setup, _spectral_filter_backward)
+_autograd("cross_spectrum", _cross_spectrum_setup, _cross_spectrum_backward)
+_autograd("spectral_loss", _spectral_loss_setup, _spectral_loss_backward)
+_autograd("wiener_loss", _wiener_loss_setup, _wiener_loss_backward)
+
+
+# --- vmap: the mapped dimension is folded into the batch
+
+
+_Dims = tuple[int | None, ...]
+
+
+def _fold(t: Tensor, dim: int | None, size: int) -> Tensor:
+    """(B, N, ...) with B at ``dim`` (None: not mapped) -> (B * N, ...)."""
+    t = t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
+    return t.flatten(0, 1)
+
+
+def _fold_shared(t: Tensor, dim: int | None, size: int, samples: int, separate: bool) -> Tensor:
+    """Folds a tensor whose first dimension is N or 1; one that all share stays as it is, unless wanted ``separate``."""
+    if dim is None and t.shape[0] == 1 and not separate:
+        return t
+    t = t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
+    return t.expand(size, samples, *t.shape[2:]).flatten(0, 1).contiguous()
+
+
+def _unfold(t: Tensor, size: int, samples: int, keep: bool = True) -> Tensor:
+    """(B * N, ...) -> (B, N, ...), or summed over N -> (B, 1, ...)."""
+    t = t.unflatten(0, (size, samples))
+    return t if keep else t.sum(1, keepdim=True)
+
+
+def _extent(t: Tensor, dim: int | None) -> int:
+    """The first dimension of one example of ``t``."""
+    return t.shape[0] if dim is None or dim > 0 else t.shape[1]
+
+
+def _transform_vmap(op: Callable[..., Tensor]) -> Callable[..., Any]:
+    """For an op that takes any leading dimensions."""
+
+    def rule(info: Any, in_dims: tuple[int], tensor: Tensor, *args: Any) -> tuple[Tensor, int]:
+        return op(tensor.movedim(in_dims[0], 0), *args), 0
+
+    return rule
+
+
+def _otf_vmap(op: Callable[..., Tensor]) -> Callable[..., Any]:
+    def rule(info: Any, in_dims: _Dims, tensor: Tensor, *args: Any) -> tuple[Tensor, int]:
+        samples = _extent(tensor, in_dims[0])
+        return _unfold(op(_fold(tensor, in_dims[0], info.batch_size), *args), info.batch_size, samples), 0
+
+    return rule
+
+
+def _spectral_filter_vmap(info: Any, in_dims: _Dims, input: Tensor, transfer: Tensor) -> tuple[Tensor, int]:
+    size, samples = info.batch_size, _extent(input, in_dims[0])
+    out = spectral_filter(
+        _fold(input, in_dims[0], size), _fold_shared(transfer, in_dims[1], size, samples, separate=False)
+    )
+    return _unfold(out, size, samples), 0
+
+
+def _cross_spectrum_vmap(
+    info: Any, in_dims: _Dims, a: Tensor, b: Tensor, n: int, c: int, complex: bool
+) -> tuple[Tensor, int]:
+    size, samples = info.batch_size, _extent(a, in_dims[0])
+    out = cross_spectrum(_fold(a, in_dims[0], size), _fold(b, in_dims[1], size), size * samples, c, complex)
+    return _unfold(out, size, samples, keep=n == samples), 0
+
+
+def _map_loss(op: Callable[..., tuple[Tensor, ...]], count: int) -> Callable[..., Any]:
+    """For a loss of input, target and ``count`` parameters whose last three flags are per_sample and the gradients'."""
+
+    def rule(info: Any, in_dims: _Dims, *args: Any) -> tuple[tuple[Tensor, ...], _Dims]:
+        size, samples = info.batch_size, _extent(args[0], in_dims[0])
+        parameters = args[2 : 2 + count]
+        *options, per_sample, input_grad, parameter_grad = args[2 + count :]
+        loss, grad, *parameter_grads = op(
+            _fold(args[0], in_dims[0], size),
+            _fold(args[1], in_dims[1], size),
+            *(
+                _fold_shared(t, dim, size, samples, separate=parameter_grad)
+                for t, dim in zip(parameters, in_dims[2:], strict=False)
+            ),
+            *options,
+            True,
+            input_grad,
+            parameter_grad,
+        )
+        loss = _unfold(loss, size, samples)
+        if input_grad:
+            grad = _unfold(grad, size, samples)
+        if parameter_grad:
+            parameter_grads = [
+                _unfold(g, size, samples, keep=_extent(t, dim) == samples)
+                for g, t, dim in zip(parameter_grads, parameters, in_dims[2:], strict=False)
+            ]
+        return (
+            (loss if per_sample else loss.sum(1), grad, *parameter_grads),
+            (0, 0 if input_grad else None, *(0 if parameter_grad else None for _ in parameters)),
+        )
+
+    return rule
+
+
+_rules: dict[str, Callable[..., Any]] = {
+    "rfft2": _transform_vmap(rfft2),
+    "irfft2": _transform_vmap(irfft2),
+    "otf": _otf_vmap(otf),
+    "otf_backward": _otf_vmap(otf_backward),
+    "spectral_filter": _spectral_filter_vmap,
+    "cross_spectrum": _cross_spectrum_vmap,
+    "spectral_loss": _map_loss(spectral_loss, 1),
+    "wiener_loss": _map_loss(wiener_loss, 3),
+}
+for _op, _rule in _rules.items():
+    torch.library.register_vmap(f"blurfft::{_op}", _rule, lib=_library)
+
+
+# --- autocast: the arithmetic is float32 at least in any case, so mixed dtypes are only brought together
+
+
+def _unified(*tensors: Tensor, images: int) -> list[Tensor]:
+    """The first ``images`` tensors in the widest of their dtypes, the others in the compute dtype of that."""
+    dtype = tensors[0].dtype
+    for t in tensors[1:images]:
+        dtype = torch.promote_types(dtype, t.dtype)
+    compute = compute_dtype(dtype)
+    return [
+        *(t.to(dtype) for t in tensors[:images]),
+        *(t.to(compute.to_complex() if t.is_complex() else compute) for t in tensors[images:]),
+    ]
+
+
+def _autocast(op: Callable[..., Any], images: int, tensors: int, key: str) -> Callable[..., Any]:
+    exclude = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def kernel(_: Any, *args: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(exclude):
+            return op(*_unified(*args[:tensors], images=images), *args[tensors:])
+
+    return kernel
+
+
+for _key in ("AutocastCPU", "AutocastCUDA"):
+    for _op, _overload, _images, _tensors in (
+        ("spectral_filter", spectral_filter, 1, 2),
+        ("cross_spectrum", cross_spectrum, 2, 2),
+        ("spectral_loss", spectral_loss, 2, 3),
+        ("wiener_loss", wiener_loss, 2, 5),
+    ):
+        _library.impl(_op, _autocast(_overload, _images, _tensors, _key), _key, with_keyset=True)
