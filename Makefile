@@ -36,7 +36,7 @@ demo: $(BUILT)
 	$(BIN)/blurfft demo $(ARGS)
 
 test: $(BUILT)
-	$(BIN)/python -m pytest --cov $(ARGS)
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
 
 lint: $(DEPS)
 	$(BIN)/ruff check .

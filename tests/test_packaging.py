@@ -37,6 +37,12 @@ def run_python(*arguments: str, cwd: Path, **environment: str) -> subprocess.Com
     )
 
 
+def run_from(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program with the blurfft in ``folder``; with -S, or an editable install would lend it its extension."""
+    path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+    return run_python("-S", "-c", program, cwd=folder, PYTHONPATH=path)
+
+
 def nm(*arguments: str | Path) -> list[tuple[str, str]]:
     """The (type, name) of symbols."""
     output = subprocess.run(["nm", *arguments], capture_output=True, text=True, check=True).stdout
@@ -144,7 +150,7 @@ def test_pure_python_wheel(tree: Path, tmp_path: Path):
         blurfft.wiener_loss(input, torch.randn(2, 3, 8, 8), torch.full((3, 3), 1 / 9)).backward()
         assert input.grad.isfinite().all()
     """
-    smoke = run_python("-c", program, cwd=tmp_path, PYTHONPATH=str(installed))
+    smoke = run_from(installed, program)
     assert smoke.returncode == 0, smoke.stderr
     files, backends, reason = smoke.stdout.splitlines()
     assert files.split() == [str(installed / "blurfft/__init__.py"), str(installed / "blurfft/kernels/__init__.py")]
@@ -210,9 +216,9 @@ def test_build_refuses_in_one_sentence(tree: Path, tmp_path: Path, environment, 
 def test_broken_extension_is_not_called_unbuilt(package: Path):
     """A file that is there but does not load needs another cure than one that was never built."""
     program = "import blurfft; print(blurfft.available_backends()); blurfft.use_backend('cpu')"
-    unbuilt = run_python("-c", program, cwd=package)
+    unbuilt = run_from(package, program)
     (package / "blurfft" / f"_C{EXTENSION_SUFFIX}").write_bytes(b"not a shared object")
-    broken = run_python("-c", program, cwd=package)
+    broken = run_from(package, program)
     for process in (unbuilt, broken):
         assert process.stdout == "('reference',)\n"
     assert "RuntimeError: backend 'cpu' is not available: the compiled extension is not built" in unbuilt.stderr
