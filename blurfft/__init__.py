@@ -17,10 +17,16 @@ from .functional import (
     wiener_nll,
     wiener_weight,
 )
+from .modules import BlurMSELoss, FocalFrequencyLoss, SpectralMSELoss, WienerLoss, WienerNLL
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlurMSELoss",
+    "FocalFrequencyLoss",
+    "SpectralMSELoss",
+    "WienerLoss",
+    "WienerNLL",
     "available_backends",
     "blur",
     "blur_mse",

@@ -73,8 +73,7 @@ def image_pair(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"input and target must have the same shape, got {tuple(input.shape)} and {tuple(target.shape)}"
         )
-    if input.device != target.device:
-        raise ValueError(f"target must be on the device of input, {input.device}, got {target.device}")
+    _same_device("target", target, "input", input)
     if input.dtype is not target.dtype:
         dtype = torch.promote_types(input.dtype, target.dtype)
         return input.to(dtype), target.to(dtype)
@@ -118,19 +117,24 @@ def kernel(kernel: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
     return kernel.to(dtype).contiguous()
 
 
+def weight_planes(weight: Tensor) -> Tensor:
+    """The weight as (N|1, C|1, H, W//2+1)."""
+    _floating("weight", weight)
+    if weight.dim() == 2:
+        return weight[None, None]
+    if weight.dim() != 4:
+        raise ValueError(f"weight must have shape (H, W//2+1) or (N|1, C|1, H, W//2+1), got {tuple(weight.shape)}")
+    return weight
+
+
 def weight(weight: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight for ``image`` as (N|1, C|1, H, W//2+1), contiguous, in ``dtype``."""
-    _floating("weight", weight)
-    given = weight
+    given, weight = weight, weight_planes(weight)
     height, width = image.shape[2], image.shape[3] // 2 + 1
-    if weight.dim() == 2:
-        weight = weight[None, None]
-    elif weight.dim() != 4:
-        raise ValueError(f"weight must have shape (H, W//2+1) or (N|1, C|1, H, W//2+1), got {tuple(weight.shape)}")
     if weight.shape[2] != height or weight.shape[3] != width:
         raise ValueError(
             f"weight must lie on the half spectrum of the image, (H, W//2+1) = ({height}, {width}), "
-            f"got {tuple(weight.shape[2:])}"
+            f"got shape {tuple(given.shape)}"
         )
     _shared("weight", weight, image, given)
     _same_device("weight", weight, "input", image)
@@ -147,19 +151,26 @@ def per_plane(name: str, value: float | Tensor, image: Tensor, dtype: torch.dtyp
 
 def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dtype: torch.dtype) -> Tensor:
     """nsr or eps as (N|1, C|1), contiguous, in ``dtype``, whatever N and C are."""
+    non_negative(name, value)
     if not isinstance(value, Tensor):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{name} must be a float or a torch.Tensor, got {type(value).__name__}")
-        if not value >= 0:
-            raise ValueError(f"{name} must be non-negative, got {value}")
         return torch.full((1, 1), value, dtype=dtype, device=like.device)
-    _floating(name, value)
-    if value.dim() > 2:
-        raise ValueError(f"{name} must have shape (), (N,) or (N, C), got {tuple(value.shape)}")
     _same_device(name, value, other, like)
     if value.dim() < 2:
         value = value.reshape(-1, 1)
     return value.to(dtype).contiguous()
+
+
+def non_negative(name: str, value: float | Tensor) -> None:
+    """nsr or eps as given: of a tensor only dtype and shape are looked at."""
+    if isinstance(value, Tensor):
+        _floating(name, value)
+        if value.dim() > 2:
+            raise ValueError(f"{name} must have shape (), (N,) or (N, C), got {tuple(value.shape)}")
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a float or a torch.Tensor, got {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{name} must be non-negative, got {value}")
 
 
 def size(value: Sequence[int], name: str = "size") -> tuple[int, int]:
@@ -189,12 +200,17 @@ def number(name: str, value: float) -> None:
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
 
 
-def patch_factor(value: int, image: Tensor) -> None:
+def patch_factor(value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"patch_factor must be an int, got {type(value).__name__}")
-    if value < 1 or image.shape[2] % value or image.shape[3] % value:
+    if value < 1:
+        raise ValueError(f"patch_factor must be positive, got {value}")
+
+
+def patches(patch_factor: int, image: Tensor) -> None:
+    if image.shape[2] % patch_factor or image.shape[3] % patch_factor:
         raise ValueError(
-            f"patch_factor must be positive and divide the image's {image.shape[2]}x{image.shape[3]}, got {value}"
+            f"patch_factor must divide the image's {image.shape[2]}x{image.shape[3]} planes, got {patch_factor}"
         )
 
 

@@ -16,7 +16,6 @@ of the wrong type, dtype or memory layout and :class:`ValueError` for one of a w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, ops
-from .reference import compute_dtype, multiplicity
+from .reference import compute_dtype, difference, multiplicity
 
 
 def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
@@ -43,7 +42,7 @@ def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
     """
     _checks.plane("input", input)
     _checks.norm(norm)
-    return ops.rfft2(input, _scale(norm, "backward", input.shape[-2] * input.shape[-1]))
+    return ops.rfft2(input, norm)
 
 
 def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backward") -> Tensor:
@@ -75,11 +74,7 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
         input = input[..., :height, :columns]
         if input.shape[-2] < height or input.shape[-1] < columns:
             input = F.pad(input, (0, columns - input.shape[-1], 0, height - input.shape[-2]))
-    return ops.irfft2(input, width, _scale(norm, "forward", height * width))
-
-
-def _scale(norm: str, unscaled: str, n: int) -> float:
-    return 1.0 if norm == unscaled else n**-0.5 if norm == "ortho" else 1.0 / n
+    return ops.irfft2(input, width, norm)
 
 
 def blur(input: Tensor, kernel: Tensor) -> Tensor:
@@ -181,24 +176,19 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         mirrored = weight.flip(-2).roll(1, -2)
         own_mirror = multiplicity(input.shape[-1], weight) == 1
         root = torch.where(own_mirror, (weight + mirrored) / 2, weight).sqrt()
-        e = input.to(dtype) - target.to(dtype)
+        e = difference(input, target)
         return ops.spectral_filter(e, root).square().to(input.dtype)
     grad = torch.is_grad_enabled()
     loss, _, _ = ops.spectral_loss(
         input,
         target,
         weight,
-        _mean_scale(input.numel()) if reduction == "mean" else 1.0,
+        input.numel() if reduction == "mean" else 1,
         False,
         grad and (input.requires_grad or target.requires_grad),
         grad and weight.requires_grad,
     )
     return loss
-
-
-def _mean_scale(count: int) -> float:
-    # The mean over nothing is nan, as in F.mse_loss.
-    return 1.0 / count if count else math.nan
 
 
 def wiener_loss(
@@ -236,11 +226,11 @@ def wiener_loss(
     nsr = _checks.per_plane("nsr", nsr, input, dtype)
     eps = _checks.per_plane("eps", eps, input, dtype)
     if reduction == "none":
-        e = input.to(dtype) - target.to(dtype)
+        e = difference(input, target)
         restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
         return (restored.square() + eps[:, :, None, None] * e.square()).to(input.dtype)
-    scale = _mean_scale(input.numel()) if reduction == "mean" else 1.0
-    return _fused(input, target, kernel, nsr, eps, scale, nll=False, per_sample=False)
+    count = input.numel() if reduction == "mean" else 1
+    return _fused(input, target, kernel, nsr, eps, count, nll=False, per_sample=False)
 
 
 def wiener_nll(
@@ -277,12 +267,12 @@ def wiener_nll(
     kernel = _checks.kernel(kernel, input, dtype)
     nsr = _checks.per_plane("nsr", nsr, input, dtype)
     eps = _checks.per_plane("eps", eps, input, dtype)
-    scale = _mean_scale(input.shape[0]) if reduction == "mean" else 1.0
-    return _fused(input, target, kernel, nsr, eps, scale, nll=True, per_sample=reduction == "none")
+    count = input.shape[0] if reduction == "mean" else 1
+    return _fused(input, target, kernel, nsr, eps, count, nll=True, per_sample=reduction == "none")
 
 
 def _fused(
-    input: Tensor, target: Tensor, kernel: Tensor, nsr: Tensor, eps: Tensor, scale: float, nll: bool, per_sample: bool
+    input: Tensor, target: Tensor, kernel: Tensor, nsr: Tensor, eps: Tensor, count: int, nll: bool, per_sample: bool
 ) -> Tensor:
     grad = torch.is_grad_enabled()
     return ops.wiener_loss(
@@ -291,7 +281,7 @@ def _fused(
         kernel,
         nsr,
         eps,
-        scale,
+        count,
         nll,
         per_sample,
         grad and (input.requires_grad or target.requires_grad),
@@ -354,16 +344,17 @@ def focal_frequency_loss(
     input, target = _checks.image_pair(input, target)
     _checks.number("alpha", alpha)
     _checks.number("loss_weight", loss_weight)
-    _checks.patch_factor(patch_factor, input)
+    _checks.patch_factor(patch_factor)
+    _checks.patches(patch_factor, input)
     dtype = compute_dtype(input.dtype)
-    e = input.to(dtype) - target.to(dtype)
+    e = difference(input, target)
     if e.numel() == 0:
         return loss_weight * e.square().mean()
     if ave_spectrum:
         e = e.mean(0, keepdim=True)  # F is linear
     height, width = e.shape[2] // patch_factor, e.shape[3] // patch_factor
     patches = e.unflatten(3, (patch_factor, width)).unflatten(2, (patch_factor, height)).transpose(3, 4)
-    E = ops.rfft2(patches, (height * width) ** -0.5)  # (N, C, patch_factor, patch_factor, h, w//2+1)
+    E = ops.rfft2(patches, "ortho")  # (N, C, patch_factor, patch_factor, h, w//2+1)
     distance = E.real.square() + E.imag.square()
     with torch.no_grad():
         matrix = distance.sqrt() ** alpha

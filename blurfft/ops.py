@@ -15,24 +15,25 @@ The set is closed under differentiation, hence derivatives of any order:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.utils import enable_single_level_autograd_function
 
 from . import _dispatch
-from .reference import compute_dtype, multiplicity
+from .reference import compute_dtype, difference, multiplicity
 
 _library = torch.library.Library("blurfft", "DEF")
 _functorch = torch._C._functorch
 
 _SCHEMAS = {
-    # scale * unnormalised transform: (..., H, W) -> (..., H, W//2+1)
-    "rfft2": "(Tensor input, float scale) -> Tensor",
-    # scale * unnormalised inverse: (..., H, W//2+1) -> (..., H, width)
-    "irfft2": "(Tensor input, SymInt width, float scale) -> Tensor",
+    # (..., H, W) -> (..., H, W//2+1)
+    "rfft2": "(Tensor input, str norm) -> Tensor",
+    # (..., H, W//2+1) -> (..., H, width)
+    "irfft2": "(Tensor input, SymInt width, str norm) -> Tensor",
     # K of a kernel (A, B, kh, kw) centred at floor(k/2) -> (A, B, height, width//2+1)
     "otf": "(Tensor kernel, SymInt height, SymInt width) -> Tensor",
     # Its adjoint: Re of the sum over the half spectrum, without m -> (A, B, kh, kw)
@@ -42,13 +43,13 @@ _SCHEMAS = {
     # m conj(F a) F b, summed over the planes that share an entry of the result (n, c, H, W//2+1), n in {1, N}, c in
     # {1, C}
     "cross_spectrum": "(Tensor a, Tensor b, SymInt n, SymInt c, bool complex) -> Tensor",
-    # Q_n = sum m weight |F(input - target)|^2 over sample n. loss: scale * sum Q_n, or scale * Q_n (N,), in the
-    # compute dtype. Gradients of sum(loss) by input and weight, empty (0,) where not asked for.
-    "spectral_loss": "(Tensor input, Tensor target, Tensor weight, float scale, bool per_sample, bool input_grad, "
+    # Q_n = sum m weight |F(input - target)|^2 over sample n. loss: sum Q_n / count, or Q_n / count (N,), in the compute
+    # dtype. Gradients of sum(loss) by input and weight, empty (0,) where not asked for.
+    "spectral_loss": "(Tensor input, Tensor target, Tensor weight, SymInt count, bool per_sample, bool input_grad, "
     "bool weight_grad) -> (Tensor loss, Tensor grad, Tensor weight_grad)",
     # The same with weight = s / (s + nsr)^2 + eps, s = |otf(kernel)|^2; nll: the Gaussian negative log-likelihood of
     # target, Q_n / 2 - sum m log(weight) / 2 + C H W log(2 pi) / 2. kernel (N|1, C|1, kh, kw), nsr and eps (N|1, C|1).
-    "wiener_loss": "(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, float scale, bool nll, "
+    "wiener_loss": "(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, SymInt count, bool nll, "
     "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor loss, Tensor grad, Tensor kernel_grad, "
     "Tensor nsr_grad, Tensor eps_grad)",
 }
@@ -65,19 +66,22 @@ spectral_loss = torch.ops.blurfft.spectral_loss.default
 wiener_loss = torch.ops.blurfft.wiener_loss.default
 
 
-# --- implementation: the backend is chosen here, at run time
+# The backend is chosen here, at run time. A graph can hold a symbolic integer but not a symbolic float, hence the ops'
+# `norm` and `count` for the backends' `scale`.
 
 
-def _of_image(op: str) -> Callable[..., Any]:
-    def impl(input: Tensor, *args: Any) -> Any:
-        height, width = input.shape[-2:]
-        return _dispatch.select(op, input, height, width)(input, *args)
-
-    return impl
+def _rfft2(input: Tensor, norm: str) -> Tensor:
+    height, width = input.shape[-2:]
+    return _dispatch.select("rfft2", input, height, width)(input, _scale(norm, "backward", height * width))
 
 
-def _irfft2(input: Tensor, width: int, scale: float) -> Tensor:
-    return _dispatch.select("irfft2", input, input.shape[-2], width)(input, width, scale)
+def _irfft2(input: Tensor, width: int, norm: str) -> Tensor:
+    height = input.shape[-2]
+    return _dispatch.select("irfft2", input, height, width)(input, width, _scale(norm, "forward", height * width))
+
+
+def _scale(norm: str, unscaled: str, n: int) -> float:
+    return 1.0 if norm == unscaled else n**-0.5 if norm == "ortho" else 1.0 / n
 
 
 def _otf(kernel: Tensor, height: int, width: int) -> Tensor:
@@ -88,20 +92,45 @@ def _otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
     return _dispatch.select("otf_backward", grad, grad.shape[-2], width)(grad, width, kh, kw)
 
 
+def _spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
+    _, _, height, width = input.shape
+    return _dispatch.select("spectral_filter", input, height, width)(input, transfer)
+
+
+def _cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
+    _, _, height, width = a.shape
+    return _dispatch.select("cross_spectrum", a, height, width)(a, b, n, c, complex)
+
+
+def _per(count: int) -> float:
+    # The mean over nothing is nan, as in F.mse_loss.
+    return 1.0 / count if count else math.nan
+
+
+def _spectral_loss(input: Tensor, target: Tensor, weight: Tensor, count: int, *flags: bool) -> tuple[Tensor, ...]:
+    _, _, height, width = input.shape
+    return _dispatch.select("spectral_loss", input, height, width)(input, target, weight, _per(count), *flags)
+
+
+def _wiener_loss(
+    input: Tensor, target: Tensor, kernel: Tensor, nsr: Tensor, eps: Tensor, count: int, *flags: bool
+) -> tuple[Tensor, ...]:
+    _, _, height, width = input.shape
+    backend = _dispatch.select("wiener_loss", input, height, width)
+    return backend(input, target, kernel, nsr, eps, _per(count), *flags)
+
+
 for _name, _impl in {
-    "rfft2": _of_image("rfft2"),
+    "rfft2": _rfft2,
     "irfft2": _irfft2,
     "otf": _otf,
     "otf_backward": _otf_backward,
-    "spectral_filter": _of_image("spectral_filter"),
-    "cross_spectrum": _of_image("cross_spectrum"),
-    "spectral_loss": _of_image("spectral_loss"),
-    "wiener_loss": _of_image("wiener_loss"),
+    "spectral_filter": _spectral_filter,
+    "cross_spectrum": _cross_spectrum,
+    "spectral_loss": _spectral_loss,
+    "wiener_loss": _wiener_loss,
 }.items():
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
-
-
-# --- fakes
 
 
 def _fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -109,13 +138,13 @@ def _fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 @_fake("rfft2")
-def _(input: Tensor, scale: float) -> Tensor:
+def _(input: Tensor, norm: str) -> Tensor:
     dtype = compute_dtype(input.dtype).to_complex()
     return input.new_empty((*input.shape[:-1], input.shape[-1] // 2 + 1), dtype=dtype)
 
 
 @_fake("irfft2")
-def _(input: Tensor, width: int, scale: float) -> Tensor:
+def _(input: Tensor, width: int, norm: str) -> Tensor:
     return input.new_empty((*input.shape[:-1], width), dtype=input.dtype.to_real())
 
 
@@ -150,7 +179,7 @@ def _(
     input: Tensor,
     target: Tensor,
     weight: Tensor,
-    scale: float,
+    count: int,
     per_sample: bool,
     input_grad: bool,
     weight_grad: bool,
@@ -165,7 +194,7 @@ def _(
     kernel: Tensor,
     nsr: Tensor,
     eps: Tensor,
-    scale: float,
+    count: int,
     nll: bool,
     per_sample: bool,
     input_grad: bool,
@@ -175,43 +204,74 @@ def _(
     return (*_fake_loss(input, per_sample, input_grad), *grads)
 
 
-# --- autograd
+def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
+    """Registers the derivative of ``op``.
+
+    ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
+    ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
+    """
+
+    def apply_below(keyset: Any, args: tuple[Any, ...]) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+
+    class Derivative(torch.autograd.function._SingleLevelFunction):
+        apply: Callable[..., Any]
+
+        @staticmethod
+        def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
+            if torch._C._are_functorch_transforms_active():
+                # Autograd has switched gradients off for this level; the levels below still want them.
+                with torch.enable_grad():
+                    output = apply_below(keyset, args)
+            else:
+                output = apply_below(keyset, args)
+            ctx.set_materialize_grads(False)
+            ctx.backend = _dispatch.requested()
+            setup(ctx, args, output)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+            if grad is None:
+                return (None,) * len(ctx.needs_input_grad)
+            # It may run in another thread, or after the `with use_backend(...)` of the forward pass has ended.
+            with _dispatch.as_requested(ctx.backend):
+                return (None, *backward(ctx, grad, ctx.needs_input_grad[1:]))
+
+    Derivative.__name__ = Derivative.__qualname__ = f"{op._opname}_backward"
+
+    def kernel(keyset: Any, *args: Any) -> Any:
+        if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
+            return apply_below(keyset, args)
+        if torch._C._are_functorch_transforms_active():
+            with enable_single_level_autograd_function():
+                return Derivative.apply(keyset, *args)
+        return Derivative.apply(keyset, *args)
+
+    _library.impl(op._opname, kernel, "Autograd", with_keyset=True)
 
 
-def _autograd(op: str, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.set_materialize_grads(False)
-        # The backward pass may run in another thread, or after the `with use_backend(...)` of the forward pass has
-        # ended.
-        ctx.backend = _dispatch.requested()
-        setup(ctx, inputs, output)
-
-    @wraps(backward)
-    def with_backend(ctx: Any, grad: Tensor | None, *_: None) -> Any:
-        if grad is None:
-            return (None,) * len(ctx.needs_input_grad)
-        with _dispatch.as_requested(ctx.backend):
-            return backward(ctx, grad)
-
-    torch.library.register_autograd(f"blurfft::{op}", with_backend, setup_context=setup_context, lib=_library)
+_ADJOINT_NORM = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 
 
 def _rfft2_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, ctx.scale = inputs
-    ctx.width, ctx.dtype = input.shape[-1], input.dtype
+    input, norm = inputs
+    ctx.width, ctx.dtype, ctx.norm = input.shape[-1], input.dtype, _ADJOINT_NORM[norm]
 
 
-def _rfft2_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    input_grad = irfft2(grad / multiplicity(ctx.width, grad), ctx.width, ctx.scale)
+def _rfft2_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    input_grad = irfft2(grad / multiplicity(ctx.width, grad), ctx.width, ctx.norm)
     return input_grad.to(ctx.dtype), None
 
 
 def _irfft2_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.width, ctx.scale = inputs
+    _, ctx.width, norm = inputs
+    ctx.norm = _ADJOINT_NORM[norm]
 
 
-def _irfft2_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return multiplicity(ctx.width, grad) * rfft2(grad, ctx.scale), None, None
+def _irfft2_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    return multiplicity(ctx.width, grad) * rfft2(grad, ctx.norm), None, None
 
 
 def _otf_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -219,7 +279,7 @@ def _otf_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.size = kernel.shape[-2:]
 
 
-def _otf_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _otf_vjp(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     return otf_backward(grad, ctx.width, *ctx.size), None, None
 
 
@@ -228,7 +288,7 @@ def _otf_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
     ctx.height = grad.shape[-2]
 
 
-def _otf_backward_vjp(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _otf_backward_vjp(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     return otf(grad, ctx.height, ctx.width), None, None, None
 
 
@@ -236,12 +296,12 @@ def _spectral_filter_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
     ctx.save_for_backward(*inputs)
 
 
-def _spectral_filter_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _spectral_filter_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     input, transfer = ctx.saved_tensors
     input_grad = transfer_grad = None
-    if ctx.needs_input_grad[0]:
+    if needs[0]:
         input_grad = spectral_filter(grad, transfer.conj())
-    if ctx.needs_input_grad[1]:
+    if needs[1]:
         transfer_grad = cross_spectrum(input, grad, transfer.shape[0], transfer.shape[1], transfer.is_complex())
     return input_grad, transfer_grad
 
@@ -250,10 +310,10 @@ def _cross_spectrum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> 
     ctx.save_for_backward(*inputs[:2])
 
 
-def _cross_spectrum_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _cross_spectrum_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     a, b = ctx.saved_tensors
-    a_grad = spectral_filter(b, grad.conj()) if ctx.needs_input_grad[0] else None
-    b_grad = spectral_filter(a, grad) if ctx.needs_input_grad[1] else None
+    a_grad = spectral_filter(b, grad.conj()) if needs[0] else None
+    b_grad = spectral_filter(a, grad) if needs[1] else None
     return a_grad, b_grad, None, None, None
 
 
@@ -269,6 +329,7 @@ def _is_one(grad: Tensor) -> bool:
         and grad.dim() == 0
         and torch._C._len_torch_dispatch_stack() == 0
         and not _functorch.is_functorch_wrapped_tensor(grad)
+        and not _functorch.is_legacy_batchedtensor(grad)  # is_grads_batched
         and grad.item() == 1
     )
 
@@ -280,51 +341,46 @@ def _scaled(grad: Tensor, saved: Tensor) -> Tensor:
     return (grad.view(-1, *(1,) * (saved.dim() - 1)) * saved).to(saved.dtype)
 
 
-def _images_backward(ctx: Any, input_grad: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+def _images_backward(needs: tuple[bool, ...], input_grad: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Gradients by input and target; the second is the negative of the first."""
     if input_grad is None:
         return None, None
     return (
-        input_grad if ctx.needs_input_grad[0] else None,
-        -input_grad if ctx.needs_input_grad[1] else None,
+        input_grad if needs[0] else None,
+        -input_grad if needs[1] else None,
     )
 
 
-def _difference(input: Tensor, target: Tensor) -> Tensor:
-    dtype = compute_dtype(input.dtype)
-    return input.to(dtype) - target.to(dtype)
-
-
 def _quadratic_vjp(
-    grad: Tensor, e: Tensor, weight: Tensor, scale: float, dtype: torch.dtype, images: bool, weights: bool
+    grad: Tensor, e: Tensor, weight: Tensor, dtype: torch.dtype, images: bool, weights: bool
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of sum_n grad_n * scale * Q_n by input and by weight, differentiable."""
+    """Gradients of sum_n grad_n * Q_n by input and by weight, differentiable."""
     ge = grad.view(-1, 1, 1, 1) * e
     return (
-        (2 * scale * spectral_filter(ge, weight)).to(dtype) if images else None,
-        scale * cross_spectrum(ge, e, weight.shape[0], weight.shape[1], False) if weights else None,
+        (2 * spectral_filter(ge, weight)).to(dtype) if images else None,
+        cross_spectrum(ge, e, weight.shape[0], weight.shape[1], False) if weights else None,
     )
 
 
 def _spectral_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, weight, ctx.scale, ctx.per_sample, ctx.input_grad, ctx.weight_grad = inputs
+    input, target, weight, ctx.count, ctx.per_sample, ctx.input_grad, ctx.weight_grad = inputs
     _, grad, weight_grad = output
     ctx.save_for_backward(input, target, weight, grad, weight_grad)
     ctx.mark_non_differentiable(grad, weight_grad)
 
 
-def _spectral_loss_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     input, target, weight, saved, saved_weight = ctx.saved_tensors
-    images = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-    weights = ctx.needs_input_grad[2]
+    images = needs[0] or needs[1]
+    weights = needs[2]
     if _can_use_saved(ctx, images, weights, ctx.weight_grad, input, (weight,)):
         one = _is_one(grad)
         input_grad = (saved if one else _scaled(grad, saved)) if images else None
         weight_grad = (saved_weight if one else _scaled(grad, saved_weight)) if weights else None
     else:
-        e = _difference(input, target)
-        input_grad, weight_grad = _quadratic_vjp(grad, e, weight, ctx.scale, input.dtype, images, weights)
-    return (*_images_backward(ctx, input_grad), weight_grad, None, None, None, None)
+        e = difference(input, target)
+        input_grad, weight_grad = _quadratic_vjp(grad / ctx.count, e, weight, input.dtype, images, weights)
+    return (*_images_backward(needs, input_grad), weight_grad, None, None, None, None)
 
 
 def _can_use_saved(
@@ -337,15 +393,14 @@ def _can_use_saved(
 
 
 def _wiener_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.scale, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.kernel_grad = inputs
+    *tensors, ctx.count, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.kernel_grad = inputs
     grads = output[1:]
     ctx.save_for_backward(*tensors, *grads)
     ctx.mark_non_differentiable(*grads)
 
 
-def _wiener_loss_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _wiener_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     input, target, kernel, nsr, eps, saved, *saved_parameters = ctx.saved_tensors
-    needs = ctx.needs_input_grad
     images = needs[0] or needs[1]
     parameters = needs[2] or needs[3] or needs[4]
     input_grad: Tensor | None
@@ -360,9 +415,9 @@ def _wiener_loss_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             )
     else:
         input_grad, parameter_grads = _wiener_loss_vjp(
-            grad, input, target, kernel, nsr, eps, ctx.scale, ctx.nll, images, parameters
+            grad, input, target, kernel, nsr, eps, ctx.count, ctx.nll, images, parameters
         )
-    return (*_images_backward(ctx, input_grad), *parameter_grads, None, None, None, None, None)
+    return (*_images_backward(needs, input_grad), *parameter_grads, None, None, None, None, None)
 
 
 def _wiener_loss_vjp(
@@ -372,27 +427,26 @@ def _wiener_loss_vjp(
     kernel: Tensor,
     nsr: Tensor,
     eps: Tensor,
-    scale: float,
+    count: int,
     nll: bool,
     images: bool,
     parameters: bool,
 ) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
     samples, channels, height, width = input.shape
-    e = _difference(input, target)
+    e = difference(input, target)
     K = otf(kernel, height, width)
     s = K.real.square() + K.imag.square()
     C = nsr[:, :, None, None]
     weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
-    if nll:
-        scale = scale / 2
+    grad = grad / (2 * count if nll else count)
 
-    input_grad, dweight = _quadratic_vjp(grad, e, weight, scale, input.dtype, images, parameters)
+    input_grad, dweight = _quadratic_vjp(grad, e, weight, input.dtype, images, parameters)
     if dweight is None:
         return input_grad, (None, None, None)
     if nll:
         # Each plane that shares an entry of the spectrum contributes its own log-determinant.
         planes = grad.view(-1, 1, 1, 1).expand(samples, channels, 1, 1).sum_to_size(*weight.shape[:2], 1, 1)
-        dweight = dweight - scale * planes * multiplicity(width, e) / weight
+        dweight = dweight - planes * multiplicity(width, e) / weight
     cubed = (s + C) ** 3
     ds = dweight * (C - s) / cubed
     dC = dweight * (-2 * s / cubed)
@@ -403,18 +457,17 @@ def _wiener_loss_vjp(
     )
 
 
-_autograd("rfft2", _rfft2_setup, _rfft2_backward)
-_autograd("irfft2", _irfft2_setup, _irfft2_backward)
-_autograd("otf", _otf_setup, _otf_vjp)
-_autograd("otf_backward", _otf_backward_setup, _otf_backward_vjp)
-_autograd("spectral_filter", _spectral_filter_setup, _spectral_filter_backward)
-_autograd("cross_spectrum", _cross_spectrum_setup, _cross_spectrum_backward)
-_autograd("spectral_loss", _spectral_loss_setup, _spectral_loss_backward)
-_autograd("wiener_loss", _wiener_loss_setup, _wiener_loss_backward)
+_autograd(rfft2, _rfft2_setup, _rfft2_backward)
+_autograd(irfft2, _irfft2_setup, _irfft2_backward)
+_autograd(otf, _otf_setup, _otf_vjp)
+_autograd(otf_backward, _otf_backward_setup, _otf_backward_vjp)
+_autograd(spectral_filter, _spectral_filter_setup, _spectral_filter_backward)
+_autograd(cross_spectrum, _cross_spectrum_setup, _cross_spectrum_backward)
+_autograd(spectral_loss, _spectral_loss_setup, _spectral_loss_backward)
+_autograd(wiener_loss, _wiener_loss_setup, _wiener_loss_backward)
 
 
-# --- vmap: the mapped dimension is folded into the batch
-
+# vmap folds the mapped dimension into the batch.
 
 _Dims = tuple[int | None, ...]
 
@@ -526,7 +579,7 @@ for _op, _rule in _rules.items():
     torch.library.register_vmap(f"blurfft::{_op}", _rule, lib=_library)
 
 
-# --- autocast: the arithmetic is float32 at least in any case, so mixed dtypes are only brought together
+# Under autocast mixed dtypes are brought together and no more: the arithmetic is float32 at least in any case.
 
 
 def _unified(*tensors: Tensor, images: int) -> list[Tensor]:

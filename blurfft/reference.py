@@ -60,15 +60,15 @@ def _per_plane(value: float | Tensor, like: Tensor) -> Tensor:
     return value[(...,) + (None,) * (4 - value.dim())] if value.dim() else value  # (N|1, C|1, 1, 1) or ()
 
 
-def _difference(input: Tensor, target: Tensor) -> tuple[Tensor, torch.dtype]:
-    dtype = torch.promote_types(input.dtype, target.dtype)
-    compute = compute_dtype(dtype)
-    return input.to(compute) - target.to(compute), dtype
+def difference(input: Tensor, target: Tensor) -> Tensor:
+    """e = input − target in the compute dtype."""
+    dtype = compute_dtype(torch.promote_types(input.dtype, target.dtype))
+    return input.to(dtype) - target.to(dtype)
 
 
-def _reduce(squares: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
+def _reduce(squares: Tensor, reduction: str, input: Tensor, target: Tensor) -> Tensor:
     if reduction == "none":
-        return squares.to(dtype)
+        return squares.to(torch.promote_types(input.dtype, target.dtype))
     return squares.sum() if reduction == "sum" else squares.mean()
 
 
@@ -113,11 +113,11 @@ def wiener_weight(
 
 
 def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
-    e, dtype = _difference(input, target)
+    e = difference(input, target)
     width = e.shape[-1]
     weight = weight.to(e.dtype)
     if reduction == "none":
-        return from_half_spectrum(weight.sqrt() * half_spectrum(e), width).square().to(dtype)
+        return _reduce(from_half_spectrum(weight.sqrt() * half_spectrum(e), width).square(), reduction, input, target)
     E = half_spectrum(e)
     Q = (multiplicity(width, e) * weight * (E.real.square() + E.imag.square())).sum()
     return Q if reduction == "sum" else Q / e.new_tensor(e.numel())
@@ -132,11 +132,11 @@ def wiener_loss(
     eps: float | Tensor = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
-    e, dtype = _difference(input, target)
+    e = difference(input, target)
     height, width = e.shape[-2:]
     W = wiener_inverse(_kernel(kernel, e.dtype), height, width, nsr)
     restored = from_half_spectrum(W * half_spectrum(e), width)
-    return _reduce(restored.square() + _per_plane(eps, e) * e.square(), reduction, dtype)
+    return _reduce(restored.square() + _per_plane(eps, e) * e.square(), reduction, input, target)
 
 
 def wiener_nll(
@@ -148,7 +148,7 @@ def wiener_nll(
     eps: float | Tensor = 1e-3,
     reduction: str = "mean",
 ) -> Tensor:
-    e, _ = _difference(input, target)
+    e = difference(input, target)
     height, width = e.shape[-2:]
     weight = precision_spectrum(_kernel(kernel, e.dtype), height, width, nsr, eps)
     m = multiplicity(width, e)
@@ -162,9 +162,8 @@ def wiener_nll(
 
 
 def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "mean") -> Tensor:
-    dtype = torch.promote_types(input.dtype, target.dtype)
-    compute = compute_dtype(dtype)
-    return _reduce((input.to(compute) - blur(target.to(compute), kernel)).square(), reduction, dtype)
+    compute = compute_dtype(torch.promote_types(input.dtype, target.dtype))
+    return _reduce(difference(input, blur(target.to(compute), kernel)).square(), reduction, input, target)
 
 
 def focal_frequency_loss(
@@ -177,7 +176,7 @@ def focal_frequency_loss(
     batch_matrix: bool = False,
     loss_weight: float = 1.0,
 ) -> Tensor:
-    e, _ = _difference(input, target)
+    e = difference(input, target)
     patches = torch.stack([p for rows in e.chunk(patch_factor, -2) for p in rows.chunk(patch_factor, -1)], 1)
     E = torch.fft.fft2(patches, norm="ortho")  # (N, P, C, h, w)
     if ave_spectrum:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..reference import compute_dtype, from_half_spectrum, half_spectrum, multiplicity, transfer_function
+from ..reference import difference, from_half_spectrum, half_spectrum, multiplicity, transfer_function
 
 DEVICES = "any"
 DTYPES = "float32, float64, bfloat16, float16"
@@ -29,11 +29,6 @@ def _power(spectrum: Tensor) -> Tensor:
 def _like(values: Tensor, image: Tensor) -> Tensor:
     """``values`` in the dtype and layout of ``image``."""
     return torch.empty_like(image).copy_(values)
-
-
-def _difference(input: Tensor, target: Tensor) -> Tensor:
-    dtype = compute_dtype(input.dtype)
-    return input.to(dtype) - target.to(dtype)
 
 
 def rfft2(input: Tensor, scale: float) -> Tensor:
@@ -73,7 +68,7 @@ def spectral_loss(
     weight_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     width = input.shape[-1]
-    E = half_spectrum(_difference(input, target))
+    E = half_spectrum(difference(input, target))
     power = multiplicity(width, E) * _power(E)
     Q = (weight * power).sum((1, 2, 3))  # (N,)
     return (
@@ -102,7 +97,7 @@ def wiener_loss(
     weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
 
     m = multiplicity(width, K)
-    E = half_spectrum(_difference(input, target))
+    E = half_spectrum(difference(input, target))
     power = m * _power(E)
     loss = (weight * power).sum((1, 2, 3))  # (N,)
     if nll:

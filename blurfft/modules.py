@@ -1,0 +1,217 @@
+"""The losses as modules: options at construction, images at the call.
+
+A kernel, weight, ``nsr`` or ``eps`` given as an ``nn.Parameter`` is trained with the model, any other tensor is a
+buffer that moves with the module and is saved with it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from . import _checks, functional
+
+
+def _hold(module: nn.Module, name: str, value: float | Tensor | None) -> None:
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        module.register_buffer(name, value)
+    else:
+        setattr(module, name, value)
+
+
+def _shown(value: float | Tensor | None) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else str(value)
+
+
+class _KernelLoss(nn.Module):
+    """Holds a blur kernel, which a call may replace."""
+
+    kernel: Tensor | None
+
+    def __init__(self, kernel: Tensor | None, reduction: str) -> None:
+        super().__init__()
+        _checks.reduction(reduction)
+        if kernel is not None:
+            _checks.kernel_planes(kernel)
+        _hold(self, "kernel", kernel)
+        self.reduction = reduction
+
+    def _kernel(self, kernel: Tensor | None) -> Tensor:
+        if kernel is None:
+            kernel = self.kernel
+        if kernel is None:
+            raise ValueError(f"{type(self).__name__} needs a kernel, at construction or at the call; both are None")
+        return kernel
+
+    def extra_repr(self) -> str:
+        return f"kernel={_shown(self.kernel)}, reduction={self.reduction!r}"
+
+
+class _WienerModule(_KernelLoss):
+    nsr: float | Tensor
+    eps: float | Tensor
+
+    def __init__(self, kernel: Tensor | None, nsr: float | Tensor, eps: float | Tensor, reduction: str) -> None:
+        super().__init__(kernel, reduction)
+        _checks.non_negative("nsr", nsr)
+        _checks.non_negative("eps", eps)
+        _hold(self, "nsr", nsr)
+        _hold(self, "eps", eps)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, nsr={_shown(self.nsr)}, eps={_shown(self.eps)}"
+
+
+class WienerLoss(_WienerModule):
+    """:func:`blurfft.wiener_loss` as a module.
+
+    Args:
+        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
+        nsr, eps, reduction: as there.
+
+    Example:
+        >>> criterion = blurfft.WienerLoss(torch.full((5, 5), 1 / 25), nsr=0.01)
+        >>> loss = criterion(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64))
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor | None = None,
+        nsr: float | Tensor = 0.01,
+        *,
+        eps: float | Tensor = 0.0,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(kernel, nsr, eps, reduction)
+
+    def forward(self, input: Tensor, target: Tensor, kernel: Tensor | None = None) -> Tensor:
+        """The loss of (N, C, H, W) images, with ``kernel`` in place of the module's if it is given."""
+        return functional.wiener_loss(
+            input, target, self._kernel(kernel), self.nsr, eps=self.eps, reduction=self.reduction
+        )
+
+
+class WienerNLL(_WienerModule):
+    """:func:`blurfft.wiener_nll` as a module.
+
+    Args:
+        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
+        nsr, eps, reduction: as there.
+
+    Example:
+        >>> criterion = blurfft.WienerNLL()
+        >>> kernel = torch.rand(4, 1, 11, 11).flatten(1).softmax(1).view(4, 1, 11, 11)  # a network predicts one each
+        >>> loss = criterion(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64), kernel)
+    """
+
+    def __init__(
+        self,
+        kernel: Tensor | None = None,
+        nsr: float | Tensor = 0.01,
+        *,
+        eps: float | Tensor = 1e-3,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(kernel, nsr, eps, reduction)
+
+    def forward(self, input: Tensor, target: Tensor, kernel: Tensor | None = None) -> Tensor:
+        """The loss of (N, C, H, W) images, with ``kernel`` in place of the module's if it is given."""
+        return functional.wiener_nll(
+            input, target, self._kernel(kernel), self.nsr, eps=self.eps, reduction=self.reduction
+        )
+
+
+class BlurMSELoss(_KernelLoss):
+    """:func:`blurfft.blur_mse` as a module.
+
+    Args:
+        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
+        reduction: as there.
+
+    Example:
+        >>> criterion = blurfft.BlurMSELoss(torch.nn.Parameter(torch.full((5, 5), 1 / 25)))
+        >>> criterion(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64)).backward()
+    """
+
+    def __init__(self, kernel: Tensor | None = None, reduction: str = "mean") -> None:
+        super().__init__(kernel, reduction)
+
+    def forward(self, input: Tensor, target: Tensor, kernel: Tensor | None = None) -> Tensor:
+        """The loss of (N, C, H, W) images, with ``kernel`` in place of the module's if it is given."""
+        return functional.blur_mse(input, target, self._kernel(kernel), reduction=self.reduction)
+
+
+class SpectralMSELoss(nn.Module):
+    """:func:`blurfft.spectral_mse` as a module.
+
+    Args:
+        weight: (H, W//2+1) or (N|1, C|1, H, W//2+1).
+        reduction: as there.
+
+    Example:
+        >>> criterion = blurfft.SpectralMSELoss(blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64)))
+        >>> loss = criterion(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64))
+    """
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor, reduction: str = "mean") -> None:
+        super().__init__()
+        _checks.reduction(reduction)
+        _checks.weight_planes(weight)
+        _hold(self, "weight", weight)
+        self.reduction = reduction
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of (N, C, H, W) images."""
+        return functional.spectral_mse(input, target, self.weight, reduction=self.reduction)
+
+    def extra_repr(self) -> str:
+        return f"weight={_shown(self.weight)}, reduction={self.reduction!r}"
+
+
+class FocalFrequencyLoss(nn.Module):
+    """:func:`blurfft.focal_frequency_loss` as a module; the arguments are those of the package's module of this name.
+
+    Example:
+        >>> criterion = blurfft.FocalFrequencyLoss(alpha=1.0)
+        >>> loss = criterion(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64))
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        alpha: float = 1.0,
+        patch_factor: int = 1,
+        ave_spectrum: bool = False,
+        log_matrix: bool = False,
+        batch_matrix: bool = False,
+    ) -> None:
+        super().__init__()
+        _checks.number("loss_weight", loss_weight)
+        _checks.number("alpha", alpha)
+        _checks.patch_factor(patch_factor)
+        self.loss_weight = loss_weight
+        self.alpha = alpha
+        self.patch_factor = patch_factor
+        self.ave_spectrum = ave_spectrum
+        self.log_matrix = log_matrix
+        self.batch_matrix = batch_matrix
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """The loss of (N, C, H, W) images."""
+        return functional.focal_frequency_loss(
+            input,
+            target,
+            alpha=self.alpha,
+            patch_factor=self.patch_factor,
+            ave_spectrum=self.ave_spectrum,
+            log_matrix=self.log_matrix,
+            batch_matrix=self.batch_matrix,
+            loss_weight=self.loss_weight,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"loss_weight={self.loss_weight}, alpha={self.alpha}, patch_factor={self.patch_factor}, "
+            f"ave_spectrum={self.ave_spectrum}, log_matrix={self.log_matrix}, batch_matrix={self.batch_matrix}"
+        )
