@@ -16,7 +16,7 @@ namespace py = pybind11;
 namespace {
 
 #if defined(__clang__)
-constexpr const char* kCompiler = "clang " __clang_version__;
+constexpr const char* kCompiler = __VERSION__;
 #elif defined(__GNUC__)
 constexpr const char* kCompiler = "gcc " __VERSION__;
 #else
