@@ -346,7 +346,6 @@ def focal_frequency_loss(
     _checks.number("loss_weight", loss_weight)
     _checks.patch_factor(patch_factor)
     _checks.patches(patch_factor, input)
-    dtype = compute_dtype(input.dtype)
     e = difference(input, target)
     if e.numel() == 0:
         return loss_weight * e.square().mean()
