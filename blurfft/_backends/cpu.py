@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 
 from .. import _ext
 
-MAX_SIDE = 4096
-
 DEVICES = "cpu"
 DTYPES = "float32, float64, bfloat16, float16"
-SIZES = f"height and width at most {MAX_SIDE}, with no prime factor above 7"
+SIZES = "height and width up to 4096 with no prime factor above 7"
 
 
 def unavailable() -> str | None:
@@ -22,22 +19,15 @@ def unavailable() -> str | None:
 
 
 def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
+    extension = _ext.module()
+    if extension is None:
+        return _ext.why_not()
     if device != "cpu":
         return f"it runs on the CPU and the tensors are on {device!r}"
     for name, side in (("height", height), ("width", width)):
-        if side > MAX_SIDE:
-            return f"the {name} {side} is above {MAX_SIDE}"
-        if not _smooth(side):
-            return f"the {name} {side} has a prime factor above 7"
+        if not extension.supports_length(side):
+            return f"it serves {SIZES}, which the {name} {side} is not"
     return None
-
-
-@cache
-def _smooth(side: int) -> bool:
-    for factor in (2, 3, 5, 7):
-        while side > 1 and side % factor == 0:
-            side //= factor
-    return side == 1
 
 
 def __getattr__(op: str) -> Callable[..., Any]:
