@@ -56,7 +56,7 @@ def _kernel(kernel: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _per_plane(value: float | Tensor, like: Tensor) -> Tensor:
-    value = torch.as_tensor(value, device=like.device).to(compute_dtype(like.dtype))
+    value = torch.as_tensor(value, dtype=compute_dtype(like.dtype), device=like.device)
     return value[(...,) + (None,) * (4 - value.dim())] if value.dim() else value  # (N|1, C|1, 1, 1) or ()
 
 

@@ -1,0 +1,30 @@
+"""The one table of tolerances: how far a result of each dtype may be from the float64 truth, relative to its largest element.
+
+Inputs are rounded to their dtype before the truth is computed from them, so that for half precision only the rounding of the
+result is left.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+TOLERANCES = {
+    torch.float64: 1e-12,
+    torch.float32: 4e-6,
+    torch.float16: 1e-3,
+    torch.bfloat16: 8e-3,
+}
+
+
+def assert_close(actual: Tensor, truth: Tensor, factor: float = 1.0) -> None:
+    """``factor`` widens the tolerance where the problem, not the code, amplifies rounding errors."""
+    real = actual.dtype.to_real() if actual.is_complex() else actual.dtype
+    largest = truth.detach().abs().nan_to_num(0.0).max().item() if truth.numel() else 0.0
+    torch.testing.assert_close(
+        actual.detach().to(truth.dtype),
+        truth.detach(),
+        rtol=0.0,
+        atol=factor * TOLERANCES[real] * largest,
+        equal_nan=True,
+    )
