@@ -16,7 +16,7 @@ namespace {
 
 template <class T>
 size_t workspace_elements(const Geometry<T>& g) {
-  return Plane<T>::elements(g);
+  return Plane<T>(g, nullptr).elements();
 }
 
 // ---- The action on one group of row spectra -------------------------------------------------------------------
@@ -428,19 +428,20 @@ struct Taps {
   static constexpr int L = kLanes<T>;
   int us, vs, padded;
   T* folded;
-  T* line;  // [4][padded], the quarters' sums over v at one f2
-  T* quad;  // [groups + 1][4][L]
+  T* line;     // [4][padded], the quarters' sums over v at one f2
+  T* columns;  // [groups + 1][kw / 2 + 1][4][L], the adjoint's sums over f2
 
   Taps(const Geometry<T>&, const TapGeometry<T>& t, T* work)
       : us(t.kh / 2 + 1), vs(t.kw / 2 + 1), padded((us + L - 1) / L * L), folded(work) {
     line = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
-    quad = line + 4 * padded;
+    columns = line + 4 * padded;
   }
 };
 template <class T>
 size_t tap_workspace_elements(const Geometry<T>& g, const TapGeometry<T>& t) {
   const Taps<T> taps(g, t, nullptr);
-  return static_cast<size_t>(taps.quad - static_cast<T*>(nullptr)) + static_cast<size_t>(g.rows.groups + 1) * 4 * kLanes<T>;
+  return static_cast<size_t>(taps.padded) * 4 * (taps.vs + 1) +
+         static_cast<size_t>(g.rows.groups + 1) * taps.vs * 4 * kLanes<T>;
 }
 
 // Visits the up to four taps at distance (u, v) from the centre, with the signs of the two sides.
@@ -513,56 +514,59 @@ void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T*
   }
 }
 
+// Sums over f2 of a group's cotangents against the angles of `Count` taps v: the quarters p, q, r, s of each, lanes
+// still apart. Few enough at a time for the registers.
+template <int Count, class T>
+void contract_columns(const Geometry<T>& g, const Taps<T>& taps, const T* cotangent, const T* angles, T* out) {
+  constexpr int L = kLanes<T>;
+  const int width = g.width();
+  Vec<T> sums[Count][4] = {};
+  for (int f2 = 0; f2 <= width / 2; ++f2, angles += 2 * taps.vs) {
+    const int at = g.horizontal->position[f2], mirror = g.horizontal->position[f2 ? width - f2 : 0];
+    const Cpx<T> a = load_cpx(cotangent + at * 2 * L);
+    const Cpx<T> b = at == mirror ? Cpx<T>{Vec<T>{}, Vec<T>{}} : load_cpx(cotangent + mirror * 2 * L);
+    const Vec<T> p = a.re + b.re, q = b.im - a.im, r = -(a.im + b.im), s = b.re - a.re;
+#pragma GCC unroll 2
+    for (int v = 0; v < Count; ++v) {
+      const T c = angles[2 * v], w = angles[2 * v + 1];
+      sums[v][0] += c * p;
+      sums[v][1] += w * q;
+      sums[v][2] += c * r;
+      sums[v][3] += w * s;
+    }
+  }
+  for (int v = 0; v < Count; ++v) {
+    for (int i = 0; i < 4; ++i) store(out + (v * 4 + i) * L, sums[v][i]);
+  }
+}
+
+// The adjoint of transfer: columns first, so that lanes are added up once, at the end.
 template <class T>
 void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotangent, double* kernel, T* work) {
   constexpr int L = kLanes<T>;
   const Taps<T> taps(g, t, work);
-  const int width = g.width();
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * 2 * L;
-  std::memset(taps.folded, 0, sizeof(T) * taps.vs * 4 * taps.padded);
-  for (int f2 = 0; f2 <= width / 2; ++f2) {
-    const int at = g.horizontal->position[f2], mirror = g.horizontal->position[f2 ? width - f2 : 0];
-    for (int group = 0; group <= g.rows.groups; ++group) {
-      const T* in = cotangent + group * group_step;
-      const Cpx<T> a = load_cpx(in + at * 2 * L);
-      const Cpx<T> b = at == mirror ? Cpx<T>{Vec<T>{}, Vec<T>{}} : load_cpx(in + mirror * 2 * L);
-      T* quad = taps.quad + group * 4 * L;
-      store(quad, a.re + b.re);
-      store(quad + L, b.im - a.im);
-      store(quad + 2 * L, -(a.im + b.im));
-      store(quad + 3 * L, b.re - a.re);
-    }
-    for (int u = 0; u < taps.us; ++u) {
-      Vec<T> p = {}, q = {}, r = {}, s = {};
-      for (int group = 0; group <= g.rows.groups; ++group) {
-        const T* quad = taps.quad + group * 4 * L;
-        const T* turns = t.vertical + (static_cast<ptrdiff_t>(group) * taps.us + u) * 2 * L;
-        const Vec<T> c = load(turns), w = load(turns + L);
-        p += c * load(quad);
-        q += c * load(quad + L);
-        r += w * load(quad + 2 * L);
-        s += w * load(quad + 3 * L);
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
+  for (int group = 0; group <= g.rows.groups; ++group) {
+    const T* in = cotangent + group * group_step;
+    T* out = taps.columns + static_cast<ptrdiff_t>(group) * taps.vs * 4 * L;
+    int v = 0;
+    for (; v + 2 <= taps.vs; v += 2) contract_columns<2>(g, taps, in, t.horizontal + 2 * v, out + v * 4 * L);
+    if (v < taps.vs) contract_columns<1>(g, taps, in, t.horizontal + 2 * v, out + v * 4 * L);
+  }
+  for (int i = 0; i < taps.vs * 4; ++i) {
+    const int odd_u = i % 4 / 2;
+    for (int u0 = 0; u0 < taps.padded; u0 += L) {
+      Vec<T> sums[L];
+      for (int l = 0; l < L; ++l) {
+        sums[l] = Vec<T>{};
+        const int u = u0 + l;
+        if (u >= taps.us) continue;
+        for (int group = 0; group <= g.rows.groups; ++group) {
+          sums[l] += load(taps.columns + (static_cast<ptrdiff_t>(group) * taps.vs * 4 + i) * L) *
+                     load(t.vertical + ((static_cast<ptrdiff_t>(group) * taps.us + u) * 2 + odd_u) * L);
+        }
       }
-      taps.line[u] = static_cast<T>(sum<T>(p));
-      taps.line[taps.padded + u] = static_cast<T>(sum<T>(q));
-      taps.line[2 * taps.padded + u] = static_cast<T>(sum<T>(r));
-      taps.line[3 * taps.padded + u] = static_cast<T>(sum<T>(s));
-    }
-    for (int u = taps.us; u < taps.padded; ++u) {
-      for (int i = 0; i < 4; ++i) taps.line[i * taps.padded + u] = 0;
-    }
-    const T* angles = t.horizontal + static_cast<ptrdiff_t>(f2) * taps.vs * 2;
-    for (int u = 0; u < taps.padded; u += L) {
-      const Vec<T> p = load(taps.line + u), q = load(taps.line + taps.padded + u);
-      const Vec<T> r = load(taps.line + 2 * taps.padded + u), s = load(taps.line + 3 * taps.padded + u);
-      T* out = taps.folded + u;
-      for (int v = 0; v < taps.vs; ++v, out += 4 * taps.padded) {
-        const T c = angles[2 * v], w = angles[2 * v + 1];
-        store(out, load(out) + c * p);
-        store(out + taps.padded, load(out + taps.padded) + w * q);
-        store(out + 2 * taps.padded, load(out + 2 * taps.padded) + c * r);
-        store(out + 3 * taps.padded, load(out + 3 * taps.padded) + w * s);
-      }
+      store(taps.folded + static_cast<ptrdiff_t>(i) * taps.padded + u0, sums_of_lanes<T>(sums));
     }
   }
   for (int u = 0; u < taps.us; ++u) {
@@ -688,7 +692,8 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
     for (int l = 0; l < L; ++l) all_numbers = all_numbers && check[l] == check[l];
     // Rows 0 and H/2 count once, the others twice; groups after the first are alike.
     if (args.log_determinant && (group == 0 || group >= g.rows.groups - 1)) {
-      log_determinant += logs.take(group == g.rows.groups ? multiplicity : select<T>(multiplicity, multiplicity, 2 * one));
+      log_determinant +=
+          logs.take(group == g.rows.groups ? multiplicity : select<T>(multiplicity, multiplicity, 2 * one));
     }
   }
   if (args.log_determinant) {
@@ -714,11 +719,11 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
     for (int i = 0; i < g.width(); ++i, in += 2 * L, power += L, out += 2 * L) {
       const Cpx<T> k = load_cpx(in);
       const Vec<T> s = squared_modulus(k), denominator = s + args.nsr;
-      const Vec<T> inverse_square = 1 / (denominator * denominator);
+      const Vec<T> inverse = 1 / denominator, inverse_square = inverse * inverse;
       Vec<T> grad = quadratic_scale * load(power);
       if (log_scale != 0) grad += log_scale / (s * inverse_square + args.eps);
       grad = select<T>(multiplicity, multiplicity * grad, Vec<T>{});
-      const Vec<T> slope = select<T>(multiplicity, grad * inverse_square / denominator, Vec<T>{});
+      const Vec<T> slope = select<T>(multiplicity, grad * inverse_square * inverse, Vec<T>{});
       eps_sum += grad;
       nsr_sum -= 2 * s * slope;
       const Vec<T> along = 2 * (args.nsr - s) * slope;
@@ -734,10 +739,22 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
 
 template <class T>
 constexpr Kernels<T> kKernels = {
-    kLanes<T>,       workspace_elements<T>, tap_workspace_elements<T>, filter<T>,    cross<T>,
-    forward<T>,      inverse<T>,            pack<T>,                   unpack<T>,    make_operator<T>,
-    fill_taps<T>,    transfer<T>,           transfer_grad<T>,          pack_cotangent<T>,
-    wiener<T>,       wiener_grad<T>,
+    kLanes<T>,
+    workspace_elements<T>,
+    tap_workspace_elements<T>,
+    filter<T>,
+    cross<T>,
+    forward<T>,
+    inverse<T>,
+    pack<T>,
+    unpack<T>,
+    make_operator<T>,
+    fill_taps<T>,
+    transfer<T>,
+    transfer_grad<T>,
+    pack_cotangent<T>,
+    wiener<T>,
+    wiener_grad<T>,
 };
 
 }  // namespace

@@ -27,7 +27,7 @@ constexpr int64_t kMaxInterleave = 16;
 // Shared spectra are summed over this many fixed parts, whatever the number of threads.
 constexpr int64_t kMaxParts = 64;
 // Gradients that fill the caches anyway are written past them.
-constexpr int64_t kStreamingBytes = int64_t{16} << 20;
+constexpr int64_t kStreamingBytes = int64_t{4} << 20;
 // Work below which a second thread costs more than it brings, in pixels.
 constexpr int64_t kGrainPixels = 1 << 13;
 
@@ -208,8 +208,13 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
   const auto run = [&](int64_t unit, const T* tables, T* power, T* work) {
     const Image a = units.image(input, unit), b = units.image(target, unit);
     const int64_t channel = units.first_channel(unit);
-    FilterArgs<T> args = {tables + channel * step, step, false, streaming, power ? power + channel * step : nullptr,
-                          step, energy + unit / units.per_sample * units.channels + channel};
+    FilterArgs<T> args = {tables + channel * step,
+                          step,
+                          false,
+                          streaming,
+                          power ? power + channel * step : nullptr,
+                          step,
+                          energy + unit / units.per_sample * units.channels + channel};
     Image out = {};
     if (grad) out = units.image(*grad, unit);
     k.filter(geometries(units, unit), a, &b, grad ? &out : nullptr, args, work);
@@ -282,7 +287,8 @@ template <class T>
 struct TapTables {
   Buffer<T> vertical, horizontal;
   TapGeometry<T> taps;
-  TapTables(const Geometry<T>& g, int64_t kh, int64_t kw) : taps{static_cast<int>(kh), static_cast<int>(kw), nullptr, nullptr} {
+  TapTables(const Geometry<T>& g, int64_t kh, int64_t kw)
+      : taps{static_cast<int>(kh), static_cast<int>(kw), nullptr, nullptr} {
     const Kernels<T>& k = kernels<T>();
     vertical.reserve(static_cast<size_t>(g.rows.groups + 1) * (kh / 2 + 1) * 2 * k.lanes);
     horizontal.reserve(static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1) * 2);
@@ -418,8 +424,8 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
         const int64_t n = unit / units.per_sample;
         if (tables_n > 1 && n != filled) fill(filled = n, tables);
         const Image a = units.image(input, unit), to = units.image(out, unit);
-        const FilterArgs<T> args = {tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr,
-                                    0, nullptr};
+        const FilterArgs<T> args = {
+            tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr, 0, nullptr};
         k.filter(geometries(units, unit), a, nullptr, &to, args, work);
       }
     });
@@ -492,7 +498,10 @@ std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tens
     const double n = static_cast<double>(input.size(2)) * static_cast<double>(input.size(3));
     const size_t packed = packed_elements(g, k.lanes, false);
     const int64_t entries = input.size(2) * (input.size(3) / 2 + 1);
-    power_out = empty(input, weight_grad ? std::vector<int64_t>{weights_n, weights_c, input.size(2), input.size(3) / 2 + 1} : std::vector<int64_t>{0}, real_type<T>);
+    power_out = empty(input,
+                      weight_grad ? std::vector<int64_t>{weights_n, weights_c, input.size(2), input.size(3) / 2 + 1}
+                                  : std::vector<int64_t>{0},
+                      real_type<T>);
     std::vector<double> energy(samples * channels);
     fused_loss<T>(
         input, target, input_grad ? &grad : nullptr, weights_n > 1, weights_c, weight_grad, energy.data(),
@@ -596,7 +605,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
       std::vector<double> total(like.size(0) * like.size(1) * size);
       for (int64_t i = 0; i < weights_n; ++i) {
         for (int64_t c = 0; c < weights_c; ++c) {
-          for (int64_t j = 0; j < size; ++j) total[entry(like, i, c) * size + j] += sums[(i * weights_c + c) * size + j];
+          for (int64_t j = 0; j < size; ++j)
+            total[entry(like, i, c) * size + j] += sums[(i * weights_c + c) * size + j];
         }
       }
       std::copy(total.begin(), total.end(), values<T>(result));

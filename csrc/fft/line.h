@@ -17,31 +17,46 @@ BLURFFT_INLINE Cpx<T> multiply(Cpx<T> a, T re, T im) {
 
 // One stage over `blocks` blocks of R * m elements, element i at in + i * in_step. The two steps differ where a
 // stage moves a column between the plane and a small buffer.
+// R elements a leg apart; the twiddle factors of element 0 of a block are ones and skipped.
+template <int R, bool Inverse, bool Twiddle, class T>
+BLURFFT_INLINE void butterfly(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t out_leg, const T* tw) {
+  Cpx<T> a[R];
+#pragma GCC unroll 8
+  for (int k = 0; k < R; ++k) a[k] = load_cpx(in + k * in_leg);
+  if constexpr (Inverse && Twiddle) {
+#pragma GCC unroll 8
+    for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], -tw[2 * k - 1]);
+  }
+  dft<R, Inverse>(a);
+  if constexpr (!Inverse && Twiddle) {
+#pragma GCC unroll 8
+    for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], tw[2 * k - 1]);
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < R; ++k) store_cpx(out + k * out_leg, a[k]);
+}
+
 template <int R, bool Inverse, class T>
 void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int blocks, int m, const T* twiddle) {
+  const ptrdiff_t in_leg = m * in_step, out_leg = m * out_step;
   for (int block = 0; block < blocks; ++block) {
-    const T* tw = twiddle;
-    for (int j = 0; j < m; ++j) {
-      const ptrdiff_t first = static_cast<ptrdiff_t>(block) * R * m + j;
-      Cpx<T> a[R];
-#pragma GCC unroll 8
-      for (int k = 0; k < R; ++k) a[k] = load_cpx(in + (first + static_cast<ptrdiff_t>(k) * m) * in_step);
-      if constexpr (Inverse) {
-        if (j > 0) {
-#pragma GCC unroll 8
-          for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], -tw[2 * k - 1]);
-        }
-      }
-      dft<R, Inverse>(a);
-      if constexpr (!Inverse) {
-        if (j > 0) {
-#pragma GCC unroll 8
-          for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], tw[2 * k - 1]);
-        }
-      }
-#pragma GCC unroll 8
-      for (int k = 0; k < R; ++k) store_cpx(out + (first + static_cast<ptrdiff_t>(k) * m) * out_step, a[k]);
-      tw += 2 * (R - 1);
+    butterfly<R, Inverse, false>(in + block * R * in_leg, in_leg, out + block * R * out_leg, out_leg, twiddle);
+  }
+  if (blocks == 1) {
+    for (int j = 1; j < m; ++j) {
+      in += in_step;
+      out += out_step;
+      twiddle += 2 * (R - 1);
+      butterfly<R, Inverse, true>(in, in_leg, out, out_leg, twiddle);
+    }
+    return;
+  }
+  for (int j = 1; j < m; ++j) {
+    in += in_step;
+    out += out_step;
+    twiddle += 2 * (R - 1);
+    for (int block = 0; block < blocks; ++block) {
+      butterfly<R, Inverse, true>(in + block * R * in_leg, in_leg, out + block * R * out_leg, out_leg, twiddle);
     }
   }
 }

@@ -18,8 +18,8 @@ std::vector<int> radices(int64_t n) {
   for (; rest > 1 && rest % 2 == 0; rest /= 2) ++twos;
   if (rest != 1) return {};
   std::vector<int> result;
-  // 16 = 4 * 4 is cheaper than 8 * 2.
-  while (twos >= 3 && twos != 4) {
+  // Radix 4 fits sixteen vector registers and radix 8 does not; one 8 saves an odd power the 2.
+  if (twos % 2 == 1 && twos >= 3) {
     result.push_back(8);
     twos -= 3;
   }

@@ -33,11 +33,8 @@ struct Plane {
     in_a = row + static_cast<ptrdiff_t>(2 * half) * 2 * L;
     in_b = in_a + row_length();
   }
-  ptrdiff_t row_length() const { return (total + 2 * L) / L * L; }
-  static size_t elements(const Geometry<T>& g) {
-    Plane p(g, nullptr);
-    return static_cast<size_t>(p.in_b - static_cast<T*>(nullptr) + p.row_length());
-  }
+  ptrdiff_t row_length() const { return (total + 3 * L) / L * L; }
+  size_t elements() const { return (g.height() + 1) * row_step + (g.height() + 2 * half) * 2 * L + 2 * row_length(); }
 };
 
 // A row as contiguous values of T: the image itself where it is that already, else converted into scratch.
@@ -100,70 +97,103 @@ BLURFFT_INLINE void store_some(T* p, Vec<T> v, int count) {
   for (int l = 0; l < count; ++l) p[l] = v[l];
 }
 
-// z = a - b, column j of the left half in the real and of the right half in the imaginary part.
+// Whether a vector may reach past the end of row h: into later rows, or into scratch that is padded for it.
+template <class T>
+BLURFFT_INLINE bool may_overrun(const Image& image, int h, int height, int total, const T* row, const T* scratch) {
+  return row == scratch || (image.row >= total && (height - 1 - h) * image.row >= kLanes<T>);
+}
+
+// z = a - b, column j of the left half in the real and of the right half in the imaginary part. What a row's last
+// vector holds beyond its columns is of no account, but an odd width's missing column must be zero.
 template <class T>
 void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
   constexpr int L = kLanes<T>;
-  const int width = p.g.width(), planes = p.g.planes, right = p.total - p.half;
-  for (int h = 0; h < p.g.height(); ++h) {
+  const int width = p.g.width(), height = p.g.height(), planes = p.g.planes, right = p.total - p.half;
+  const int full = right / L * L, tail = p.half - full, right_tail = right - full;
+  for (int h = 0; h < height; ++h) {
     const T* x = read_row(a, h, width, planes, p.in_a);
     const T* y = b ? read_row(*b, h, width, planes, p.in_b) : nullptr;
     T* out = p.z + h * p.row_step;
-    int i = 0;
     if (y) {
-      for (; i + L <= right; i += L, out += 2 * L) {
+      for (int i = 0; i < full; i += L, out += 2 * L) {
         store(out, load(x + i) - load(y + i));
         store(out + L, load(x + p.half + i) - load(y + p.half + i));
       }
     } else {
-      for (; i + L <= right; i += L, out += 2 * L) {
+      for (int i = 0; i < full; i += L, out += 2 * L) {
         store(out, load(x + i));
         store(out + L, load(x + p.half + i));
       }
     }
-    for (; i < p.half; i += L, out += 2 * L) {
-      const int left_count = p.half - i < L ? p.half - i : L;
-      const int right_count = right - i < 0 ? 0 : right - i < L ? right - i : L;
-      Vec<T> re = load_some(x + i, left_count), im = load_some(x + p.half + i, right_count);
-      if (y) {
-        re -= load_some(y + i, left_count);
-        im -= load_some(y + p.half + i, right_count);
+    // A channels_last sample of odd width lacks a whole pixel on the right, perhaps more than a vector.
+    for (int i = 0; i < tail; i += L, out += 2 * L) {
+      const int left_count = tail - i < L ? tail - i : L;
+      const int right_count = right_tail - i < 0 ? 0 : right_tail - i < L ? right_tail - i : L;
+      const bool overrun =
+          may_overrun(a, h, height, p.total, x, p.in_a) && (!y || may_overrun(*b, h, height, p.total, y, p.in_b));
+      const T *u = x + full + i, *v = y + full + i;
+      Vec<T> re, im;
+      if (overrun && left_count == right_count) {
+        re = load(u);
+        im = load(u + p.half);
+        if (y) {
+          re -= load(v);
+          im -= load(v + p.half);
+        }
+      } else {
+        re = load_some(u, left_count);
+        im = load_some(u + p.half, right_count);
+        if (y) {
+          re -= load_some(v, left_count);
+          im -= load_some(v + p.half, right_count);
+        }
       }
       store(out, re);
       store(out + L, im);
     }
   }
-  std::memset(p.z + p.g.height() * p.row_step, 0, sizeof(T) * p.row_step);
+  std::memset(p.z + height * p.row_step, 0, sizeof(T) * p.row_step);
 }
 
 template <class T>
 void store_plane(const Plane<T>& p, const Image& image, bool streaming) {
   constexpr int L = kLanes<T>;
-  const int width = p.g.width(), planes = p.g.planes, right = p.total - p.half;
-  for (int h = 0; h < p.g.height(); ++h) {
+  const int width = p.g.width(), height = p.g.height(), planes = p.g.planes, right = p.total - p.half;
+  const auto aligned = [](const T* at) { return reinterpret_cast<uintptr_t>(at) % kVectorBytes == 0; };
+  for (int h = 0; h < height; ++h) {
     T* direct = flat_row<T>(image, h, planes);
     T* out = direct ? direct : p.in_a;
     const T* in = p.z + h * p.row_step;
-    int i = 0;
-    const auto aligned = [](const T* at) { return reinterpret_cast<uintptr_t>(at) % kVectorBytes == 0; };
-    if (streaming && direct && aligned(out) && aligned(out + p.half)) {
-      for (; i + L <= right; i += L, in += 2 * L) {
+    if (streaming && direct && right % L == 0 && p.half == right && aligned(out) && aligned(out + p.half)) {
+      for (int i = 0; i < right; i += L, in += 2 * L) {
         store_streaming(out + i, load(in));
         store_streaming(out + p.half + i, load(in + L));
       }
-    } else {
-      for (; i + L <= right; i += L, in += 2 * L) {
-        store(out + i, load(in));
-        store(out + p.half + i, load(in + L));
+      continue;
+    }
+    // The left half's last vector reaches into the right half and that one's into the next row: they come before
+    // what they overwrite.
+    const bool overrun = !direct || (image.row == p.total && (height - 1 - h) * image.row >= L);
+    const auto store_tail = [&](T* to, const T* from, int count) {
+      for (int i = count / L * L; i < count; i += L) {
+        if (overrun) {
+          store(to + i, load(from + 2 * i));
+        } else {
+          store_some(to + i, load(from + 2 * i), count - i);
+        }
       }
+    };
+    store_tail(out, in, p.half);
+    const int full = right / L * L;
+    for (int i = 0; i < full; i += L) {
+      store(out + i, load(in + 2 * i));
+      store(out + p.half + i, load(in + 2 * i + L));
     }
-    for (; i < p.half; i += L, in += 2 * L) {
-      const int right_count = right - i < 0 ? 0 : right - i < L ? right - i : L;
-      store_some(out + i, load(in), p.half - i < L ? p.half - i : L);
-      store_some(out + p.half + i, load(in + L), right_count);
-    }
+    for (int i = full; i + L <= p.half; i += L) store(out + i, load(in + 2 * i));
+    store_tail(out + p.half, in + L, right);
     if (!direct) write_row(image, h, width, planes, out);
   }
+  if (streaming) fence_streaming();
 }
 
 template <bool Inverse, class T>
@@ -244,7 +274,8 @@ void store_rows(const Plane<T>& p, int group) {
       Vec<T> x[L];
       if (right_count == L) {
 #pragma GCC unroll 16
-        for (int l = 0; l < L; ++l) x[l] = combine(load(left + l * 2 * L + from_left), load(at_right + l * 2 * L + from_right));
+        for (int l = 0; l < L; ++l)
+          x[l] = combine(load(left + l * 2 * L + from_left), load(at_right + l * 2 * L + from_right));
       } else {
         for (int l = 0; l < L; ++l) {
           const Vec<T> u = l < left_count ? load(left + l * 2 * L + from_left) : Vec<T>{};

@@ -39,40 +39,48 @@ BLURFFT_INLINE Cpx<T> rotate(Cpx<T> a) {
   }
 }
 
-// Odd radices pair a_k with a_{R-k}: the cosine part acts on their sums, the sine part on their differences.
+// One component of an odd radix: `along` are that component of the a_k, `across` the other one. Outputs pair
+// a_k with a_{R-k}: the cosine part acts on sums along, the sine part on differences across.
+template <int R, class T>
+BLURFFT_INLINE void dft_component(const Vec<T> (&along)[R], const Vec<T> (&across)[R], T sign, Vec<T> (&out)[R]) {
+  constexpr int half = (R - 1) / 2;
+  Vec<T> s[half], d[half];
+#pragma GCC unroll 4
+  for (int k = 0; k < half; ++k) {
+    s[k] = along[k + 1] + along[R - 1 - k];
+    d[k] = across[k + 1] - across[R - 1 - k];
+  }
+#pragma GCC unroll 4
+  for (int q = 1; q <= half; ++q) {
+    Vec<T> even = along[0], odd = (sign * static_cast<T>(Roots<R>::sin[q])) * d[0];
+#pragma GCC unroll 4
+    for (int k = 0; k < half; ++k) even += static_cast<T>(Roots<R>::cos[q * (k + 1) % R]) * s[k];
+#pragma GCC unroll 4
+    for (int k = 1; k < half; ++k) odd += (sign * static_cast<T>(Roots<R>::sin[q * (k + 1) % R])) * d[k];
+    out[q] = even + odd;
+    out[R - q] = even - odd;
+  }
+  out[0] = along[0];
+#pragma GCC unroll 4
+  for (int k = 0; k < half; ++k) out[0] += s[k];
+}
+
 template <int R, bool Inverse, class T>
 BLURFFT_INLINE void dft(Cpx<T> (&a)[R]) {
   static_assert(R % 2 == 1);
-  constexpr int half = (R - 1) / 2;
-  Cpx<T> s[half], d[half];
-#pragma GCC unroll 4
-  for (int k = 0; k < half; ++k) {
-    s[k] = a[k + 1] + a[R - 1 - k];
-    d[k] = rotate<Inverse>(a[k + 1] - a[R - 1 - k]);
+  constexpr T sign = Inverse ? -1 : 1;
+  Vec<T> re[R], im[R], y[R];
+#pragma GCC unroll 8
+  for (int k = 0; k < R; ++k) {
+    re[k] = a[k].re;
+    im[k] = a[k].im;
   }
-  const Cpx<T> a0 = a[0];
-#pragma GCC unroll 4
-  for (int k = 0; k < half; ++k) a[0] = a[0] + s[k];
-#pragma GCC unroll 4
-  for (int q = 1; q <= half; ++q) {
-    Cpx<T> even = a0;
-    Cpx<T> odd = {Vec<T>{}, Vec<T>{}};
-#pragma GCC unroll 4
-    for (int k = 1; k <= half; ++k) {
-      const T c = static_cast<T>(Roots<R>::cos[q * k % R]);
-      const T w = static_cast<T>(Roots<R>::sin[q * k % R]);
-      even.re += c * s[k - 1].re;
-      even.im += c * s[k - 1].im;
-      if (k == 1) {
-        odd = {w * d[0].re, w * d[0].im};
-      } else {
-        odd.re += w * d[k - 1].re;
-        odd.im += w * d[k - 1].im;
-      }
-    }
-    a[q] = even + odd;
-    a[R - q] = even - odd;
-  }
+  dft_component<R, T>(re, im, sign, y);
+#pragma GCC unroll 8
+  for (int k = 0; k < R; ++k) a[k].re = y[k];
+  dft_component<R, T>(im, re, -sign, y);
+#pragma GCC unroll 8
+  for (int k = 0; k < R; ++k) a[k].im = y[k];
 }
 
 template <bool Inverse, class T>

@@ -73,6 +73,12 @@ BLURFFT_INLINE void store_streaming(T* p, Vec<T> v) {
 #endif
 }
 
+BLURFFT_INLINE void fence_streaming() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 template <class T>
 struct Cpx {
   Vec<T> re, im;
@@ -198,6 +204,16 @@ BLURFFT_INLINE void transpose(Vec<double> (&x)[2]) {
   x[0] = a;
 }
 #endif
+
+// Lane l of the result is the sum over the lanes of x[l].
+template <class T>
+BLURFFT_INLINE Vec<T> sums_of_lanes(Vec<T> (&x)[kLanes<T>]) {
+  transpose(x);
+  Vec<T> total = x[0];
+#pragma GCC unroll 16
+  for (int l = 1; l < kLanes<T>; ++l) total += x[l];
+  return total;
+}
 
 }  // namespace
 }  // namespace blurfft
