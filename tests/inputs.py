@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# Each makes a non-leaf or leaf tensor of the given shape; all but the first two are neither contiguous nor channels_last.
+# Each makes a non-leaf or leaf tensor of the given shape; all but the first two are neither contiguous nor
+# channels_last.
 LAYOUTS: dict[str, Callable[..., Tensor]] = {
     "contiguous": lambda shape, make: make(shape),
     "channels_last": lambda shape, make: make(shape).contiguous(memory_format=torch.channels_last),

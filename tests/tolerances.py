@@ -1,7 +1,8 @@
-"""The one table of tolerances: how far a result of each dtype may be from the float64 truth, relative to its largest element.
+"""The one table of tolerances: how far a result of each dtype may be from the float64 truth, relative to its largest
+element.
 
-Inputs are rounded to their dtype before the truth is computed from them, so that for half precision only the rounding of the
-result is left.
+Inputs are rounded to their dtype before the truth is computed from them, so that for half precision only the rounding
+of the result is left.
 """
 
 from __future__ import annotations

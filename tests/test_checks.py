@@ -1,0 +1,239 @@
+"""Every kind of wrong argument has its own message, before any work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import blurfft
+
+x = torch.zeros(4, 3, 16, 12)
+k = torch.ones(3, 3)
+w = torch.ones(16, 7)
+half = torch.zeros(4, 3, 16, 7, dtype=torch.complex64)
+
+BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
+    # images
+    (lambda: blurfft.wiener_loss([0.0], x, k), TypeError, "input must be a torch.Tensor, got list"),
+    (lambda: blurfft.wiener_loss(x, x.numpy(), k), TypeError, "target must be a torch.Tensor, got ndarray"),
+    (
+        lambda: blurfft.wiener_loss(x.long(), x, k),
+        TypeError,
+        "input must be float32, float64, bfloat16 or float16, got torch.int64",
+    ),
+    (
+        lambda: blurfft.wiener_nll(x, x.to(torch.complex64), k),
+        TypeError,
+        "target must be float32, float64, bfloat16 or",
+    ),
+    (lambda: blurfft.wiener_nll(x.bool(), x, k), TypeError, "input must be float32, float64, bfloat16 or float16, got"),
+    (
+        lambda: blurfft.blur(x.to(torch.float8_e5m2), k),
+        TypeError,
+        "input must be float32, float64, bfloat16 or float16, got",
+    ),
+    (lambda: blurfft.blur_mse(x.to_sparse(), x, k), TypeError, "input must be a dense (strided) tensor, got layout"),
+    (
+        lambda: blurfft.wiener_loss(x[0], x[0], k),
+        ValueError,
+        "input must have 4 dimensions (N, C, H, W), got shape (3, 16, 12)",
+    ),
+    (lambda: blurfft.spectral_mse(x, x[0], w), ValueError, "target must have 4 dimensions (N, C, H, W), got shape"),
+    (lambda: blurfft.blur(x[None], k), ValueError, "input must have 4 dimensions (N, C, H, W), got shape (1, 4, 3"),
+    (lambda: blurfft.wiener_filter(x[0], k), ValueError, "input must have 4 dimensions (N, C, H, W), got shape"),
+    (
+        lambda: blurfft.wiener_loss(x[..., :0], x[..., :0], k),
+        ValueError,
+        "input must have planes of at least 1x1, got shape (4, 3, 16, 0)",
+    ),
+    (
+        lambda: blurfft.wiener_loss(x, x[:1], k),
+        ValueError,
+        "input and target must have the same shape, got (4, 3, 16, 12) and (1, 3, 16, 12)",
+    ),
+    (lambda: blurfft.focal_frequency_loss(x, x[:, :1]), ValueError, "input and target must have the same shape"),
+    (
+        lambda: blurfft.wiener_loss(x, x.to("meta"), k),
+        ValueError,
+        "target must be on the device of input, cpu, got meta",
+    ),
+    # kernels
+    (lambda: blurfft.blur(x, [[1.0]]), TypeError, "kernel must be a torch.Tensor, got list"),
+    (lambda: blurfft.blur(x, 1.0), TypeError, "kernel must be a torch.Tensor, got float"),
+    (
+        lambda: blurfft.blur(x, k.int()),
+        TypeError,
+        "kernel must be float32, float64, bfloat16 or float16, got torch.int32",
+    ),
+    (lambda: blurfft.blur(x, k.to_sparse()), TypeError, "kernel must be a dense (strided) tensor"),
+    (
+        lambda: blurfft.blur(x, k[0]),
+        ValueError,
+        "kernel must have shape (kh, kw) or (N|1, C|1, kh, kw), got (3,)",
+    ),
+    (
+        lambda: blurfft.blur(x, k[None]),
+        ValueError,
+        "kernel must have shape (kh, kw) or (N|1, C|1, kh, kw), got (1, 3, 3)",
+    ),
+    (lambda: blurfft.wiener_loss(x, x, k[:0]), ValueError, "kernel must be at least 1x1, got shape (1, 1, 0, 3)"),
+    (
+        lambda: blurfft.wiener_nll(x, x, torch.ones(17, 3)),
+        ValueError,
+        "kernel must be no larger than the image, 16x12, got 17x3",
+    ),
+    (
+        lambda: blurfft.blur(x, torch.ones(3, 13)),
+        ValueError,
+        "kernel must be no larger than the image, 16x12, got 3x13",
+    ),
+    (
+        lambda: blurfft.blur(x, k.expand(2, 1, 3, 3)),
+        ValueError,
+        "kernel must be of 1 or N = 4 samples and of 1 or C = 3 channels, got shape (2, 1, 3, 3)",
+    ),
+    (lambda: blurfft.blur_mse(x, x, k.expand(4, 2, 3, 3)), ValueError, "kernel must be of 1 or N = 4 samples and of"),
+    (
+        lambda: blurfft.wiener_filter(x, k.to("meta")),
+        ValueError,
+        "kernel must be on the device of input, cpu, got meta",
+    ),
+    # nsr and eps
+    (lambda: blurfft.wiener_loss(x, x, k, "0.1"), TypeError, "nsr must be a float or a torch.Tensor, got str"),
+    (lambda: blurfft.wiener_loss(x, x, k, None), TypeError, "nsr must be a float or a torch.Tensor, got NoneType"),
+    (lambda: blurfft.wiener_loss(x, x, k, True), TypeError, "nsr must be a float or a torch.Tensor, got bool"),
+    (lambda: blurfft.wiener_loss(x, x, k, -0.1), ValueError, "nsr must be non-negative, got -0.1"),
+    (lambda: blurfft.wiener_filter(x, k, float("nan")), ValueError, "nsr must be non-negative, got nan"),
+    (lambda: blurfft.wiener_nll(x, x, k, eps=-1), ValueError, "eps must be non-negative, got -1"),
+    (lambda: blurfft.wiener_nll(x, x, k, eps=[0.1]), TypeError, "eps must be a float or a torch.Tensor, got list"),
+    (lambda: blurfft.wiener_nll(x, x, k, torch.ones(4).int()), TypeError, "nsr must be float32, float64, bfloat16 or"),
+    (
+        lambda: blurfft.wiener_nll(x, x, k, torch.ones(3)),
+        ValueError,
+        "nsr must be of 1 or N = 4 samples and of 1 or C = 3 channels, got shape (3,)",
+    ),
+    (
+        lambda: blurfft.wiener_nll(x, x, k, eps=torch.ones(4, 4)),
+        ValueError,
+        "eps must be of 1 or N = 4 samples and of 1",
+    ),
+    (
+        lambda: blurfft.wiener_loss(x, x, k, torch.ones(4, 3, 1)),
+        ValueError,
+        "nsr must have shape (), (N,) or (N, C), got (4, 3, 1)",
+    ),
+    (
+        lambda: blurfft.wiener_loss(x, x, k, torch.ones((), device="meta")),
+        ValueError,
+        "nsr must be on the device of input, cpu, got meta",
+    ),
+    # weights
+    (lambda: blurfft.spectral_mse(x, x, None), TypeError, "weight must be a torch.Tensor, got NoneType"),
+    (lambda: blurfft.spectral_mse(x, x, half), TypeError, "weight must be float32, float64, bfloat16 or float16, got"),
+    (
+        lambda: blurfft.spectral_mse(x, x, w[0]),
+        ValueError,
+        "weight must have shape (H, W//2+1) or (N|1, C|1, H, W//2+1)",
+    ),
+    (
+        lambda: blurfft.spectral_mse(x, x, torch.ones(16, 12)),
+        ValueError,
+        "weight must lie on the half spectrum of the image, (H, W//2+1) = (16, 7), got shape (16, 12)",
+    ),
+    (lambda: blurfft.spectral_mse(x, x, w.expand(3, 1, 16, 7)), ValueError, "weight must be of 1 or N = 4 samples and"),
+    (
+        lambda: blurfft.spectral_mse(x, x, w.to("meta")),
+        ValueError,
+        "weight must be on the device of input, cpu, got meta",
+    ),
+    # wiener_weight
+    (lambda: blurfft.wiener_weight(k, 16), TypeError, "size must be a pair of ints (H, W), got 16"),
+    (lambda: blurfft.wiener_weight(k, (16,)), TypeError, "size must be a pair of ints (H, W), got (16,)"),
+    (lambda: blurfft.wiener_weight(k, (16, 12.0)), TypeError, "size must be a pair of ints (H, W), got (16, 12.0)"),
+    (lambda: blurfft.wiener_weight(k, (16, 0)), ValueError, "size must be positive, got (16, 0)"),
+    (lambda: blurfft.wiener_weight(k, (2, 12)), ValueError, "kernel must be no larger than the image, 2x12, got 3x3"),
+    (
+        lambda: blurfft.wiener_weight(k.expand(2, 1, 3, 3), (8, 8), torch.ones(3)),
+        ValueError,
+        "kernel, nsr and eps must be of the same number of samples or of 1, got 2, 3, 1",
+    ),
+    (
+        lambda: blurfft.wiener_weight(k, (8, 8), torch.ones((), device="meta")),
+        ValueError,
+        "nsr must be on the device of kernel, cpu, got meta",
+    ),
+    # options
+    (
+        lambda: blurfft.wiener_loss(x, x, k, reduction="avg"),
+        ValueError,
+        "reduction must be 'none', 'mean' or 'sum', got",
+    ),
+    (lambda: blurfft.blur_mse(x, x, k, None), ValueError, "reduction must be 'none', 'mean' or 'sum', got None"),
+    (
+        lambda: blurfft.rfft2(x, norm="unitary"),
+        ValueError,
+        "norm must be 'forward', 'backward' or 'ortho', got 'unitary'",
+    ),
+    (lambda: blurfft.irfft2(half, norm=1), ValueError, "norm must be 'forward', 'backward' or 'ortho', got 1"),
+    (lambda: blurfft.focal_frequency_loss(x, x, alpha="1"), TypeError, "alpha must be a float, got str"),
+    (
+        lambda: blurfft.focal_frequency_loss(x, x, loss_weight=None),
+        TypeError,
+        "loss_weight must be a float, got NoneType",
+    ),
+    (lambda: blurfft.focal_frequency_loss(x, x, patch_factor=2.0), TypeError, "patch_factor must be an int, got float"),
+    (lambda: blurfft.focal_frequency_loss(x, x, patch_factor=0), ValueError, "patch_factor must be positive, got 0"),
+    (
+        lambda: blurfft.focal_frequency_loss(x, x, patch_factor=8),
+        ValueError,
+        "patch_factor must divide the image's 16x12 planes, got 8",
+    ),
+    # transforms
+    (lambda: blurfft.rfft2(None), TypeError, "input must be a torch.Tensor, got NoneType"),
+    (
+        lambda: blurfft.rfft2(half),
+        TypeError,
+        "input must be float32, float64, bfloat16 or float16, got torch.complex64",
+    ),
+    (
+        lambda: blurfft.rfft2(x[0, 0, 0]),
+        ValueError,
+        "input must have at least 2 dimensions (..., H, W), got shape (12,)",
+    ),
+    (lambda: blurfft.rfft2(x[:, :, :0]), ValueError, "input must have planes of at least 1x1, got shape (4, 3, 0, 12)"),
+    (lambda: blurfft.irfft2(3), TypeError, "input must be a torch.Tensor, got int"),
+    (lambda: blurfft.irfft2(x.long()), TypeError, "input must be complex64, complex128 or a real floating dtype, got"),
+    (lambda: blurfft.irfft2(half[0, 0, 0]), ValueError, "input must have at least 2 dimensions (..., H, W//2+1), got"),
+    (
+        lambda: blurfft.irfft2(half[..., :0]),
+        ValueError,
+        "input must have planes of at least 1x1, got shape (4, 3, 16, 0)",
+    ),
+    (lambda: blurfft.irfft2(half[..., :1]), ValueError, "s must be given for an input of one column, got shape"),
+    (lambda: blurfft.irfft2(half, s=12), TypeError, "s must be a pair of ints (H, W), got 12"),
+    (lambda: blurfft.irfft2(half, s=(16, -1)), ValueError, "s must be positive, got (16, -1)"),
+    # modules, at construction
+    (lambda: blurfft.WienerLoss([[1.0]]), TypeError, "kernel must be a torch.Tensor, got list"),
+    (lambda: blurfft.WienerLoss(k, -1.0), ValueError, "nsr must be non-negative, got -1.0"),
+    (lambda: blurfft.WienerNLL(k, eps=torch.ones(1, 1, 1)), ValueError, "eps must have shape (), (N,) or (N, C), got"),
+    (lambda: blurfft.WienerNLL(k, reduction="batchmean"), ValueError, "reduction must be 'none', 'mean' or 'sum', got"),
+    (lambda: blurfft.BlurMSELoss(k[0]), ValueError, "kernel must have shape (kh, kw) or (N|1, C|1, kh, kw), got (3,)"),
+    (lambda: blurfft.BlurMSELoss()(x, x), ValueError, "BlurMSELoss needs a kernel, at construction or at the call"),
+    (lambda: blurfft.SpectralMSELoss(0.5), TypeError, "weight must be a torch.Tensor, got float"),
+    (lambda: blurfft.FocalFrequencyLoss(patch_factor=-1), ValueError, "patch_factor must be positive, got -1"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[b[2] for b in BAD])
+def test_message(call: Callable[[], object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match="^" + re.escape(message)):
+        call()
+
+
+def test_tensors_are_not_looked_at() -> None:
+    # That would synchronise a GPU: a wrong value in a tensor is the caller's.
+    negative = torch.tensor(-1e-3)
+    assert blurfft.wiener_loss(x, x, k, negative, eps=negative).shape == ()
