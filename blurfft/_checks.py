@@ -218,7 +218,8 @@ def broadcast(kernel: Tensor, nsr: Tensor, eps: Tensor) -> None:
     """Samples and channels of the three agree or are 1."""
     for dim, name in enumerate(("samples", "channels")):
         counts = [t.shape[dim] for t in (kernel, nsr, eps)]
-        if len({count for count in counts if count != 1}) > 1:
+        several = [count for count in counts if count != 1]
+        if any(count != several[0] for count in several):
             raise ValueError(
                 f"kernel, nsr and eps must be of the same number of {name} or of 1, got {', '.join(map(str, counts))}"
             )

@@ -54,7 +54,8 @@ def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
 
 def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
     A, B = half_spectrum(a), half_spectrum(b)
-    product = A.conj() * B if complex else A.real * B.real + A.imag * B.imag
+    # A lazy conj() would be lost where this runs below the dispatch key that resolves it, as in a traced graph.
+    product = A.conj_physical() * B if complex else A.real * B.real + A.imag * B.imag
     return (multiplicity(a.shape[-1], A) * product).sum_to_size(n, c, *A.shape[-2:]).contiguous()
 
 

@@ -1,0 +1,372 @@
+"""The ops as PyTorch sees them: schemas, fakes, compile, export, torch.func, autocast, saved gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from inputs import LAYOUTS, images, kernels, positive
+from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import grad, jacrev, vmap
+
+import blurfft
+from blurfft import ops, reference
+
+f32, f64, bf16, f16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
+SHAPE = (2, 3, 6, 5)
+
+
+def spectrum(*shape: int, dtype: torch.dtype = torch.complex128) -> Tensor:
+    return torch.randn(shape, dtype=torch.complex128).to(dtype)
+
+
+def loss_arguments(dtype: torch.dtype = f64, layout: str = "contiguous", target_layout: str = "contiguous") -> list:
+    compute = reference.compute_dtype(dtype)
+    return [
+        images(SHAPE, dtype, layout),
+        images(SHAPE, dtype, target_layout),
+        kernels((2, 1, 3, 2), compute),
+        positive((2, 1), compute),
+        positive((1, 3), compute),
+    ]
+
+
+# Every op, with what opcheck calls it with.
+SAMPLES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
+    "rfft2": (ops.rfft2, lambda: (images(SHAPE), "ortho")),
+    "rfft2-half-permuted": (ops.rfft2, lambda: (images(SHAPE, bf16, "permuted"), "forward")),
+    "irfft2": (ops.irfft2, lambda: (spectrum(2, 3, 6, 3), 5, "backward")),
+    "irfft2-permuted": (ops.irfft2, lambda: (spectrum(3, 6, 2).permute(2, 1, 0), 4, "ortho")),
+    "otf": (ops.otf, lambda: (kernels((2, 1, 3, 2)), 6, 5)),
+    "otf_backward": (ops.otf_backward, lambda: (spectrum(2, 1, 6, 3), 5, 3, 2)),
+    "spectral_filter": (ops.spectral_filter, lambda: (images(SHAPE), spectrum(2, 1, 6, 3))),
+    "spectral_filter-real-permuted": (
+        ops.spectral_filter,
+        lambda: (images(SHAPE, f32, "permuted"), torch.rand(1, 3, 6, 3)),
+    ),
+    "cross_spectrum": (ops.cross_spectrum, lambda: (images(SHAPE), images(SHAPE, layout="sliced"), 1, 3, True)),
+    "cross_spectrum-real": (ops.cross_spectrum, lambda: (images(SHAPE, f32), images(SHAPE, f32), 2, 1, False)),
+    "spectral_loss": (
+        ops.spectral_loss,
+        lambda: (images(SHAPE), images(SHAPE), torch.rand(2, 1, 6, 3, dtype=f64), 7, False, True, True),
+    ),
+    "spectral_loss-per-sample-permuted": (
+        ops.spectral_loss,
+        lambda: (images(SHAPE, f32, "permuted"), images(SHAPE, f32), torch.rand(1, 1, 6, 3), 1, True, True, False),
+    ),
+    "wiener_loss": (ops.wiener_loss, lambda: (*loss_arguments(), 4, True, False, True, True)),
+    "wiener_loss-half-channels-last": (
+        ops.wiener_loss,
+        lambda: (*loss_arguments(bf16, "channels_last", "permuted"), 4, False, False, True, True),
+    ),
+    "wiener_loss-per-sample-expanded": (
+        ops.wiener_loss,
+        lambda: (*loss_arguments(f32, "expanded", "sliced"), 1, True, True, True, False),
+    ),
+    "wiener_loss-no-gradients": (ops.wiener_loss, lambda: (*loss_arguments(f32), 1, True, True, False, False)),
+}
+
+
+@pytest.mark.parametrize("needs_grad", [False, True], ids=["plain", "grad"])
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_opcheck(sample: str, needs_grad: bool, backend: str) -> None:
+    op, make = SAMPLES[sample]
+    args = [a.detach().requires_grad_(needs_grad) if isinstance(a, Tensor) else a for a in make()]
+    torch.library.opcheck(op, args)
+
+
+def _tuple(out: Any) -> tuple[Tensor, ...]:
+    return out if isinstance(out, tuple) else (out,)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fakes_have_the_strides_of_the_results(layout: str, backend: str) -> None:
+    x, y, weight = images(SHAPE, f32, layout), images(SHAPE, f32), torch.rand(2, 1, 6, 3)
+    calls: list[tuple[Any, tuple[Any, ...]]] = [
+        (ops.rfft2, (x, "ortho")),
+        (ops.spectral_filter, (x, weight)),
+        (ops.cross_spectrum, (x, y, 2, 3, True)),
+        (ops.spectral_loss, (x, y, weight, 1, True, True, True)),
+        (ops.wiener_loss, (x, y, *loss_arguments(f32)[2:], 1, True, False, True, True)),
+    ]
+    for op, args in calls:
+        with FakeTensorMode() as mode:
+            fakes = op(*(mode.from_tensor(a) if isinstance(a, Tensor) else a for a in args))
+        for real, fake in zip(_tuple(op(*args)), _tuple(fakes), strict=True):
+            assert (real.shape, real.stride(), real.dtype) == (fake.shape, fake.stride(), fake.dtype), op
+
+
+def test_meta_tensors(backend: str) -> None:
+    x, k = torch.empty(4, 3, 8, 6, device="meta", requires_grad=True), torch.empty(3, 3, device="meta")
+    loss = blurfft.wiener_loss(x, x.detach(), k)
+    loss.backward()
+    assert loss.device.type == "meta" and x.grad is not None and x.grad.shape == x.shape
+
+
+def test_results_do_not_alias_arguments(backend: str) -> None:
+    x, one = images((1, 1, 1, 1), f32), torch.ones(1, 1, 1, 1)
+    for op, args in (
+        (ops.rfft2, (x, "backward")),
+        (ops.irfft2, (x.to(torch.complex64), 1, "backward")),
+        (ops.otf, (x, 1, 1)),
+        (ops.otf_backward, (x.to(torch.complex64), 1, 1, 1)),
+        (ops.spectral_filter, (x, one)),
+        (ops.cross_spectrum, (x, x, 1, 1, False)),
+        (ops.spectral_loss, (x, one, one, 1, True, True, True)),
+        (ops.wiener_loss, (x, x, one, one.view(1, 1), one.view(1, 1), 1, True, False, True, True)),
+    ):
+        taken = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
+        assert not taken & {out.untyped_storage().data_ptr() for out in _tuple(op(*args))}, op
+
+
+def every_loss(module: Any, x: Tensor, y: Tensor, k: Tensor, nsr: Tensor) -> Tensor:
+    """All public functions in one number."""
+    height, width = x.shape[-2:]
+    total = module.wiener_loss(x, y, k, nsr) + module.wiener_nll(x, y, k, nsr, eps=nsr)
+    total = total + module.wiener_loss(x, y, k, reduction="none").mean()
+    total = total + module.wiener_nll(x, y, k, reduction="none").square().mean() / 1e4
+    total = total + module.spectral_mse(x, y, module.wiener_weight(k, (height, width), nsr, 0.1))
+    total = total + module.blur_mse(x, y, k) + module.focal_frequency_loss(x, y)
+    total = total + module.wiener_filter(module.blur(x, k), k).square().mean()
+    return total + (module.irfft2(module.rfft2(x), (height, width)) * y).mean()
+
+
+def every_argument(samples: int = 2, dtype: torch.dtype = f64) -> list[Tensor]:
+    shape = (samples, 3, 6, 5)
+    args = [images(shape, dtype), images(shape, dtype), kernels((samples, 1, 3, 2), dtype), positive((samples,), dtype)]
+    return [a.requires_grad_() for a in args]
+
+
+def test_compile(backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda *args: every_loss(blurfft, *args), fullgraph=True)
+    args = every_argument()
+    actual, truth = compiled(*args), every_loss(reference, *args)
+    torch.testing.assert_close(actual, truth)
+    torch.testing.assert_close(torch.autograd.grad(actual, args), torch.autograd.grad(truth, args))
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(*args), truth)
+
+
+def test_compiled_modules() -> None:
+    torch._dynamo.reset()
+    k = torch.nn.Parameter(kernels((3, 2), f32))
+    x, y = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32)
+    for module in (
+        blurfft.WienerLoss(k),
+        blurfft.WienerNLL(k, torch.tensor(0.1)),
+        blurfft.BlurMSELoss(k, "none"),
+        blurfft.SpectralMSELoss(torch.rand(6, 3)),
+        blurfft.FocalFrequencyLoss(),
+    ):
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x, y), module(x, y))
+
+
+def test_a_graph_serves_every_batch_size_and_backend() -> None:
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(lambda *args: every_loss(blurfft, *args), fullgraph=True, dynamic=True, backend=counter)
+    for samples, backend in ((7, "auto"), (8, "reference"), (4, "auto")):
+        args = every_argument(samples)
+        with blurfft.use_backend(backend):
+            torch.testing.assert_close(compiled(*args), every_loss(reference, *args))
+    assert counter.frame_count == 1
+
+
+def test_compiled_backward_of_a_half_precision_channels_last_image(backend: str) -> None:
+    torch._dynamo.reset()
+    x = images((2, 4, 6, 8), bf16, "channels_last").requires_grad_()
+    y, k = images((2, 4, 6, 8), bf16), kernels((3, 3), f32)
+    compiled = torch.compile(lambda x: blurfft.wiener_loss(x * 2, y, k), fullgraph=True, backend="aot_eager")
+    loss, truth = compiled(x), blurfft.wiener_loss(x * 2, y, k)
+    torch.testing.assert_close(loss, truth)
+    torch.testing.assert_close(torch.autograd.grad(loss, x), torch.autograd.grad(truth, x))
+
+
+def test_export(backend: str) -> None:
+    class Everything(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor, k: Tensor, nsr: Tensor) -> Tensor:
+            return every_loss(blurfft, x, y, k, nsr)
+
+    batch = torch.export.Dim("batch")
+    args = [a.detach() for a in every_argument(2)]
+    program = torch.export.export(
+        Everything(), tuple(args), dynamic_shapes={name: {0: batch} for name in ("x", "y", "k", "nsr")}
+    )
+    held = {str(node.target) for node in program.graph.nodes if "blurfft" in str(node.target)}
+    assert held == {
+        f"blurfft.{name}.default"
+        for name in ("wiener_loss", "spectral_loss", "otf", "spectral_filter", "rfft2", "irfft2")
+    }
+    others = [a.detach() for a in every_argument(5)]
+    torch.testing.assert_close(program.module()(*others), every_loss(reference, *others))
+
+
+@pytest.mark.parametrize("argument", range(4))
+def test_func_grad(argument: int, backend: str) -> None:
+    args = [a.detach() for a in every_argument()]
+    actual, truth = (
+        grad(lambda *a, module=module: every_loss(module, *a), argument)(*args) for module in (blurfft, reference)
+    )
+    torch.testing.assert_close(actual, truth)
+
+
+IN_DIMS = [(0, None, None, None), (1, 0, 0, 0), (None, 2, None, 1), (None, None, 3, None), (None, None, None, 0)]
+
+
+@pytest.mark.parametrize("in_dims", IN_DIMS, ids=str)
+def test_func_vmap(in_dims: tuple[int | None, ...], backend: str) -> None:
+    def several(a: Tensor, dim: int | None) -> Tensor:
+        return a.detach() if dim is None else torch.stack([a.detach() * (1 + i / 4) for i in range(3)], dim)
+
+    args = [several(a, dim) for a, dim in zip(every_argument(), in_dims, strict=True)]
+
+    def value(module: Any) -> Callable[..., Tensor]:
+        return lambda *a: every_loss(module, *a)
+
+    torch.testing.assert_close(vmap(value(blurfft), in_dims)(*args), vmap(value(reference), in_dims)(*args))
+    for argument in range(4):
+        # Per-example gradients, and the gradient of the sum over examples.
+        actual, truth = (vmap(grad(value(m), argument), in_dims)(*args) for m in (blurfft, reference))
+        torch.testing.assert_close(actual, truth)
+        actual, truth = (
+            grad(lambda *a, m=m: vmap(value(m), in_dims)(*a).square().sum(), argument)(*args)
+            for m in (blurfft, reference)
+        )
+        torch.testing.assert_close(actual, truth)
+
+
+def test_func_vmap_of_shared_parameters(backend: str) -> None:
+    xs, y, k = torch.randn(4, *SHAPE, dtype=f64), images(SHAPE), kernels((1, 3, 3, 2))
+
+    def nll(module: Any) -> Callable[..., Tensor]:
+        return lambda x, k: module.wiener_nll(x, y, k, reduction="none")
+
+    for shape in ((3, 2), (1, 3, 3, 2), (2, 1, 3, 2)):
+        k = kernels(shape)
+        torch.testing.assert_close(vmap(nll(blurfft), (0, None))(xs, k), vmap(nll(reference), (0, None))(xs, k))
+        actual, truth = (vmap(jacrev(nll(m), 1), (0, None))(xs, k) for m in (blurfft, reference))
+        torch.testing.assert_close(actual, truth)
+
+
+def test_func_nests(backend: str) -> None:
+    args = [a.detach() for a in every_argument()]
+    x, y, k, nsr = args
+
+    def loss(module: Any) -> Callable[[Tensor], Tensor]:
+        return lambda k: module.wiener_nll(x, y, k, nsr)
+
+    actual, truth = (jacrev(jacrev(loss(m)))(k) for m in (blurfft, reference))
+    torch.testing.assert_close(actual, truth)
+
+    ks = torch.rand(2, 3, *k.shape, dtype=f64)
+    actual, truth = (vmap(vmap(grad(loss(m))))(ks) for m in (blurfft, reference))
+    torch.testing.assert_close(actual, truth)
+
+
+@pytest.mark.parametrize("sample", [name for name in SAMPLES if "-" not in name])
+def test_every_batching_rule(sample: str, backend: str) -> None:
+    op, make = SAMPLES[sample]
+    args = make()
+    tensors = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
+    for mapped in [tensors, *([i] for i in tensors)]:
+        dims = tuple(args[i].dim() if i in mapped else None for i in range(len(args)))  # the last
+        batched = [
+            torch.stack([a * (j + 1) / 3 for j in range(3)], -1) if i in mapped else a for i, a in enumerate(args)
+        ]
+        actual = _tuple(vmap(op, dims)(*batched))
+        each = [_tuple(op(*(a[..., j] if i in mapped else a for i, a in enumerate(batched)))) for j in range(3)]
+        for out, expected in zip(actual, zip(*each, strict=True), strict=True):
+            torch.testing.assert_close(out, torch.stack(expected))
+
+
+def test_is_grads_batched(backend: str) -> None:
+    x, y, k, nsr = every_argument()
+    cotangents = torch.randn(3, dtype=f64)
+    actual, truth = (
+        torch.autograd.grad(every_loss(m, x, y, k, nsr), (x, k), cotangents, is_grads_batched=True)
+        for m in (blurfft, reference)
+    )
+    torch.testing.assert_close(actual, truth)
+    # A batch of ones is no plain 1.
+    loss = blurfft.wiener_loss(x, y, k, nsr)
+    (batch,) = torch.autograd.grad(loss, x, torch.ones(3, dtype=f64), is_grads_batched=True)
+    assert batch.shape == (3, *SHAPE)
+
+
+@pytest.mark.parametrize("dtype", [bf16, f16])
+def test_autocast(dtype: torch.dtype, backend: str) -> None:
+    x, y, k = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32), kernels((3, 2), f32)
+    weight = torch.rand(6, 3)
+    plain = blurfft.wiener_loss(x, y, k)
+    with torch.autocast("cpu", dtype=dtype):
+        half = F.conv2d(x, torch.ones(3, 3, 1, 1))
+        assert half.dtype == dtype
+        for loss in (
+            blurfft.wiener_loss(half, y, k),
+            blurfft.wiener_nll(half, y, k.to(dtype)),
+            blurfft.spectral_mse(half, half, weight),
+            blurfft.blur_mse(half, y, k),
+            blurfft.focal_frequency_loss(half, half),
+        ):
+            assert loss.dtype == F.mse_loss(half, y).dtype == f32
+        assert blurfft.blur(half, k).dtype == dtype
+        # What is in float32 is computed with in float32.
+        inside = blurfft.wiener_loss(x, y, k)
+        torch.testing.assert_close(inside, plain, rtol=0, atol=0)
+        (actual,) = torch.autograd.grad(inside, x)
+    torch.testing.assert_close(actual, torch.autograd.grad(plain, x)[0], rtol=0, atol=0)
+
+
+def test_autocast_unites_the_dtypes_of_an_op(backend: str) -> None:
+    x, y, k, nsr, eps = loss_arguments(f32)
+    half, weight, transfer = x.to(bf16), torch.rand(1, 1, 6, 3), spectrum(1, 1, 6, 3)
+    with torch.autocast("cpu", dtype=bf16):
+        loss, gradient, *_ = ops.wiener_loss(half, y, k.half(), nsr.double(), eps, 1, False, False, True, False)
+        united = ops.wiener_loss(half.float(), y, k.half().float(), nsr, eps, 1, False, False, True, False)
+        torch.testing.assert_close((loss, gradient), united[:2])
+        loss, gradient, _ = ops.spectral_loss(half, half * 2, weight.half(), 1, False, True, False)
+        assert (loss.dtype, gradient.dtype) == (f32, bf16)
+        assert ops.spectral_filter(half, transfer).dtype == bf16
+        assert ops.cross_spectrum(half, y, 1, 1, False).dtype == f32
+
+
+def test_the_saved_gradient_is_handed_out_without_a_copy(backend: str) -> None:
+    x, y, k = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32), kernels((3, 2), f32)
+    loss = blurfft.wiener_loss(x, y, k)
+    saved = loss.grad_fn.saved_tensors[5].data_ptr()
+    loss.backward()
+    assert x.grad is not None and x.grad.data_ptr() == saved
+
+
+def test_gradients_are_computed_only_where_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags: list[tuple[bool, bool]] = []
+    original = ops.wiener_loss
+
+    def record(*args: Any) -> Any:
+        flags.append(args[-2:])
+        return original(*args)
+
+    monkeypatch.setattr(ops, "wiener_loss", record)
+    x, y, k, nsr = every_argument()
+    blurfft.wiener_loss(x.detach(), y.detach(), k.detach())
+    blurfft.wiener_loss(x, y.detach(), k.detach())
+    blurfft.wiener_loss(x.detach(), y, k.detach())
+    blurfft.wiener_loss(x.detach(), y.detach(), k)
+    blurfft.wiener_nll(x.detach(), y.detach(), k.detach(), nsr)
+    with torch.no_grad():
+        blurfft.wiener_loss(x, y, k, nsr)
+    assert flags == [(False, False), (True, False), (True, False), (False, True), (False, True), (False, False)]
+
+
+def test_inference_mode(backend: str) -> None:
+    x, y, k = images(SHAPE, f32), images(SHAPE, f32), kernels((3, 2), f32)
+    with torch.inference_mode():
+        inside = blurfft.wiener_nll(x, y, k)
+    torch.testing.assert_close(inside, blurfft.wiener_nll(x, y, k))
