@@ -1,0 +1,227 @@
+"""Blur kernels (point spread functions): Gaussian, defocus disk, linear motion, or from a file.
+
+Each function returns a float64 tensor (kh, kw) of odd sizes that sums to 1 and whose centre is ⌊k/2⌋, ready for every
+``kernel`` argument of blurfft.
+
+Example:
+    >>> from blurfft import psf
+    >>> kernel = psf.motion(15, 30)
+    >>> restored = blurfft.wiener_filter(photographs, kernel, nsr=0.01)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+# A kernel drawn on more pixels than this is an image given by mistake.
+MAX_SIDE = 1025
+
+SYNTAX = "gaussian:SIGMA, disk:RADIUS, motion:LENGTH,ANGLE, FILE.npy or FILE.png"
+
+
+def gaussian(sigma: float, size: int | None = None) -> Tensor:
+    """A Gaussian blur, k ∝ exp(−(x² + y²) / 2σ²), sampled at the pixel centres.
+
+    Args:
+        sigma: the standard deviation σ > 0, in pixels.
+        size: the odd side of the kernel. Default: 2⌈4σ⌉ + 1, where ``scipy.ndimage.gaussian_filter`` cuts off too.
+
+    Raises:
+        ValueError: ``sigma`` is not positive, ``size`` not odd and positive, or the kernel larger than 1025 a side.
+
+    Example:
+        >>> gaussian(2.0).shape
+        torch.Size([17, 17])
+    """
+    _positive("sigma", sigma)
+    if size is None:
+        size = 2 * math.ceil(4 * sigma) + 1
+    elif isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
+        raise ValueError(f"size must be an odd positive int, got {size!r}")
+    _side(size, "sigma", sigma)
+    x = torch.arange(size, dtype=torch.float64) - size // 2
+    profile = torch.exp(-0.5 * (x / sigma).square())
+    profile /= profile.sum()
+    return profile[:, None] * profile
+
+
+def disk(radius: float) -> Tensor:
+    """The blur of a lens out of focus: a uniform disk; each pixel holds the exact area that the disk covers of it.
+
+    The area of the disk x² + y² ≤ r² within 0 ≤ x ≤ a, 0 ≤ y ≤ b is, by elementary integration,
+    G(a, b) = b·t + S(a) − S(t), with a and b cut off at r, t = min(√(r² − b²), a) and
+    S(x) = ½ (x √(r² − x²) + r² asin(x / r)). G is odd in a and b, and its mixed differences over the pixels' edges
+    are the areas. ``fspecial('disk')`` in MATLAB is the same kernel.
+
+    Args:
+        radius: r > 0, in pixels, not necessarily whole.
+
+    Raises:
+        ValueError: ``radius`` is not positive, or the kernel larger than 1025 a side.
+
+    Example:
+        >>> disk(3).shape
+        torch.Size([7, 7])
+    """
+    _positive("radius", radius)
+    half = max(0, math.ceil(radius - 0.5))
+    _side(2 * half + 1, "radius", radius)
+    edge = torch.arange(-half - 0.5, half + 1.0, dtype=torch.float64)
+    reach = edge.abs().clamp(max=radius)
+    a, b = reach, reach[:, None]
+
+    def primitive(x: Tensor) -> Tensor:
+        return 0.5 * (x * (radius**2 - x.square()).clamp(min=0).sqrt() + radius**2 * (x / radius).asin())
+
+    t = torch.minimum((radius**2 - b.square()).clamp(min=0).sqrt(), a)
+    area = edge.sign() * edge.sign()[:, None] * (b * t + primitive(a) - primitive(t))
+    covered = area.diff(dim=0).diff(dim=1).clamp(min=0)  # the difference of equal areas may be −1e-17
+    return covered / covered.sum()
+
+
+def motion(length: float, angle: float = 0.0) -> Tensor:
+    """Linear motion of the camera during the exposure: a streak, anti-aliased by linear interpolation.
+
+    k[u, v] = 1/L ∫ Λ(v − t·cos θ) Λ(u + t·sin θ) dt over −L/2 ≤ t ≤ L/2, Λ(x) = max(0, 1 − |x|): the mean of the image
+    shifted along the path. Between the points where the path crosses a row or a column the integrand is a quadratic in
+    t, so that two Gauss–Legendre nodes in each piece give the integral exactly.
+
+    Args:
+        length: the displacement L ≥ 0 in pixels; 0 is no blur.
+        angle: θ in degrees, counter-clockwise from the x axis as one sees it (rows count downwards, hence the sign in
+            the formula), as in MATLAB's ``fspecial('motion')``. 180° more is the same kernel.
+
+    Raises:
+        ValueError: ``length`` is negative or above 1025, or ``angle`` is not finite.
+
+    Example:
+        >>> motion(15, 30).shape
+        torch.Size([9, 15])
+    """
+    if not 0 <= length <= MAX_SIDE:
+        raise ValueError(f"length must be from 0 to {MAX_SIDE} pixels, got {length:g}")
+    if not math.isfinite(angle):
+        raise ValueError(f"angle must be a finite number of degrees, got {angle}")
+    # Rounded, so that 90° has no width of 6e-17 pixels.
+    dx = round(math.cos(math.radians(angle)), 15)
+    dy = round(-math.sin(math.radians(angle)), 15)
+    half_h, half_w = (math.ceil(round(abs(d) * length / 2, 9)) for d in (dy, dx))
+    _side(2 * max(half_h, half_w) + 1, "length", length)
+    kernel = torch.zeros(2 * half_h + 1, 2 * half_w + 1, dtype=torch.float64)
+    if length == 0:
+        return kernel + 1
+
+    breaks = [torch.tensor([-length / 2, length / 2], dtype=torch.float64)]
+    for d, half in ((dx, half_w), (dy, half_h)):
+        if d:
+            breaks.append(torch.arange(-half, half + 1, dtype=torch.float64) / d)
+    t = torch.cat(breaks).clamp(-length / 2, length / 2).unique()
+    middle, step = (t[1:] + t[:-1]) / 2, (t[1:] - t[:-1]) / 2
+    nodes = torch.cat((middle - step / math.sqrt(3), middle + step / math.sqrt(3)))
+
+    def tent(d: float, half: int) -> Tensor:
+        centres = torch.arange(-half, half + 1, dtype=torch.float64)
+        return (1 - (centres[:, None] - d * nodes).abs()).clamp(min=0)  # (side, nodes)
+
+    kernel = torch.einsum("un,vn,n->uv", tent(dy, half_h), tent(dx, half_w), step.repeat(2))
+    return kernel / kernel.sum()
+
+
+def load(path: str | Path) -> Tensor:
+    """A kernel from a ``.npy`` file or an image (its luminance), divided by its sum.
+
+    Args:
+        path: a two-dimensional array or an image of any size up to 1025 a side; its centre is ⌊k/2⌋.
+
+    Raises:
+        ValueError: the file is missing or unreadable, the array is not a real, finite, two-dimensional one, or its sum
+            is not positive.
+
+    Example:
+        >>> kernel = load("camera-shake.png")
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() == ".npy":
+            array = np.load(path, allow_pickle=False)
+        else:
+            with Image.open(path) as image:
+                grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
+                array = np.asarray(grey)
+    except FileNotFoundError:
+        raise ValueError(f"the kernel file {path} does not exist") from None
+    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the kernel file {path} cannot be read: {error}") from None
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"the kernel in {path} must be two-dimensional and not empty, got shape {array.shape}")
+    if max(array.shape) > MAX_SIDE:
+        raise ValueError(f"the kernel in {path} is {_by(array.shape)}; more than {MAX_SIDE} a side is not supported")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"the kernel in {path} must hold real numbers, got {array.dtype}")
+    kernel = torch.from_numpy(array.astype(np.float64))
+    total = kernel.sum().item()
+    if not math.isfinite(total):
+        raise ValueError(f"the kernel in {path} has NaN or infinite elements")
+    if total <= 0:
+        raise ValueError(f"the kernel in {path} must have a positive sum to be normalised, got {total:g}")
+    return kernel / total
+
+
+def parse(spec: str) -> Tensor:
+    """The kernel that a specification of the command line describes.
+
+    Args:
+        spec: ``gaussian:SIGMA``, ``disk:RADIUS``, ``motion:LENGTH,ANGLE`` (pixels, degrees), or the path of a ``.npy``
+            file or an image.
+
+    Raises:
+        ValueError: it is none of these, or its numbers make no kernel; the message says what would.
+
+    Example:
+        >>> parse("gaussian:1.5").shape
+        torch.Size([13, 13])
+    """
+    forms: dict[str, tuple[Callable[..., Tensor], tuple[str, ...], str]] = {
+        "gaussian": (gaussian, ("SIGMA",), "gaussian:2.0"),
+        "disk": (disk, ("RADIUS",), "disk:3"),
+        "motion": (motion, ("LENGTH", "ANGLE"), "motion:15,30"),
+    }
+    name, colon, numbers = spec.partition(":")
+    if name.lower() in forms:
+        make, names, example = forms[name.lower()]
+        form = f"{name.lower()}:{','.join(names)}, for example {example}"
+        values = numbers.split(",") if colon else []
+        if len(values) != len(names):
+            raise ValueError(f"{spec!r} should read {form}")
+        try:
+            arguments = [float(value) for value in values]
+        except ValueError:
+            raise ValueError(f"{spec!r} has something that is not a number; it should read {form}") from None
+        try:
+            return make(*arguments)
+        except ValueError as error:
+            raise ValueError(f"{spec!r}: {error}") from None
+    if Path(spec).suffix or Path(spec).exists():
+        return load(spec)
+    raise ValueError(f"{spec!r} is not a kernel; write {SYNTAX}")
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value <= MAX_SIDE:
+        raise ValueError(f"{name} must be above 0 and at most {MAX_SIDE} pixels, got {value:g}")
+
+
+def _side(side: int, name: str, value: float) -> None:
+    if side > MAX_SIDE:
+        raise ValueError(f"{name} = {value:g} makes a kernel of {side} pixels; more than {MAX_SIDE} is not supported")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(str(side) for side in shape)

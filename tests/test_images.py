@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image, ImageCms, ImageOps
+
+import blurfft
+from blurfft import images, psf
+
+RNG = np.random.default_rng(0)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png16(samples: np.ndarray, *extra: bytes) -> bytes:
+    """A 16-bit PNG without filtering, which Pillow cannot write."""
+    height, width, bands = samples.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[bands], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    chunks = [chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def samples16(bands: int, height: int = 19, width: int = 17) -> np.ndarray:
+    return RNG.integers(0, 65536, (height, width, bands), dtype=np.uint16)
+
+
+def samples8(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 256, shape, dtype=np.uint8)
+
+
+def levels(photo: images.Photo) -> np.ndarray:
+    """The whole numbers that were in the file, (H, W, C)."""
+    return np.rint(photo.colour.numpy().transpose(1, 2, 0).astype(np.float64) * (2**photo.bits - 1)).astype(int)
+
+
+def rewrite(source: Path) -> tuple[images.Photo, Path, list[str]]:
+    """What becomes of a file that is read and written unfiltered."""
+    photo = images.read(source)
+    target = source.with_name("out" + images.output(photo)[1])
+    notes = images.write(photo, photo.colour, target)
+    return images.read(target), target, notes
+
+
+EIGHT_BIT = [
+    *[("PNG", ".png", bands) for bands in (1, 2, 3, 4)],
+    *[("TIFF", ".tiff", bands) for bands in (1, 3, 4)],
+    *[("BMP", ".bmp", bands) for bands in (1, 3)],
+    ("PPM", ".pgm", 1),
+    ("PPM", ".ppm", 3),
+    *[("TGA", ".tga", bands) for bands in (1, 3, 4)],
+    *[("WEBP", ".webp", bands) for bands in (3, 4)],
+    *[("JPEG2000", ".jp2", bands) for bands in (1, 3, 4)],
+]
+
+
+@pytest.mark.parametrize(("format", "suffix", "bands"), EIGHT_BIT)
+def test_eight_bits_come_back_exactly_in_their_own_format(tmp_path, format, suffix, bands):
+    samples = samples8(19, 17, bands)
+    source = tmp_path / f"in{suffix}"
+    options = {"lossless": True, "exact": True} if format == "WEBP" else {}
+    Image.fromarray(samples.squeeze()).save(source, format, **options)
+    photo = images.read(source)
+    colours = bands - (bands in (2, 4))
+    np.testing.assert_array_equal(levels(photo), samples[..., :colours])
+    assert (photo.bits, photo.format, photo.alpha is not None) == (8, format, bands in (2, 4))
+    again, target, _ = rewrite(source)
+    assert target.suffix == suffix and again.format == format and again.mode == photo.mode
+    np.testing.assert_array_equal(levels(again), samples[..., :colours])
+    if photo.alpha is not None:
+        np.testing.assert_array_equal(photo.alpha, samples[..., -1])
+        np.testing.assert_array_equal(again.alpha, samples[..., -1])
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_sixteen_bit_png_round_trip(tmp_path, bands):
+    samples = samples16(bands)
+    source = tmp_path / "in.png"
+    source.write_bytes(png16(samples))
+    photo = images.read(source)
+    assert photo.bits == 16
+    again, target, _ = rewrite(source)
+    assert target.suffix == ".png"
+    for one in (photo, again):
+        np.testing.assert_array_equal(levels(one), samples[..., : bands - (bands in (2, 4))])
+        if bands in (2, 4):
+            np.testing.assert_array_equal(one.alpha, samples[..., -1])
+
+
+def test_sixteen_bit_png_is_a_valid_png(tmp_path):
+    """Decoded here by the letter of the PNG specification, with its checksums, and not by our own reader."""
+    samples = samples16(3)
+    (tmp_path / "in.png").write_bytes(png16(samples))
+    _, target, _ = rewrite(tmp_path / "in.png")
+    data = target.read_bytes()
+    position, idat = 8, b""
+    while position < len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        body = data[position + 8 : position + 8 + length]
+        assert struct.unpack_from(">I", data, position + 8 + length)[0] == zlib.crc32(name + body)
+        idat += body if name == b"IDAT" else b""
+        position += 12 + length
+    rows = np.frombuffer(zlib.decompress(idat), np.uint8).reshape(19, 1 + 17 * 6)
+    assert (rows[:, 0] == 2).all()
+    decoded = np.cumsum(rows[:, 1:], axis=0, dtype=np.uint8).view(">u2").reshape(19, 17, 3)
+    np.testing.assert_array_equal(decoded, samples)
+    with Image.open(target) as image:
+        np.testing.assert_array_equal(np.asarray(image), samples >> 8)
+
+
+@pytest.mark.parametrize("bands", [3, 4])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_sixteen_bit_tiff_colour_is_read_whole_and_written_as_png(tmp_path, bands, order, compression):
+    samples = samples16(bands)
+    source = tmp_path / "in.tif"
+    tifffile.imwrite(
+        source,
+        samples,
+        photometric="rgb",
+        byteorder=order,
+        compression=compression,
+        extrasamples=["unassalpha"] if bands == 4 else None,
+    )
+    photo = images.read(source)
+    np.testing.assert_array_equal(levels(photo), samples[..., :3])
+    if bands == 4:
+        np.testing.assert_array_equal(photo.alpha, samples[..., 3])
+    format, suffix, note = images.output(photo)
+    assert (format, suffix) == ("PNG", ".png") and "TIFF cannot hold 16-bit RGB" in note
+
+
+def test_sixteen_bit_tiff_in_separate_planes_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "p.tif", samples16(3).transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    with pytest.raises(images.Refused, match="separate planes"):
+        images.read(tmp_path / "p.tif")
+
+
+def test_sixteen_bit_ppm(tmp_path):
+    samples = samples16(3)
+    (tmp_path / "p.ppm").write_bytes(b"P6 17 19 65535\n" + samples.astype(">u2").tobytes())
+    np.testing.assert_array_equal(levels(images.read(tmp_path / "p.ppm")), samples)
+    grey = samples[..., :1]
+    (tmp_path / "p.pgm").write_bytes(b"P5 17 19 65535\n" + grey.astype(">u2").tobytes())
+    again, target, _ = rewrite(tmp_path / "p.pgm")
+    assert target.suffix == ".pgm"
+    np.testing.assert_array_equal(levels(again), grey)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG2000"])
+def test_sixteen_bit_grey_stays_in_its_format(tmp_path, format):
+    samples = samples16(1)
+    source = tmp_path / {"PNG": "a.png", "TIFF": "a.tif", "JPEG2000": "a.jp2"}[format]
+    Image.fromarray(samples[..., 0]).save(source)
+    again, target, _ = rewrite(source)
+    assert (again.format, again.bits, target.suffix) == (format, 16, source.suffix)
+    np.testing.assert_array_equal(levels(again), samples)
+
+
+def test_floating_point_keeps_its_range(tmp_path):
+    samples = RNG.normal(1000, 300, (19, 17)).astype(np.float32)
+    Image.fromarray(samples).save(tmp_path / "f.tif")
+    again, _, _ = rewrite(tmp_path / "f.tif")
+    assert again.bits == 32
+    np.testing.assert_array_equal(again.colour[0].numpy(), samples)
+    samples[3, 4] = np.nan
+    Image.fromarray(samples).save(tmp_path / "f.tif")
+    with pytest.raises(images.Refused, match="NaN"):
+        images.read(tmp_path / "f.tif")
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_sixteen_bit_transparent_colour_becomes_alpha(tmp_path, bands):
+    samples = samples16(bands)
+    samples[2, 3] = 258
+    (tmp_path / "t.png").write_bytes(png16(samples, chunk(b"tRNS", struct.pack(">H", 258) * bands)))
+    photo = images.read(tmp_path / "t.png")
+    expected = np.full((19, 17), 65535)
+    expected[2, 3] = 0
+    np.testing.assert_array_equal(photo.alpha, expected)
+
+
+def test_other_modes_are_converted_and_noted(tmp_path):
+    rgb = Image.fromarray(samples8(19, 17, 3))
+    rgb.quantize(16).save(tmp_path / "p.png")
+    photo = images.read(tmp_path / "p.png")
+    assert photo.mode == "RGB" and "palette converted to RGB" in photo.notes
+    rgb.quantize(16).save(tmp_path / "p.gif", transparency=3)
+    photo = images.read(tmp_path / "p.gif")
+    assert photo.mode == "RGBA" and images.output(photo)[0] == "PNG"
+    rgb.convert("CMYK").save(tmp_path / "c.jpg", icc_profile=b"a CMYK profile")
+    photo = images.read(tmp_path / "c.jpg")
+    assert photo.mode == "RGB" and photo.icc_profile is None and "CMYK" in photo.notes[0]
+    rgb.convert("1").save(tmp_path / "b.png")
+    assert images.read(tmp_path / "b.png").mode == "L"
+
+
+def test_jpeg_becomes_png_and_says_so(tmp_path):
+    Image.fromarray(samples8(19, 17, 3)).save(tmp_path / "a.jpg")
+    assert images.output(images.read(tmp_path / "a.jpg")) == ("PNG", ".png", "written as PNG, since JPEG is lossy")
+
+
+def test_a_misnamed_file_gets_the_suffix_of_its_format(tmp_path):
+    Image.fromarray(samples8(19, 17, 3)).save(tmp_path / "a.jpg", "PNG")
+    assert images.output(images.read(tmp_path / "a.jpg"))[1] == ".png"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_orientation_is_applied_and_forgotten_but_other_exif_stays(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "maker"
+    source = tmp_path / f"in{suffix}"
+    Image.fromarray(samples8(18, 14, 3)).save(source, exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    with Image.open(source) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    again, target, _ = rewrite(source)
+    np.testing.assert_array_equal(levels(again), upright)
+    with Image.open(target) as image:
+        image.load()
+        assert image.getexif().get(0x0112, 1) == 1
+        assert image.getexif()[0x010F] == "maker"
+
+
+def test_orientation_of_sixteen_bits(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    samples = samples16(3)
+    (tmp_path / "o.png").write_bytes(png16(samples, chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))))
+    np.testing.assert_array_equal(levels(images.read(tmp_path / "o.png")), np.rot90(samples, -1))
+
+
+def test_the_colour_profile_is_kept_where_the_format_can(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = Image.fromarray(samples8(19, 17, 3))
+    for name in ("a.png", "a.tif", "a.webp", "a.jpg"):
+        picture.save(tmp_path / name, icc_profile=profile)
+        again, _, notes = rewrite(tmp_path / name)
+        assert again.icc_profile == profile and notes == []
+    (tmp_path / "d.png").write_bytes(png16(samples16(3), chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))))
+    again, _, _ = rewrite(tmp_path / "d.png")
+    assert again.icc_profile == profile and again.bits == 16
+
+
+def test_several_frames_give_the_first(tmp_path):
+    frames = [Image.fromarray(samples8(19, 17)) for _ in range(3)]
+    frames[0].save(tmp_path / "m.tif", save_all=True, append_images=frames[1:])
+    photo = images.read(tmp_path / "m.tif")
+    np.testing.assert_array_equal(levels(photo)[..., 0], np.asarray(frames[0]))
+    assert photo.notes == ("the first of 3 frames or pages",)
+
+
+def _damaged(tmp_path: Path) -> dict[str, tuple[Path, str]]:
+    good = io.BytesIO()
+    Image.fromarray(samples8(64, 64, 3)).save(good, "PNG")
+    files = {
+        "empty": (b"", "the file is empty"),
+        "text": (b"hello", "not an image that Pillow can read"),
+        "truncated": (good.getvalue()[:-4000], "cannot be decoded: .*truncated"),
+        "no pixels": (b"P5 0 5 255\n", "without pixels|not an image"),
+        "huge": (b"P5 100000 100000 255\n" + bytes(10), "larger than|more than"),
+    }
+    result = {}
+    for name, (data, message) in files.items():
+        (tmp_path / name).write_bytes(data)
+        result[name] = (tmp_path / name, message)
+    result["missing"] = (tmp_path / "nothing.png", "no such file")
+    result["folder"] = (tmp_path, "this is a folder")
+    return result
+
+
+@pytest.mark.parametrize("case", ["empty", "text", "truncated", "no pixels", "huge", "missing", "folder"])
+def test_bad_files_are_refused_in_words(tmp_path, case):
+    path, message = _damaged(tmp_path)[case]
+    with pytest.raises(images.Refused, match=message):
+        images.read(path)
+
+
+def test_the_pixel_limit_holds_for_this_call_only(tmp_path):
+    Image.fromarray(samples8(20, 20)).save(tmp_path / "a.png")
+    before = Image.MAX_IMAGE_PIXELS
+    for limit in (399, 150):
+        with pytest.raises(images.Refused, match=f"than {limit} pixels; --max-pixels"):
+            images.read(tmp_path / "a.png", max_pixels=limit)
+    assert images.read(tmp_path / "a.png", max_pixels=400).colour.shape == (1, 20, 20)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def photo_of(colour: torch.Tensor, alpha: np.ndarray | None = None) -> images.Photo:
+    return images.Photo(colour.float(), alpha, 8, "PNG", ".png", None, None, ())
+
+
+def smooth_picture(height: int, width: int) -> torch.Tensor:
+    """(1, H, W): structure at several scales, different at opposite borders."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    return (0.5 + 0.25 * torch.sin(9 * x + 4 * y) + 0.2 * (x - 0.5) + 0.05 * torch.sin(40 * x * y))[None]
+
+
+def test_restore_is_the_wiener_filter():
+    colour = torch.rand(3, 31, 22)
+    kernel = psf.gaussian(1.2)
+    expected = blurfft.wiener_filter(colour.double()[None], kernel, 0.02)[0]
+    torch.testing.assert_close(images.restore(photo_of(colour), kernel, 0.02).double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [psf.gaussian(2.0), psf.disk(3.0), psf.motion(9, 30)])
+def test_taper_removes_the_ringing_from_the_borders(kernel):
+    height, width = 97, 101
+    kh, kw = kernel.shape
+    wide = smooth_picture(height + 2 * kh, width + 2 * kw)
+    blurred = blurfft.blur(wide[None], kernel)[0, :, kh : kh + height, kw : kw + width]  # nothing periodic about it
+    truth = wide[:, kh : kh + height, kw : kw + width]
+
+    def error(taper: bool) -> float:
+        return (images.restore(photo_of(blurred), kernel, 1e-3, taper) - truth).square().mean().sqrt().item()
+
+    assert error(True) < 0.2 * error(False)
+
+
+def test_edge_taper_keeps_the_middle_and_joins_the_borders():
+    image, kernel = torch.rand(40, 50, dtype=torch.float64), psf.gaussian(1.0)
+    tapered = images.edge_taper(image, kernel)
+    torch.testing.assert_close(tapered[9:-9, 9:-9], image[9:-9, 9:-9], rtol=0, atol=1e-12)
+    blurred = blurfft.blur(image[None, None], kernel)[0, 0]
+    torch.testing.assert_close(tapered[0, 0], blurred[0, 0])
+    # The weight of the image falls with the autocorrelation of the kernel's projection.
+    profile = kernel.sum(0)
+    z = torch.nn.functional.conv1d(profile[None, None], profile[None, None], padding=8)[0, 0, 8:]
+    weight = 1 - z[3] / z[0]
+    expected = weight * image[20, 3] + (1 - weight) * blurred[20, 3]
+    torch.testing.assert_close(tapered[20, 3], expected)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1, 1), (11, 12), (89, 90), (109, 112), (2049, 2058), (97 + 34, 135)])
+def test_smooth(length, expected):
+    assert images.smooth(length) == expected
+
+
+def test_the_colour_under_transparent_pixels_does_not_spread():
+    truth = smooth_picture(64, 64).expand(3, -1, -1).clone()
+    alpha = np.full((64, 64), 255, np.uint8)
+    alpha[20:30, 20:40] = 0
+    alpha[:, 60:] = 0
+    alpha[40:50, 5:9] = 1
+    hidden = torch.from_numpy(alpha == 0)
+    kernel = psf.gaussian(1.5)
+    results, spread = [], []
+    for colour_below in (0.0, 1.0):
+        colour = torch.where(hidden, torch.tensor(colour_below), truth)
+        spread.append(images.restore(photo_of(colour), kernel, 0.01, taper=True)[:, ~hidden])
+        restored = images.restore(photo_of(colour, alpha), kernel, 0.01, taper=True)
+        assert (restored[:, hidden] == colour_below).all()
+        results.append(restored[:, ~hidden])
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+    for ignoring_alpha in spread:
+        visible = truth[:, ~hidden]
+        assert (results[0] - visible).abs().max() < 0.25 * (ignoring_alpha - visible).abs().max()
+
+
+def test_an_invisible_picture_is_left_alone():
+    colour = torch.rand(3, 16, 16)
+    restored = images.restore(photo_of(colour, np.zeros((16, 16), np.uint8)), psf.gaussian(1.0), 0.01)
+    torch.testing.assert_close(restored, colour, rtol=0, atol=0)
+
+
+def test_restore_refuses_what_cannot_work():
+    with pytest.raises(images.Refused, match=r"10 x 8 pixels are fewer than the kernel has, 17 x 17"):
+        images.restore(photo_of(torch.rand(1, 8, 10)), psf.gaussian(2.0), 0.01)
+    with pytest.raises(images.Refused, match=r"nsr = 0 is too small"):
+        images.restore(photo_of(torch.rand(1, 16, 16)), torch.tensor([[0.25, 0.5, 0.25]]), 0.0)
+
+
+def test_values_are_clipped_and_rounded(tmp_path):
+    photo = photo_of(torch.tensor([[[-0.5, 0.499 / 255, 0.501 / 255, 1.7]]]))
+    images.write(photo, photo.colour, tmp_path / "a.png")
+    np.testing.assert_array_equal(levels(images.read(tmp_path / "a.png"))[0, :, 0], [0, 0, 1, 255])
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.png"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError), images.atomic(target) as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    with images.atomic(target) as file:
+        file.write(b"new")
+    assert target.read_bytes() == b"new"

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blurfft import psf
+
+KERNELS = [
+    psf.gaussian(0.4),
+    psf.gaussian(2.0),
+    psf.gaussian(3.0, size=5),
+    psf.disk(0.3),
+    psf.disk(0.5),
+    psf.disk(1.0),
+    psf.disk(4.7),
+    psf.motion(0),
+    psf.motion(7),
+    psf.motion(7.5, 90),
+    psf.motion(15, 30),
+    psf.motion(1e-6, 12),
+]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_is_a_centred_density_of_odd_size(kernel):
+    assert kernel.dtype == torch.float64 and kernel.dim() == 2
+    assert all(side % 2 == 1 for side in kernel.shape)
+    assert (kernel >= 0).all()
+    assert kernel.sum().item() == pytest.approx(1, abs=1e-14)
+    # All three blurs are symmetric about their centre.
+    torch.testing.assert_close(kernel, kernel.flip(0, 1), rtol=0, atol=1e-15)
+
+
+def test_gaussian_is_the_density_at_the_pixel_centres():
+    sigma = 1.7
+    kernel = psf.gaussian(sigma)
+    assert kernel.shape == (15, 15)
+    assert (kernel[9, 10] / kernel[7, 7]).item() == pytest.approx(math.exp(-(4 + 9) / (2 * sigma**2)))
+    assert psf.gaussian(sigma, size=3).shape == (3, 3)
+
+
+@pytest.mark.parametrize("radius", [0.4, 0.5, 0.9, 2.0, 3.3])
+def test_disk_covers_each_pixel_by_the_exact_area(radius):
+    kernel = psf.disk(radius)
+    half, fine = kernel.shape[0] // 2, 400
+    axis = (torch.arange((2 * half + 1) * fine, dtype=torch.float64) + 0.5) / fine - half - 0.5
+    inside = (axis.square() + axis.square()[:, None] <= radius**2).double()
+    area = torch.nn.functional.avg_pool2d(inside[None], fine)[0]
+    torch.testing.assert_close(kernel, area / area.sum(), rtol=0, atol=2e-4 / radius**2)
+    # The areas themselves add up to that of the disk: the centre pixel of a large disk is wholly covered.
+    if radius > 1:
+        assert (1 / kernel[half, half]).item() == pytest.approx(math.pi * radius**2, rel=1e-12)
+
+
+@pytest.mark.parametrize(("length", "angle"), [(9.3, 17), (5, 90), (4, 45), (6.5, -60), (0.7, 100)])
+def test_motion_is_the_mean_over_the_path(length, angle):
+    kernel = psf.motion(length, angle)
+    n = 100_000
+    t = ((torch.arange(n, dtype=torch.float64) + 0.5) / n - 0.5) * length
+    x, y = t * math.cos(math.radians(angle)), -t * math.sin(math.radians(angle))
+    rows, columns = (torch.arange(side) - side // 2 for side in kernel.shape)
+    mean = torch.einsum(
+        "un,vn->uv", (1 - (rows[:, None] - y).abs()).clamp(min=0), (1 - (columns[:, None] - x).abs()).clamp(min=0)
+    )
+    torch.testing.assert_close(kernel, mean / n, rtol=0, atol=1e-8)
+
+
+def test_motion_angle_turns_counter_clockwise_as_seen():
+    streak = psf.motion(10, 45)
+    assert streak[0, -1] > 0 and streak[0, 0] == 0
+    torch.testing.assert_close(psf.motion(10, 210), psf.motion(10, 30))
+    torch.testing.assert_close(psf.motion(10, 90), psf.motion(10, 0).T)
+    assert psf.motion(10, 180).shape == (1, 11)
+
+
+def test_load_normalises_arrays_and_images(tmp_path: Path):
+    array = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    np.save(tmp_path / "k.npy", array)
+    torch.testing.assert_close(psf.load(tmp_path / "k.npy"), torch.from_numpy(array / array.sum()).double())
+    for name, pixels in (("8.png", array.astype(np.uint8)), ("16.png", array.astype(np.uint16) * 5000)):
+        Image.fromarray(pixels).save(tmp_path / name)
+        torch.testing.assert_close(psf.load(tmp_path / name), psf.load(tmp_path / "k.npy"), rtol=1e-6, atol=0)
+    Image.fromarray(array.astype(np.uint8)).convert("RGB").save(tmp_path / "rgb.png")
+    torch.testing.assert_close(psf.parse(str(tmp_path / "rgb.png")), psf.load(tmp_path / "8.png"))
+
+
+def test_parse_makes_what_it_says():
+    torch.testing.assert_close(psf.parse("gaussian:2.0"), psf.gaussian(2.0))
+    torch.testing.assert_close(psf.parse("Disk: 3"), psf.disk(3))
+    torch.testing.assert_close(psf.parse("motion:15,-30"), psf.motion(15, -30))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gauss:2", r"'gauss:2' is not a kernel; write gaussian:SIGMA, disk:RADIUS"),
+        ("gaussian", r"should read gaussian:SIGMA, for example gaussian:2.0"),
+        ("disk:1,2", r"should read disk:RADIUS"),
+        ("motion:15", r"should read motion:LENGTH,ANGLE, for example motion:15,30"),
+        ("motion:15,north", r"not a number; it should read motion:LENGTH,ANGLE"),
+        ("gaussian:0", r"sigma must be above 0"),
+        ("gaussian:nan", r"sigma must be above 0 and at most 1025 pixels, got nan"),
+        ("gaussian:500", r"sigma = 500 makes a kernel of 4001 pixels"),
+        ("disk:-3", r"radius must be above 0"),
+        ("motion:-1,0", r"length must be from 0"),
+        ("motion:5,inf", r"angle must be a finite number of degrees"),
+        ("nothing.npy", r"nothing.npy does not exist"),
+    ],
+)
+def test_parse_says_what_is_wrong(spec, message):
+    with pytest.raises(ValueError, match=message):
+        psf.parse(spec)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones(3), r"must be two-dimensional and not empty, got shape \(3,\)"),
+        (np.ones((0, 3)), r"must be two-dimensional and not empty"),
+        (np.ones((2, 2000), np.uint8), r"is 2x2000; more than 1025 a side"),
+        (np.ones((3, 3), complex), r"must hold real numbers, got complex128"),
+        (np.array([[1, np.nan]]), r"has NaN or infinite elements"),
+        (np.array([[1.0, -1.0]]), r"must have a positive sum to be normalised, got 0"),
+        (np.array([[{}]], dtype=object), r"cannot be read: .*allow_pickle"),
+    ],
+)
+def test_load_refuses_what_is_no_kernel(tmp_path, array, message):
+    np.save(tmp_path / "k.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=message):
+        psf.load(tmp_path / "k.npy")
+
+
+def test_load_refuses_damaged_files(tmp_path):
+    for name in ("k.npy", "k.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+        with pytest.raises(ValueError, match=rf"{name} cannot be read"):
+            psf.load(tmp_path / name)
+
+
+def test_size_must_be_odd():
+    for size in (4, 0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="size must be an odd positive int"):
+            psf.gaussian(1.0, size=size)
