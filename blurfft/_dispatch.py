@@ -67,20 +67,22 @@ def _require(name: str, source: str) -> None:
         raise RuntimeError(f"backend {name!r} is not available: {reason}. Available: {', '.join(available_backends())}")
 
 
+def why_not(name: str, op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
+    """Why the backend of this name cannot serve such a call; None if it can."""
+    return _unavailable(name) or _BACKENDS[name].why_not(op, device, dtype, height, width)
+
+
 @lru_cache(maxsize=4096)
 def _choose(name: str, op: str, device: str, dtype: torch.dtype, height: int, width: int) -> Callable[..., Any]:
     if name == AUTO:
-        for backend in _BACKENDS.values():
-            if backend.unavailable() is None and backend.why_not(op, device, dtype, height, width) is None:
-                return getattr(backend, op)
+        name = next(n for n in _BACKENDS if why_not(n, op, device, dtype, height, width) is None)
     _require(name, "the environment variable BLURFFT_BACKEND")
-    backend = _BACKENDS[name]
-    if (reason := backend.why_not(op, device, dtype, height, width)) is not None:
+    if (reason := why_not(name, op, device, dtype, height, width)) is not None:
         raise RuntimeError(
             f"backend {name!r} cannot serve {op} of {height}x{width} {dtype} planes: {reason}. "
             f"Ask for {AUTO!r} (blurfft.use_backend or BLURFFT_BACKEND) to let blurfft choose"
         )
-    return getattr(backend, op)
+    return getattr(_BACKENDS[name], op)
 
 
 def select(op: str, tensor: torch.Tensor, height: int, width: int) -> Callable[..., Any]:

@@ -1,0 +1,201 @@
+"""The check behind ``blurfft check``: every backend against the formulas in float64.
+
+**Errors** are the largest deviation of a tensor divided by its largest element. The truth is
+:mod:`blurfft.reference` in float64, differentiated by PyTorch's autograd, at the very numbers the backend gets: inputs
+are rounded to their dtype first.
+
+**Limits** follow from the dtype and the size alone. With machine epsilon eps and n = H·W:
+
+* a discrete Fourier transform has a relative error of at most a small multiple of eps·log₂ n (Higham, *Accuracy and
+  Stability of Numerical Algorithms*, 2nd ed., theorem 24.2), in practice of about its square root, so that
+  eps·log₂ n leaves room for a forward and an inverse transform and holds any faulty one;
+* the Wiener inverse amplifies at most by |W| ≤ 1 / (2√C), which for the C = 0.1 used here is 1.6;
+* a derivative with respect to the kernel multiplies two such spectra: twice as much for all gradients;
+* the float64 truth rounds as float64 results do: twice as much for float64;
+* elements of half-precision images and gradients are rounded once more, when they are stored: + eps/2 of that dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import blurfft
+
+from . import _dispatch, reference
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+# Square, odd, channels last, awkward for an FFT, and large; the last but one has prime sides.
+SHAPES = ((4, 3, 64, 64), (2, 3, 28, 45), (2, 3, 96, 120), (1, 3, 109, 89), (1, 1, 512, 512))
+NSR, EPS = 0.1, 0.05
+
+
+@dataclass(frozen=True)
+class Result:
+    """One op at one dtype and shape."""
+
+    backend: str
+    op: str
+    device: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    forward: float
+    forward_limit: float
+    gradient: float
+    gradient_limit: float
+    failure: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.failure is None and self.forward <= self.forward_limit and self.gradient <= self.gradient_limit
+
+
+Inputs = dict[str, Tensor]
+
+# Each op with the arguments it differentiates; `f` is blurfft or the reference. Losses are summed: the gradients of
+# means would be subnormal in float16.
+OPS: dict[str, tuple[tuple[str, ...], Callable[[Any, Inputs], Tensor]]] = {
+    "rfft2": (("input",), lambda f, x: f.rfft2(x["input"], norm="ortho")),
+    "irfft2": (("spectrum",), lambda f, x: f.irfft2(x["spectrum"], x["input"].shape[-2:], norm="ortho")),
+    "blur": (("input", "kernel"), lambda f, x: f.blur(x["input"], x["kernel"])),
+    "wiener_filter": (
+        ("input", "kernel", "nsr"),
+        lambda f, x: f.wiener_filter(x["input"], x["kernel"], x["nsr"]),
+    ),
+    "wiener_weight": (
+        ("kernel", "nsr", "eps"),
+        lambda f, x: f.wiener_weight(x["kernel"], x["input"].shape[-2:], x["nsr"], x["eps"]),
+    ),
+    "spectral_mse": (
+        ("input", "target", "weight"),
+        lambda f, x: f.spectral_mse(x["input"], x["target"], x["weight"], reduction="sum"),
+    ),
+    "wiener_loss": (
+        ("input", "target", "kernel", "nsr", "eps"),
+        lambda f, x: f.wiener_loss(x["input"], x["target"], x["kernel"], x["nsr"], eps=x["eps"], reduction="sum"),
+    ),
+    "wiener_nll": (
+        ("input", "target", "kernel", "nsr", "eps"),
+        lambda f, x: f.wiener_nll(x["input"], x["target"], x["kernel"], x["nsr"], eps=x["eps"], reduction="sum"),
+    ),
+    "blur_mse": (
+        ("input", "target", "kernel"),
+        lambda f, x: f.blur_mse(x["input"], x["target"], x["kernel"], reduction="sum"),
+    ),
+    "focal_frequency_loss": (
+        ("input", "target"),
+        lambda f, x: f.focal_frequency_loss(x["input"], x["target"], loss_weight=x["input"].numel()),
+    ),
+}
+
+
+def limits(dtype: torch.dtype, shape: Sequence[int]) -> tuple[float, float]:
+    """The limits on the relative error of a value and of a gradient; see the module's text."""
+    compute = reference.compute_dtype(dtype)
+    transform = torch.finfo(compute).eps * math.log2(shape[-2] * shape[-1]) / (2 * math.sqrt(NSR))
+    if dtype == torch.float64:
+        transform *= 2
+    rounding = torch.finfo(dtype).eps / 2 if dtype != compute else 0.0
+    return transform + rounding, 2 * transform + rounding
+
+
+def _inputs(dtype: torch.dtype, shape: tuple[int, ...], device: str) -> Inputs:
+    generator = torch.Generator().manual_seed(0)
+    n, c, height, width = shape
+    compute = reference.compute_dtype(dtype)
+
+    def make(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float64)
+
+    kernel = make(n, 1, 11, 9).exp()
+    kernel = kernel / kernel.sum((-2, -1), keepdim=True)
+    inputs = {
+        "input": make(*shape).to(dtype),
+        "target": make(*shape).to(dtype),
+        "kernel": kernel.to(compute),
+        "nsr": torch.full((n,), NSR, dtype=compute),
+        "eps": torch.full((n, c), EPS, dtype=compute),
+        "weight": make(height, width // 2 + 1).square().to(compute),
+        "spectrum": torch.fft.rfft2(make(*shape), norm="ortho").to(compute.to_complex()),
+    }
+    if shape == SHAPES[2]:
+        for name in ("input", "target"):
+            inputs[name] = inputs[name].contiguous(memory_format=torch.channels_last)
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def _run(functions: Any, op: str, inputs: Inputs, weights: Tensor | None = None) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The result, the gradients of its sum weighted with ``weights``, and these.
+
+    By default they are the result itself, cut to whole numbers of at most 8, which every dtype holds exactly: a sum
+    like that of squares, in which the gradients of nsr and eps do not cancel.
+    """
+    names, call = OPS[op]
+    leaves = {name: inputs[name].detach().clone().requires_grad_() for name in names}
+    result = call(functions, {**inputs, **leaves})
+    real = torch.view_as_real(result) if result.is_complex() else result
+    if weights is None:
+        weights = (8 * real.detach() / real.detach().abs().max()).round()
+    return result.detach(), list(torch.autograd.grad(real, list(leaves.values()), weights.to(real))), weights
+
+
+@cache
+def _truth(op: str, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[Tensor, list[Tensor], Tensor]:
+    wide = {
+        name: value.to(torch.complex128 if value.is_complex() else torch.float64)
+        for name, value in _inputs(dtype, shape, "cpu").items()
+    }
+    return _run(reference, op, wide)
+
+
+def relative_error(actual: Tensor, truth: Tensor) -> float:
+    """The largest deviation divided by the largest element of the truth."""
+    deviation = (actual.to(truth) - truth).abs().max().item()
+    return deviation / max(truth.abs().max().item(), torch.finfo(torch.float64).tiny)
+
+
+def check_one(backend: str, op: str, device: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Result:
+    """Runs one op on one backend and compares it with the truth; an exception is a failure, not the end."""
+    forward_limit, gradient_limit = limits(dtype, shape)
+    forward = gradient = math.nan
+    failure = None
+    try:
+        true_result, true_gradients, weights = _truth(op, dtype, shape)
+        with blurfft.use_backend(backend):
+            result, gradients, _ = _run(blurfft, op, _inputs(dtype, shape, device), weights)
+        forward = relative_error(result.cpu(), true_result)
+        gradient = max(relative_error(g.cpu(), t) for g, t in zip(gradients, true_gradients, strict=True))
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}"
+    return Result(backend, op, device, dtype, shape, forward, forward_limit, gradient, gradient_limit, failure)
+
+
+def plan(backends: Sequence[str]) -> list[tuple[str, str, str, torch.dtype, tuple[int, ...]]]:
+    """What there is to check: backend, op, device, dtype and shape of everything that these backends serve here."""
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    return [
+        (backend, op, device, dtype, shape)
+        for backend in backends
+        for device in devices
+        for op in OPS
+        for dtype in DTYPES
+        for shape in SHAPES
+        if _dispatch.why_not(backend, "spectral_filter", device, dtype, *shape[-2:]) is None
+    ]
+
+
+def run(backends: Sequence[str]) -> Iterator[Result]:
+    """Checks everything in the :func:`plan`.
+
+    Example:
+        >>> all(result.passed for result in run(["reference"]))
+        True
+    """
+    for case in plan(backends):
+        yield check_one(*case)
