@@ -84,7 +84,7 @@ def kernel_planes(kernel: Tensor) -> Tensor:
     """The kernel as (N|1, C|1, kh, kw)."""
     _floating("kernel", kernel)
     if kernel.dim() == 2:
-        kernel = kernel[None, None]
+        kernel = kernel.view(1, 1, *kernel.shape)
     elif kernel.dim() != 4:
         raise ValueError(f"kernel must have shape (kh, kw) or (N|1, C|1, kh, kw), got {tuple(kernel.shape)}")
     if not (kernel.shape[2] and kernel.shape[3]):

@@ -120,7 +120,7 @@ def _wiener_loss(
     return backend(input, target, kernel, nsr, eps, _per(count), *flags)
 
 
-for _name, _impl in {
+_IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "rfft2": _rfft2,
     "irfft2": _irfft2,
     "otf": _otf,
@@ -129,7 +129,8 @@ for _name, _impl in {
     "cross_spectrum": _cross_spectrum,
     "spectral_loss": _spectral_loss,
     "wiener_loss": _wiener_loss,
-}.items():
+}
+for _name, _impl in _IMPLEMENTATIONS.items():
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
 
 
@@ -204,16 +205,26 @@ def _(
     return (*_fake_loss(input, per_sample, input_grad), *grads)
 
 
+# The keys that are left below autograd for a tensor with nothing but a device.
+_PLAIN = frozenset(
+    torch._C.DispatchKeySet(key).raw_repr() for key in (torch._C.DispatchKey.CPU, torch._C.DispatchKey.CUDA)
+)
+
+
 def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
     """Registers the derivative of ``op``.
 
     ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
     ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
     """
+    impl = _IMPLEMENTATIONS[op._opname]
+    below_autograd = torch._C._after_autograd_keyset
 
     def apply_below(keyset: Any, args: tuple[Any, ...]) -> Any:
+        keyset = keyset & below_autograd
         with torch._C._AutoDispatchBelowAutograd():
-            return op.redispatch(keyset & torch._C._after_autograd_keyset, *args)
+            # A second trip through the dispatcher would end there too.
+            return impl(*args) if keyset.raw_repr() in _PLAIN else op.redispatch(keyset, *args)
 
     class Derivative(torch.autograd.function._SingleLevelFunction):
         apply: Callable[..., Any]
@@ -233,11 +244,14 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
+            needs = ctx.needs_input_grad
             if grad is None:
-                return (None,) * len(ctx.needs_input_grad)
+                return (None,) * len(needs)
+            if ctx.backend == _dispatch.requested():
+                return (None, *backward(ctx, grad, needs[1:]))
             # It may run in another thread, or after the `with use_backend(...)` of the forward pass has ended.
             with _dispatch.as_requested(ctx.backend):
-                return (None, *backward(ctx, grad, ctx.needs_input_grad[1:]))
+                return (None, *backward(ctx, grad, needs[1:]))
 
     Derivative.__name__ = Derivative.__qualname__ = f"{op._opname}_backward"
 
