@@ -86,71 +86,44 @@ void write_row(const Image& image, int h, int width, int planes, const T* in) {
   }
 }
 
+// Rows of an image, from the first, past whose end a vector may reach: into later rows.
 template <class T>
-BLURFFT_INLINE Vec<T> load_some(const T* p, int count) {
-  Vec<T> v = {};
-  for (int l = 0; l < count; ++l) v[l] = p[l];
-  return v;
-}
-template <class T>
-BLURFFT_INLINE void store_some(T* p, Vec<T> v, int count) {
-  for (int l = 0; l < count; ++l) p[l] = v[l];
+BLURFFT_INLINE int overrun_rows(const Image& image, int height, int total) {
+  if (image.row < total) return 0;
+  const int64_t kept = (kLanes<T> + image.row - 1) / image.row;
+  return kept < height ? static_cast<int>(height - kept) : 0;
 }
 
-// Whether a vector may reach past the end of row h: into later rows, or into scratch that is padded for it.
-template <class T>
-BLURFFT_INLINE bool may_overrun(const Image& image, int h, int height, int total, const T* row, const T* scratch) {
-  return row == scratch || (image.row >= total && (height - 1 - h) * image.row >= kLanes<T>);
-}
-
-// z = a - b, column j of the left half in the real and of the right half in the imaginary part. What a row's last
-// vector holds beyond its columns is of no account, but an odd width's missing column must be zero.
+// z = a - b, column j of the left half in the real and of the right half in the imaginary part. Row by row: reading
+// in order is what the hardware prefetches, and worth more than doing a stage of the columns on the way. What a row's
+// last vector holds beyond its columns is of no account, but an odd width's missing columns must be zero.
 template <class T>
 void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
   constexpr int L = kLanes<T>;
   const int width = p.g.width(), height = p.g.height(), planes = p.g.planes, right = p.total - p.half;
-  const int full = right / L * L, tail = p.half - full, right_tail = right - full;
+  const auto padded_row = [&](const Image& image, int h, int safe, T* scratch) {
+    const T* row = read_row(image, h, width, planes, scratch);
+    if (row == scratch || h < safe) return row;
+    std::memcpy(scratch, row, sizeof(T) * p.total);
+    return static_cast<const T*>(scratch);
+  };
+  const int safe_a = overrun_rows<T>(a, height, p.total), safe_b = b ? overrun_rows<T>(*b, height, p.total) : 0;
   for (int h = 0; h < height; ++h) {
-    const T* x = read_row(a, h, width, planes, p.in_a);
-    const T* y = b ? read_row(*b, h, width, planes, p.in_b) : nullptr;
+    const T* x = padded_row(a, h, safe_a, p.in_a);
     T* out = p.z + h * p.row_step;
-    if (y) {
-      for (int i = 0; i < full; i += L, out += 2 * L) {
+    if (b) {
+      const T* y = padded_row(*b, h, safe_b, p.in_b);
+      for (int i = 0; i < p.half; i += L, out += 2 * L) {
         store(out, load(x + i) - load(y + i));
         store(out + L, load(x + p.half + i) - load(y + p.half + i));
       }
     } else {
-      for (int i = 0; i < full; i += L, out += 2 * L) {
+      for (int i = 0; i < p.half; i += L, out += 2 * L) {
         store(out, load(x + i));
         store(out + L, load(x + p.half + i));
       }
     }
-    // A channels_last sample of odd width lacks a whole pixel on the right, perhaps more than a vector.
-    for (int i = 0; i < tail; i += L, out += 2 * L) {
-      const int left_count = tail - i < L ? tail - i : L;
-      const int right_count = right_tail - i < 0 ? 0 : right_tail - i < L ? right_tail - i : L;
-      const bool overrun =
-          may_overrun(a, h, height, p.total, x, p.in_a) && (!y || may_overrun(*b, h, height, p.total, y, p.in_b));
-      const T *u = x + full + i, *v = y + full + i;
-      Vec<T> re, im;
-      if (overrun && left_count == right_count) {
-        re = load(u);
-        im = load(u + p.half);
-        if (y) {
-          re -= load(v);
-          im -= load(v + p.half);
-        }
-      } else {
-        re = load_some(u, left_count);
-        im = load_some(u + p.half, right_count);
-        if (y) {
-          re -= load_some(v, left_count);
-          im -= load_some(v + p.half, right_count);
-        }
-      }
-      store(out, re);
-      store(out + L, im);
-    }
+    for (int i = right; i < p.half; ++i) p.z[h * p.row_step + i / L * 2 * L + L + i % L] = 0;
   }
   std::memset(p.z + height * p.row_step, 0, sizeof(T) * p.row_step);
 }
@@ -159,47 +132,41 @@ template <class T>
 void store_plane(const Plane<T>& p, const Image& image, bool streaming) {
   constexpr int L = kLanes<T>;
   const int width = p.g.width(), height = p.g.height(), planes = p.g.planes, right = p.total - p.half;
+  const int safe = image.row == p.total ? overrun_rows<T>(image, height, p.total) : 0;
   const auto aligned = [](const T* at) { return reinterpret_cast<uintptr_t>(at) % kVectorBytes == 0; };
   for (int h = 0; h < height; ++h) {
     T* direct = flat_row<T>(image, h, planes);
-    T* out = direct ? direct : p.in_a;
     const T* in = p.z + h * p.row_step;
-    if (streaming && direct && right % L == 0 && p.half == right && aligned(out) && aligned(out + p.half)) {
-      for (int i = 0; i < right; i += L, in += 2 * L) {
-        store_streaming(out + i, load(in));
-        store_streaming(out + p.half + i, load(in + L));
+    if (streaming && direct && right == p.half && p.half % L == 0 && aligned(direct) && aligned(direct + p.half)) {
+      for (int i = 0; i < p.half; i += L, in += 2 * L) {
+        store_streaming(direct + i, load(in));
+        store_streaming(direct + p.half + i, load(in + L));
       }
       continue;
     }
-    // The left half's last vector reaches into the right half and that one's into the next row: they come before
-    // what they overwrite.
-    const bool overrun = !direct || (image.row == p.total && (height - 1 - h) * image.row >= L);
-    const auto store_tail = [&](T* to, const T* from, int count) {
-      for (int i = count / L * L; i < count; i += L) {
-        if (overrun) {
-          store(to + i, load(from + 2 * i));
-        } else {
-          store_some(to + i, load(from + 2 * i), count - i);
-        }
-      }
-    };
-    store_tail(out, in, p.half);
-    const int full = right / L * L;
-    for (int i = 0; i < full; i += L) {
+    T* out = h < safe && direct ? direct : p.in_a;
+    // Backwards: the left half's last vector reaches into the right half, which is written after it, and the right
+    // half's into the next row or scratch.
+    for (int i = (p.half - 1) / L * L; i >= 0; i -= L) {
       store(out + i, load(in + 2 * i));
-      store(out + p.half + i, load(in + 2 * i + L));
+      if (i < right) store(out + p.half + i, load(in + 2 * i + L));
     }
-    for (int i = full; i + L <= p.half; i += L) store(out + i, load(in + 2 * i));
-    store_tail(out + p.half, in + L, right);
-    if (!direct) write_row(image, h, width, planes, out);
+    if (!direct) {
+      write_row(image, h, width, planes, out);
+    } else if (out != direct) {
+      std::memcpy(direct, out, sizeof(T) * p.total);
+    }
   }
   if (streaming) fence_streaming();
 }
 
 template <bool Inverse, class T>
 void transform_columns(const Plane<T>& p) {
+  if (p.g.vertical->stage_count == 0) return;
   for (int b = 0; b < p.blocks; ++b) {
-    transform_column<Inverse>(*p.g.vertical, p.z + b * 2 * kLanes<T>, p.row_step, p.column);
+    T* column = p.z + b * 2 * kLanes<T>;
+    run_stages<Inverse>(*p.g.vertical, p.g.vertical->stage_count, column, p.row_step, column, p.row_step, p.column,
+                        2 * kLanes<T>);
   }
 }
 
@@ -227,35 +194,34 @@ void mix_special_rows(const Plane<T>& p) {
 // Transposed on the way: p.row holds one vector (lanes are rows) for every column.
 template <class T>
 void load_rows(const Plane<T>& p, int group) {
-  constexpr int L = kLanes<T>;
+  constexpr int L = kLanes<T>, Q = kQuad<T>;
   const int32_t* row = p.g.rows.row + group * L;
   const int32_t* mirror = p.g.rows.mirror + group * L;
   const int right = p.total - p.half;
-  for (int b = 0; b < p.blocks; ++b) {
-    const int left_count = p.half - b * L < L ? p.half - b * L : L;
-    const int right_count = right - b * L < left_count ? right - b * L : left_count;
-    const T* z = p.z + b * 2 * L;
-    T* left = p.row + b * L * 2 * L;
-    T* at_right = left + p.half * 2 * L;
-    const auto part = [&](int offset_row, int offset_mirror, auto combine, T* out, int count) {
-      Vec<T> x[L];
-#pragma GCC unroll 16
-      for (int l = 0; l < L; ++l) {
-        x[l] = combine(load(z + row[l] * p.row_step + offset_row), load(z + mirror[l] * p.row_step + offset_mirror));
-      }
-      transpose(x);
-      if (count == L) {
-#pragma GCC unroll 16
-        for (int l = 0; l < L; ++l) store(out + l * 2 * L, x[l]);
+  for (int i = 0; i < p.half; i += Q) {
+    const T* z = p.z + i / L * 2 * L + i % L;
+    T* left_out = p.row + i * 2 * L;
+    T* right_out = left_out + p.half * 2 * L;
+    const int left_count = p.half - i < Q ? p.half - i : Q,
+              right_count = right - i < left_count ? right - i : left_count;
+    // Real parts give A's real and B's imaginary part, imaginary parts the other two.
+    Vec<T> x[Q], y[Q];
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + row[l] * p.row_step; }, x);
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + mirror[l] * p.row_step; }, y);
+    const auto each = [](int count, auto f) BLURFFT_LAMBDA_INLINE {
+      if (count == Q) {
+#pragma GCC unroll 4
+        for (int c = 0; c < Q; ++c) f(c);
       } else {
-        for (int l = 0; l < count; ++l) store(out + l * 2 * L, x[l]);
+        for (int c = 0; c < count; ++c) f(c);
       }
     };
-    const auto add = [](Vec<T> u, Vec<T> v) { return u + v; };
-    part(0, 0, add, left, left_count);
-    part(L, L, [](Vec<T> u, Vec<T> v) { return u - v; }, left + L, left_count);
-    part(L, L, add, at_right, right_count);
-    part(0, 0, [](Vec<T> u, Vec<T> v) { return v - u; }, at_right + L, right_count);
+    each(left_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(left_out + c * 2 * L, x[c] + y[c]); });
+    each(right_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(right_out + c * 2 * L + L, y[c] - x[c]); });
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + row[l] * p.row_step + L; }, x);
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + mirror[l] * p.row_step + L; }, y);
+    each(left_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(left_out + c * 2 * L + L, x[c] - y[c]); });
+    each(right_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(right_out + c * 2 * L, x[c] + y[c]); });
   }
 }
 template <class T>
@@ -283,7 +249,7 @@ void store_rows(const Plane<T>& p, int group) {
           x[l] = combine(u, v);
         }
       }
-      transpose(x);
+      transpose<T>(x);
 #pragma GCC unroll 16
       for (int l = 0; l < L; ++l) store(z + rows[l] * p.row_step + offset, x[l]);
     };
@@ -301,11 +267,10 @@ void store_rows(const Plane<T>& p, int group) {
 template <bool Inverse, class T>
 void outer_stages(const Plane<T>& p, int c) {
   const Line<T>& line = *p.g.horizontal;
+  if (line.stage_count < 2) return;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  for (int i = 0; i < line.stage_count - 1; ++i) {
-    run_stage<Inverse>(line.stages[Inverse ? line.stage_count - 2 - i : i], at, step, at, step);
-  }
+  run_stages<Inverse>(line, line.stage_count - 1, at, step, at, step, at, step);
 }
 template <bool Inverse, class T>
 void inner_stage(const Plane<T>& p, int c) {
@@ -313,7 +278,8 @@ void inner_stage(const Plane<T>& p, int c) {
   if (line.stage_count == 0) return;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  run_stage<Inverse>(line.stages[line.stage_count - 1], at, step, at, step);
+  const Stage<T>& last = line.stages[line.stage_count - 1];
+  run_stage<Inverse>(last, last.blocks, at, step, at, step);
 }
 template <class T>
 void forward_rows(const Plane<T>& p, int c) {
