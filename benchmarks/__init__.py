@@ -1,0 +1,1 @@
+"""Times blurfft against its contenders: ``python -m benchmarks run``."""

@@ -1,0 +1,112 @@
+"""Peak memory of one forward + backward, each in a process of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .cases import Case, Inputs, Outputs
+from .contenders import contenders
+
+_M_MMAP_THRESHOLD = -3
+_PR_SET_THP_DISABLE = 41
+
+
+def measure(case: Case, contender: str, threads: int) -> tuple[float, float | None]:
+    """Peak of torch's allocator and of the whole process, beyond inputs and gradients, in % of the gradient by input.
+
+    The first counts what is asked for, the second what is touched, in workspaces outside of torch's allocator too. It
+    is None where the system does not tell.
+    """
+    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
+    if forkserver:
+        context.set_forkserver_preload(["torch"])
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler says on stderr that it starts and stops
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measure_here, case, contender, threads).result()
+
+
+def _measure_here(case: Case, contender: str, threads: int) -> tuple[float, float | None]:
+    torch.set_num_threads(threads)
+    if sys.platform == "linux":
+        # Every larger allocation in pages of its own, small ones: neither fragmentation nor rounding to 2 MiB counts.
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_THRESHOLD, 1 << 17)
+    # Threads and libraries are there before anything is measured, workspaces of this case's size are not.
+    torch.ones(1 << 20).add_(1)
+    small = replace(case, shape=(8, case.shape[1], 16, 16))
+    _step(small, Inputs.of(small), contender)()
+
+    inputs = Inputs.of(case)
+    step = _step(case, inputs, contender)
+    process = _process_peak(step)
+    inputs.clear()
+    allocator = _allocator_peak(step)
+    _, *gradients = step()
+    left = sum(gradient.nbytes for gradient in gradients if gradient is not None)
+    unit = inputs.input.nbytes / 100
+    return (allocator - left) / unit, None if process is None else (process - left) / unit
+
+
+def _step(case: Case, inputs: Inputs, contender: str) -> Callable[[], Outputs]:
+    return next(c.step for c in contenders("memory", case, inputs) if c.name == contender)
+
+
+def _process_peak(step: Callable[[], object]) -> int | None:
+    """By how many bytes the resident set grows at most during ``step``."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        # Memory that was freed and kept would be used again without any growth.
+        libc.malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM := VmRSS
+    except OSError:
+        return None
+    before, code_before = _resident()
+    # The gradients must be alive at the end, whoever owns them.
+    outputs = step()
+    peak, code = _resident()
+    del outputs
+    # Code that is paged in for the first time is not memory of this step.
+    return peak - before - (code - code_before)
+
+
+def _resident() -> tuple[int, int]:
+    """Bytes: peak of the resident set, and that of mapped files now."""
+    status = Path("/proc/self/status").read_text()
+    peak, files = (re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE) for field in ("VmHWM", "RssFile"))
+    assert peak is not None and files is not None
+    return 1024 * int(peak[1]), 1024 * int(files[1])
+
+
+def _allocator_peak(step: Callable[[], object]) -> int:
+    """The most bytes that ``step`` holds of torch's allocator at any time."""
+    # torch.profiler.profile would do, but it imports torch.compile first, which takes seconds.
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    events = sorted((event for event in events if event.get("name") == "[memory]"), key=lambda event: event["ts"])
+    held = peak = 0
+    for event in events:
+        held += event["args"]["Bytes"]
+        peak = max(peak, held)
+    return peak
