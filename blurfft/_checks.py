@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .reference import compute_dtype
+from .reference import compute_dtype, constant
 
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 _REDUCTIONS = ("none", "mean", "sum")
@@ -153,7 +153,7 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dt
     """nsr or eps as (N|1, C|1), contiguous, in ``dtype``, whatever N and C are."""
     non_negative(name, value)
     if not isinstance(value, Tensor):
-        return torch.full((1, 1), value, dtype=dtype, device=like.device)
+        return constant((1, 1), value, like, dtype)
     _same_device(name, value, other, like)
     if value.dim() < 2:
         value = value.reshape(-1, 1)

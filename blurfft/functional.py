@@ -306,8 +306,11 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
     dtype = compute_dtype(input.dtype)
     kernel = _checks.kernel(kernel, input, dtype)
     blurred = ops.spectral_filter(target.to(dtype), ops.otf(kernel, input.shape[2], input.shape[3]))
-    loss = F.mse_loss(input.to(dtype), blurred, reduction=reduction)
-    return loss.to(input.dtype) if reduction == "none" else loss
+    if reduction == "none":
+        return F.mse_loss(input.to(dtype), blurred, reduction="none").to(input.dtype)
+    # Of a sharded DTensor the gradient of F.mse_loss's own mean is too large by the number of shards.
+    loss = F.mse_loss(input.to(dtype), blurred, reduction="sum")
+    return loss / input.numel() if reduction == "mean" else loss
 
 
 def focal_frequency_loss(

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 
-from . import _dispatch
+from . import _dispatch, _distributed
 from .reference import compute_dtype, difference, multiplicity
 
 _library = torch.library.Library("blurfft", "DEF")
@@ -98,8 +98,14 @@ def _spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
 
 
 def _cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
-    _, _, height, width = a.shape
+    n, c, height, width = _cross_spectrum_shape(a, n, c)
     return _dispatch.select("cross_spectrum", a, height, width)(a, b, n, c, complex)
+
+
+def _cross_spectrum_shape(a: Tensor, n: int, c: int) -> tuple[int, int, int, int]:
+    samples, channels, height, width = a.shape
+    # Of a sharded batch this is one shard, and n still the whole.
+    return samples if n != 1 else 1, channels if c != 1 else 1, height, width
 
 
 def _per(count: int) -> float:
@@ -166,8 +172,9 @@ def _(input: Tensor, transfer: Tensor) -> Tensor:
 
 @_fake("cross_spectrum")
 def _(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
+    n, c, height, width = _cross_spectrum_shape(a, n, c)
     dtype = compute_dtype(a.dtype)
-    return a.new_empty((n, c, a.shape[-2], a.shape[-1] // 2 + 1), dtype=dtype.to_complex() if complex else dtype)
+    return a.new_empty((n, c, height, width // 2 + 1), dtype=dtype.to_complex() if complex else dtype)
 
 
 def _fake_loss(input: Tensor, per_sample: bool, input_grad: bool) -> tuple[Tensor, Tensor]:
@@ -223,8 +230,10 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
     def apply_below(keyset: Any, args: tuple[Any, ...]) -> Any:
         keyset = keyset & below_autograd
         with torch._C._AutoDispatchBelowAutograd():
-            # A second trip through the dispatcher would end there too.
-            return impl(*args) if keyset.raw_repr() in _PLAIN else op.redispatch(keyset, *args)
+            if keyset.raw_repr() in _PLAIN:  # a second trip through the dispatcher would end there too
+                return impl(*args)
+            _distributed.register_shardings()
+            return op.redispatch(keyset, *args)
 
     class Derivative(torch.autograd.function._SingleLevelFunction):
         apply: Callable[..., Any]

@@ -20,9 +20,16 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
 
 
+def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Filled with ``value``, on the device of ``like``."""
+    if type(like) is Tensor:
+        return torch.full(shape, value, dtype=dtype, device=like.device)
+    return like.new_full(shape, value, dtype=dtype)  # a DTensor goes with DTensors only
+
+
 def multiplicity(width: int, like: Tensor) -> Tensor:
     """How often each column of a half spectrum occurs in the full one: (W//2+1,), real, on the device of ``like``."""
-    m = torch.full((width // 2 + 1,), 2, dtype=compute_dtype(like.dtype), device=like.device)
+    m = constant((width // 2 + 1,), 2, like, compute_dtype(like.dtype))
     m[0] = 1
     if width % 2 == 0:
         m[-1] = 1

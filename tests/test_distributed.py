@@ -1,0 +1,97 @@
+"""Two processes over gloo: a DTensor sharded on its batch, DDP and FSDP give what one process gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from inputs import images, kernels, positive
+from torch import Tensor, nn
+
+import blurfft
+from blurfft import reference
+
+RANKS = 2
+
+FUNCTIONS: list[Callable[[Any, Tensor, Tensor, Tensor, Tensor], Tensor]] = [
+    lambda m, x, y, k, nsr: m.wiener_loss(x, y, k),
+    lambda m, x, y, k, nsr: m.wiener_loss(x, y, k, nsr, eps=nsr, reduction="sum"),
+    lambda m, x, y, k, nsr: m.wiener_loss(x, y, k, nsr, reduction="none").sum(),
+    lambda m, x, y, k, nsr: m.wiener_nll(x, y, k, nsr),
+    lambda m, x, y, k, nsr: m.wiener_nll(x, y, k, nsr, eps=nsr, reduction="none").sum(),
+    lambda m, x, y, k, nsr: m.spectral_mse(x, y, m.wiener_weight(k, (8, 6), nsr)),
+    lambda m, x, y, k, nsr: m.blur_mse(x, y, k),
+    lambda m, x, y, k, nsr: m.blur_mse(x, y, k, reduction="none").mean(),
+    lambda m, x, y, k, nsr: m.wiener_filter(m.blur(x, k), k, nsr).square().sum(),
+    lambda m, x, y, k, nsr: m.irfft2(m.rfft2(x)).square().sum(),
+    lambda m, x, y, k, nsr: m.focal_frequency_loss(x, y),
+]
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder = nn.Conv2d(3, 3, 3, padding=1, dtype=torch.float64)
+        self.loss = blurfft.WienerNLL(nn.Parameter(kernels((3, 3))), positive(()))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.loss(self.decoder(x), y)
+
+
+def check_dtensor(mesh: Any, kernel_shape: tuple[int, ...]) -> None:
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    args = [images((4, 3, 8, 6)), images((4, 3, 8, 6)), kernels(kernel_shape), positive((4,))]
+    placements = [Shard(0), Shard(0), Shard(0) if len(kernel_shape) == 4 else Replicate(), Shard(0)]
+    for function in FUNCTIONS:
+        sharded = [distribute_tensor(a, mesh, [p]).requires_grad_() for a, p in zip(args, placements, strict=True)]
+        whole = [a.clone().requires_grad_() for a in args]
+        loss, truth = function(blurfft, *sharded), function(reference, *whole)
+        torch.testing.assert_close(loss.full_tensor(), truth)
+        loss.backward()
+        truth.backward()
+        for a, t in zip(sharded, whole, strict=True):
+            if t.grad is not None:
+                assert a.grad is not None
+                torch.testing.assert_close(a.grad.full_tensor(), t.grad)
+
+
+def check_data_parallel(mesh: Any, rank: int) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    x, y = images((4, 3, 8, 6)), images((4, 3, 8, 6))
+    torch.manual_seed(1)
+    model = Model()
+    model(x, y).backward()
+    expected = [p.grad for p in model.parameters()]
+    part = slice(2 * rank, 2 * rank + 2)
+
+    model.zero_grad()
+    replicated = nn.parallel.DistributedDataParallel(model)  # its hooks live as long as it does
+    replicated(x[part], y[part]).backward()
+    torch.testing.assert_close([p.grad for p in model.parameters()], expected)
+
+    model.zero_grad()
+    fully_shard(model, mesh=mesh)
+    model(x[part], y[part]).backward()
+    torch.testing.assert_close([p.grad.full_tensor() for p in model.parameters()], expected)  # type: ignore[union-attr]
+
+
+def work(rank: int, rendezvous: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=RANKS)
+    mesh = dist.device_mesh.init_device_mesh("cpu", (RANKS,))
+    check_dtensor(mesh, (3, 2))
+    check_dtensor(mesh, (4, 1, 3, 2))
+    check_data_parallel(mesh, rank)
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
+def test_two_processes(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(work, args=(str(tmp_path / "rendezvous"),), nprocs=RANKS)
