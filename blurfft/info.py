@@ -1,0 +1,100 @@
+"""What ``blurfft info`` shows: versions, the extension, the backends, and which one serves what."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import torch
+
+import blurfft
+
+from . import _dispatch, _ext
+
+SIZES = ((28, 28), (64, 64), (218, 178), (224, 224), (512, 512), (2049, 2049))
+
+# name, values, meaning, and whether it is read when blurfft is installed and not when it runs
+VARIABLES = (
+    ("BLURFFT_BACKEND", "auto or a backend", "the backend where the program names none", False),
+    ("BLURFFT_CPU", "an instruction set", "which of its instruction sets the cpu backend uses", False),
+    ("BLURFFT_EXT", "0 or 1", "0: install without the compiled extension", True),
+    ("BLURFFT_CUDA", "auto, 0 or 1", "CUDA kernels: where possible, never, or fail without", True),
+)
+
+
+def gather() -> dict[str, Any]:
+    """Everything ``blurfft info`` shows, in types that JSON has.
+
+    Example:
+        >>> gather()["versions"]["blurfft"] == blurfft.__version__
+        True
+    """
+    return {
+        "versions": _versions(),
+        "machine": {
+            "platform": platform.platform(),
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+        "extension": _extension(),
+        "backends": _dispatch.explain(),
+        "serves": _serves(),
+        "environment": {name: os.environ.get(name) for name, *_ in VARIABLES},
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"blurfft": blurfft.__version__, "python": platform.python_version()}
+    for package in ("torch", "triton", "numpy", "pillow"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    versions["cuda in torch"] = torch.version.cuda
+    return versions
+
+
+def processor() -> str:
+    """The name of the processor, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _extension() -> dict[str, Any]:
+    module = _ext.module()
+    if module is None:
+        return {"loaded": False, "why": _ext.why_not()}
+    try:
+        capability, why = module.cpu_capability(), None
+    except RuntimeError as error:  # BLURFFT_CPU asks for what is not there
+        capability, why = None, str(error)
+    return {
+        "loaded": True,
+        "file": module.__file__,
+        **module.build_info(),
+        "capability": capability,
+        "capability_why": why,
+        "capabilities_here": module.cpu_capabilities(),
+    }
+
+
+def _serves() -> list[dict[str, Any]]:
+    """Which backend ``"auto"`` chooses, for each device here and some sizes; the dtype does not matter so far."""
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    rows = []
+    for device in devices:
+        for height, width in SIZES:
+            reasons = {
+                name: _dispatch.why_not(name, "wiener_loss", device, torch.float32, height, width)
+                for name in blurfft.available_backends()
+            }
+            chosen = next(name for name, reason in reasons.items() if reason is None)
+            rows.append({"device": device, "height": height, "width": width, "backend": chosen})
+    return rows
