@@ -141,7 +141,10 @@ def wiener_loss(
 ) -> Tensor:
     e = difference(input, target)
     height, width = e.shape[-2:]
-    W = wiener_inverse(_kernel(kernel, e.dtype), height, width, nsr)
+    kernel = _kernel(kernel, e.dtype)
+    if reduction != "none":
+        return spectral_mse(input, target, precision_spectrum(kernel, height, width, nsr, eps), reduction)
+    W = wiener_inverse(kernel, height, width, nsr)
     restored = from_half_spectrum(W * half_spectrum(e), width)
     return _reduce(restored.square() + _per_plane(eps, e) * e.square(), reduction, input, target)
 

@@ -547,41 +547,53 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     const size_t packed = packed_elements(g, k.lanes, false);
     const int64_t weights = weights_n * weights_c;
     std::vector<double> energy(samples * channels), log_determinant(weights);
-    std::vector<double> kernel_sums(kernel_grad ? weights * taps : 0), nsr_sums(weights), eps_sums(weights);
+    // A kernel of its own for every weight gets its gradient at once; a shared one, the sum over its weights at the
+    // end.
+    const bool own_kernels = kernel.size(0) * kernel.size(1) == weights;
+    if (kernel_grad) kernel_out = empty(kernel, {kernel.size(0), kernel.size(1), kh, kw}, real_type<T>);
+    std::vector<double> kernel_sums(kernel_grad && !own_kernels ? weights * taps : 0);
+    std::vector<double> nsr_sums(weights), eps_sums(weights);
 
-    // Transfer functions from fill to finish: the calling thread's own where every sample has its weights.
+    // Transfer functions, kept from fill to finish for the gradient. Without one they may lie where the planes will.
     const size_t transfer_elements = 2 * packed;
     const size_t tap_elements = k.tap_workspace_elements(g, tables.taps);
-    static thread_local Buffer<T> spectra;
+    const size_t spectra_elements = transfer_elements * weights_c + tap_elements;
+    const bool keep_spectra = kernel_grad || weights_n > 1;
+    static thread_local Buffer<T> kept_spectra;
+    static thread_local std::vector<double> own_sums;
     fused_loss<T>(
         input, target, input_grad ? &grad : nullptr, weights_n > 1, weights_c, kernel_grad, energy.data(),
         [&](int64_t index, T* out) {
-          spectra.reserve(transfer_elements * weights_c + tap_elements);
+          if (keep_spectra) kept_spectra.reserve(spectra_elements);
+          T* spectra = keep_spectra ? kept_spectra.get() : scratch<T>(spectra_elements);
           for (int64_t c = 0; c < weights_c; ++c) {
             const WienerArgs<T> args = {values<T>(kernels_in) + entry(kernel, index, c) * taps,
                                         values<T>(nsr_in)[entry(nsr, index, c)],
                                         values<T>(eps_in)[entry(eps, index, c)],
-                                        spectra.get() + tap_elements + c * transfer_elements,
+                                        spectra + tap_elements + c * transfer_elements,
                                         out + c * packed,
                                         static_cast<T>(quadratic / n),
                                         nll ? &log_determinant[index * weights_c + c] : nullptr};
-            k.wiener(g, tables.taps, args, spectra.get());
+            k.wiener(g, tables.taps, args, spectra);
           }
         },
         [&](int64_t index, const T* power) {
           for (int64_t c = 0; c < weights_c; ++c) {
             const int64_t at = index * weights_c + c;
-            T* transfer = spectra.get() + tap_elements + c * transfer_elements;
+            T* transfer = kept_spectra.get() + tap_elements + c * transfer_elements;
+            if (own_kernels) own_sums.resize(taps);
+            double* sums = own_kernels ? own_sums.data() : &kernel_sums[at * taps];
             const WienerGradArgs<T> args = {power + c * packed,
                                             transfer,
                                             values<T>(nsr_in)[entry(nsr, index, c)],
                                             values<T>(eps_in)[entry(eps, index, c)],
                                             quadratic / (4 * n),
                                             nll ? -0.5 * scale * sharing : 0.0,
-                                            &kernel_sums[at * taps],
+                                            sums,
                                             &nsr_sums[at],
                                             &eps_sums[at]};
-            k.wiener_grad(g, tables.taps, args, transfer, spectra.get());
+            k.wiener_grad(g, tables.taps, args, transfer, kept_spectra.get());
+            if (own_kernels) std::copy(sums, sums + taps, values<T>(kernel_out) + at * taps);
           }
         });
 
@@ -602,17 +614,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     const auto reduced = [&](const Tensor& like, const std::vector<double>& sums, int64_t size) {
       if (!kernel_grad) return empty(like, {0}, real_type<T>);
       const Tensor result = empty(like, std::vector<int64_t>(like.sizes().begin(), like.sizes().end()), real_type<T>);
-      std::vector<double> total(like.size(0) * like.size(1) * size);
-      for (int64_t i = 0; i < weights_n; ++i) {
-        for (int64_t c = 0; c < weights_c; ++c) {
-          for (int64_t j = 0; j < size; ++j)
-            total[entry(like, i, c) * size + j] += sums[(i * weights_c + c) * size + j];
-        }
+      T* out = values<T>(result);
+      if (like.size(0) * like.size(1) == weights) {
+        std::copy(sums.begin(), sums.end(), out);
+        return result;
       }
-      std::copy(total.begin(), total.end(), values<T>(result));
+      std::vector<double> total(like.size(0) * like.size(1) * size);
+      for (int64_t i = 0; i < weights; ++i) {
+        double* to = &total[entry(like, i / weights_c, i % weights_c) * size];
+        for (int64_t j = 0; j < size; ++j) to[j] += sums[i * size + j];
+      }
+      std::copy(total.begin(), total.end(), out);
       return result;
     };
-    kernel_out = reduced(kernel, kernel_sums, taps);
+    if (!kernel_grad || !own_kernels) kernel_out = reduced(kernel, kernel_sums, taps);
     nsr_out = reduced(nsr, nsr_sums, 1);
     eps_out = reduced(eps, eps_sums, 1);
   });
