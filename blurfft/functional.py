@@ -274,19 +274,14 @@ def wiener_nll(
 def _fused(
     input: Tensor, target: Tensor, kernel: Tensor, nsr: Tensor, eps: Tensor, count: int, nll: bool, per_sample: bool
 ) -> Tensor:
-    grad = torch.is_grad_enabled()
-    return ops.wiener_loss(
-        input,
-        target,
-        kernel,
-        nsr,
-        eps,
-        count,
-        nll,
-        per_sample,
-        grad and (input.requires_grad or target.requires_grad),
-        grad and (kernel.requires_grad or nsr.requires_grad or eps.requires_grad),
-    )[0]
+    input_grad = kernel_grad = False
+    if torch.is_grad_enabled():
+        input_grad = input.requires_grad or target.requires_grad
+        kernel_grad = kernel.requires_grad or nsr.requires_grad or eps.requires_grad
+        if per_sample and kernel_grad:
+            # Of a shared parameter the forward pass knows the sum over all samples only, which is of no use here.
+            kernel_grad = all(t.shape[0] == input.shape[0] for t in (kernel, nsr, eps) if t.requires_grad)
+    return ops.wiener_loss(input, target, kernel, nsr, eps, count, nll, per_sample, input_grad, kernel_grad)[0]
 
 
 def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "mean") -> Tensor:

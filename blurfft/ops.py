@@ -40,8 +40,8 @@ _SCHEMAS = {
     "otf_backward": "(Tensor grad, SymInt width, SymInt kh, SymInt kw) -> Tensor",
     # F^-1[T F input], transfer T (N|1, C|1, H, W//2+1) real or complex -> like input (N, C, H, W)
     "spectral_filter": "(Tensor input, Tensor transfer) -> Tensor",
-    # m conj(F a) F b, summed over the planes that share an entry of the result (n, c, H, W//2+1), n in {1, N}, c in
-    # {1, C}
+    # m conj(F a) F b, or its real part, summed over the samples if n = 1 (else n = N) and over the channels if c = 1
+    # (else c = C) -> (n, c, H, W//2+1)
     "cross_spectrum": "(Tensor a, Tensor b, SymInt n, SymInt c, bool complex) -> Tensor",
     # Q_n = sum m weight |F(input - target)|^2 over sample n. loss: sum Q_n / count, or Q_n / count (N,), in the compute
     # dtype. Gradients of sum(loss) by input and weight, empty (0,) where not asked for.
@@ -264,7 +264,7 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
 
     Derivative.__name__ = Derivative.__qualname__ = f"{op._opname}_backward"
 
-    def kernel(keyset: Any, *args: Any) -> Any:
+    def autograd_kernel(keyset: Any, *args: Any) -> Any:
         if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
             return apply_below(keyset, args)
         if torch._C._are_functorch_transforms_active():
@@ -272,7 +272,7 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
                 return Derivative.apply(keyset, *args)
         return Derivative.apply(keyset, *args)
 
-    _library.impl(op._opname, kernel, "Autograd", with_keyset=True)
+    _library.impl(op._opname, autograd_kernel, "Autograd", with_keyset=True)
 
 
 _ADJOINT_NORM = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
@@ -357,6 +357,15 @@ def _is_one(grad: Tensor) -> bool:
     )
 
 
+def _saved_serve(ctx: Any, input: Tensor, images: bool, parameters: list[Tensor]) -> bool:
+    """Whether the gradients of the forward pass are what a backward pass for the images and these parameters wants."""
+    # Those of the forward pass have no graph.
+    if torch.is_grad_enabled() or (images and not ctx.input_grad) or (parameters and not ctx.parameter_grad):
+        return False
+    # That of a shared parameter is the sum over all samples, which now have each a cotangent of its own.
+    return not ctx.per_sample or all(t.shape[0] == input.shape[0] for t in parameters)
+
+
 def _scaled(grad: Tensor, saved: Tensor) -> Tensor:
     """The saved gradient of a loss (), or of losses (N,), times their cotangent."""
     if grad.dim() == 0:
@@ -386,7 +395,7 @@ def _quadratic_vjp(
 
 
 def _spectral_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, weight, ctx.count, ctx.per_sample, ctx.input_grad, ctx.weight_grad = inputs
+    input, target, weight, ctx.count, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
     _, grad, weight_grad = output
     ctx.save_for_backward(input, target, weight, grad, weight_grad)
     ctx.mark_non_differentiable(grad, weight_grad)
@@ -396,7 +405,7 @@ def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> 
     input, target, weight, saved, saved_weight = ctx.saved_tensors
     images = needs[0] or needs[1]
     weights = needs[2]
-    if _can_use_saved(ctx, images, weights, ctx.weight_grad, input, (weight,)):
+    if _saved_serve(ctx, input, images, [weight] if weights else []):
         one = _is_one(grad)
         input_grad = (saved if one else _scaled(grad, saved)) if images else None
         weight_grad = (saved_weight if one else _scaled(grad, saved_weight)) if weights else None
@@ -406,17 +415,8 @@ def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> 
     return (*_images_backward(needs, input_grad), weight_grad, None, None, None, None)
 
 
-def _can_use_saved(
-    ctx: Any, images: bool, parameters: bool, parameters_saved: bool, input: Tensor, shapes: tuple[Tensor, ...]
-) -> bool:
-    """Whether the gradients computed in the forward pass serve: first order only, and each belongs to one cotangent."""
-    if torch.is_grad_enabled() or (images and not ctx.input_grad) or (parameters and not parameters_saved):
-        return False
-    return not (parameters and ctx.per_sample) or all(t.shape[0] == input.shape[0] for t in shapes)
-
-
 def _wiener_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.count, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.kernel_grad = inputs
+    *tensors, ctx.count, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
     grads = output[1:]
     ctx.save_for_backward(*tensors, *grads)
     ctx.mark_non_differentiable(*grads)
@@ -425,10 +425,10 @@ def _wiener_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 def _wiener_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     input, target, kernel, nsr, eps, saved, *saved_parameters = ctx.saved_tensors
     images = needs[0] or needs[1]
-    parameters = needs[2] or needs[3] or needs[4]
+    parameters = [t for t, need in zip((kernel, nsr, eps), needs[2:5], strict=True) if need]
     input_grad: Tensor | None
     parameter_grads: tuple[Tensor | None, ...] = (None, None, None)
-    if _can_use_saved(ctx, images, parameters, ctx.kernel_grad, input, (kernel, nsr, eps)):
+    if _saved_serve(ctx, input, images, parameters):
         one = _is_one(grad)
         input_grad = (saved if one else _scaled(grad, saved)) if images else None
         if parameters:
@@ -438,7 +438,7 @@ def _wiener_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tu
             )
     else:
         input_grad, parameter_grads = _wiener_loss_vjp(
-            grad, input, target, kernel, nsr, eps, ctx.count, ctx.nll, images, parameters
+            grad, input, target, kernel, nsr, eps, ctx.count, ctx.nll, images, bool(parameters)
         )
     return (*_images_backward(needs, input_grad), *parameter_grads, None, None, None, None, None)
 

@@ -376,6 +376,12 @@ def test_gradients_are_computed_only_where_they_are_needed(monkeypatch: pytest.M
         blurfft.wiener_loss(x, y, k, nsr)
     assert flags == [(False, False), (True, False), (True, False), (False, True), (False, True), (False, False)]
 
+    # Of losses of their own a shared nsr cannot have one gradient yet, the samples' own kernels can.
+    flags.clear()
+    blurfft.wiener_nll(x, y, k, reduction="none")
+    blurfft.wiener_nll(x, y, k.detach(), torch.tensor(0.1, requires_grad=True), reduction="none")
+    assert flags == [(True, True), (True, False)]
+
 
 def test_inference_mode(backend: str) -> None:
     x, y, k = images(SHAPE, f32), images(SHAPE, f32), kernels((3, 2), f32)
