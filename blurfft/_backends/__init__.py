@@ -1,7 +1,7 @@
 """One module for each backend, with one function for each op of :mod:`blurfft.ops`, of the same name and arguments.
 
-Where the op has ``norm`` or ``count`` the backend is given ``scale: float``, the factor that these stand for. Besides
-the ops a module has
+Where the op has ``norm`` or ``count`` the backend is given ``scale: float``, the factor that these stand for. Only the
+reference is ever called with an empty batch. Besides the ops a module has
 
 - ``DEVICES``, ``DTYPES``, ``SIZES``: what it serves, in words, for ``blurfft info``;
 - ``unavailable() -> str | None``: why it cannot be used on this machine at all, and what to do about it;
