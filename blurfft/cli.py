@@ -151,12 +151,11 @@ def _show_info(facts: dict[str, Any]) -> None:
 
     table = _table("Environment variables", "variable", "values", "meaning", "now")
     for name, values, meaning, at_install in information.VARIABLES:
-        now = facts["environment"][name]
-        shown = "" if now is None else escape(now)
-        if name == "BLURFFT_BACKEND" and (problem := _backend_problem(now)):
-            shown = f"[red]{shown}: {escape(problem)}[/red]"
-        table.add_row(name, values, meaning + (" [dim](read at installation)[/dim]" if at_install else ""), shown)
+        when = " [dim](read at installation)[/dim]" if at_install else ""
+        table.add_row(name, values, meaning + when, escape(facts["environment"][name] or ""))
     _show(table)
+    if problem := _backend_problem(facts["environment"]["BLURFFT_BACKEND"]):
+        console.print(f"\n[red]BLURFFT_BACKEND: {escape(problem)}[/red]")
 
 
 def _backend_problem(name: str | None) -> str | None:
@@ -176,6 +175,12 @@ def _progress(what: str) -> Progress:
         TimeElapsedColumn(),
     )
     return Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal, expand=False)
+
+
+def _say(progress: Progress, where: Console, message: str) -> None:
+    """Prints a line; above the progress bar if both are on the terminal."""
+    shared = where.is_terminal and progress.console.is_terminal
+    (progress.console if shared else where).print(message, soft_wrap=True)
 
 
 @app.command(
@@ -388,10 +393,10 @@ def deblur(
                 )
             except images.Refused as error:
                 refused += 1
-                errors.print(f"[red]refused[/red] {escape(str(path))}: {escape(str(error))}", soft_wrap=True)
+                _say(progress, errors, f"[red]refused[/red] {escape(str(path))}: {escape(str(error))}")
             else:
                 detail = f"  [dim]({escape('; '.join(notes))})[/dim]" if notes else ""
-                console.print(f"{escape(str(path))} -> {escape(str(target))}{detail}", soft_wrap=True)
+                _say(progress, console, f"{escape(str(path))} -> {escape(str(target))}{detail}")
             progress.advance(task)
     if len(photos) > 1 or refused:
         summary = f"{len(photos) - refused} restored"

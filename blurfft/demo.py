@@ -271,7 +271,8 @@ def _timing(step: Callable[[str], None], rounds: int = 21) -> Table:
         "blurfft / MSE",
         "torch.fft / blurfft",
         caption=f"medians of {rounds}, interleaved: F.mse_loss, the blur error in plain torch.fft under autograd, "
-        f"blurfft.wiener_loss (backend {backend}); {torch.get_num_threads()} threads, {info.processor()}, torch {torch.__version__}",
+        f"blurfft.wiener_loss (backend {backend}); {torch.get_num_threads()} threads, {info.processor()}, "
+        f"torch {torch.__version__}",
     )
     contenders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "mse": F.mse_loss,

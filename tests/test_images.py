@@ -136,7 +136,10 @@ def test_sixteen_bit_tiff_colour_is_read_whole_and_written_as_png(tmp_path, band
     if bands == 4:
         np.testing.assert_array_equal(photo.alpha, samples[..., 3])
     format, suffix, note = images.output(photo)
-    assert (format, suffix) == ("PNG", ".png") and note == f"written as PNG, since TIFF is not written with 16-bit {photo.mode[:-3]}"
+    assert (format, suffix) == (
+        "PNG",
+        ".png",
+    ) and note == f"written as PNG, since TIFF is not written with 16-bit {photo.mode[:-3]}"
 
 
 def test_sixteen_bit_tiff_in_separate_planes_is_refused(tmp_path):

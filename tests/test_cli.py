@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import blurfft
+from blurfft import _dispatch, _ext, cli, images, info, psf, selfcheck
+
+RNG = np.random.default_rng(0)
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments], prog_name="blurfft")
+
+
+def words(text: str) -> str:
+    """The text without the frames and line breaks that depend on the terminal's width."""
+    return " ".join(text.translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.fromarray(RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_module_and_version():
+    result = subprocess.run(
+        [sys.executable, "-m", "blurfft", "--version"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, f"blurfft {blurfft.__version__}\n")
+
+
+def test_help_teaches():
+    assert "deblur" in run("--help").output
+    text = words(run("deblur", "--help").output)
+    for expected in (
+        "blurfft deblur holiday.jpg -o sharp --kernel gaussian:2 --taper",
+        "motion:LENGTH,ANGLE",
+        "opposite borders count as neighbours",
+        "Smaller is sharper, with more noise and ringing",
+        "How to find the kernel",
+    ):
+        assert expected in text
+    for command in ("info", "check", "demo"):
+        assert f"Examples blurfft {command}" in words(run(command, "-h").output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sharpen"], "No such command 'sharpen'"),
+        (["deblur", "a.png", "--kernel", "disk:2"], "Missing option '--out'"),
+        (["deblur", "a.png", "-o", "x", "--kernel", "disk"], "should read disk:RADIUS, for example disk:3"),
+        (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "-1"], "it must be a finite number >= 0, got -1.0"),
+        (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "nan"], "it must be a finite number >= 0, got nan"),
+        (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--max-pixels", "0"], "--max-pixels"),
+        (["check", "--backend", "fastest"], "'fastest' is not one of cpu, reference, cuda, triton"),
+        (["check", "--backend", "auto"], "'auto' is not one of"),
+    ],
+)
+def test_wrong_usage_is_explained(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in words(result.output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_says_what_serves_what():
+    result = run("info")
+    text = words(result.output)
+    assert result.exit_code == 0
+    assert f"torch {torch.__version__}" in text
+    for row in _dispatch.explain():
+        assert row["name"] in text
+        assert words(row["unavailable"] or row["sizes"]) in text or len(row["unavailable"] or row["sizes"]) > 40
+    for name, *_ in info.VARIABLES:
+        assert name in text
+
+
+def test_info_agrees_with_the_choice_that_is_made():
+    served = {
+        (row["height"], row["width"]): row["backend"] for row in info.gather()["serves"] if row["device"] == "cpu"
+    }
+    assert set(served) == set(info.SIZES)
+    for (height, width), name in served.items():
+        chosen = _dispatch.select("rfft2", torch.empty(0), height, width)
+        with blurfft.use_backend(name):
+            assert _dispatch.select("rfft2", torch.empty(0), height, width) is chosen
+
+
+def test_info_as_json():
+    facts = json.loads(run("info", "--json").output)
+    assert facts["versions"]["blurfft"] == blurfft.__version__
+    assert [row["name"] for row in facts["backends"]] == ["cpu", "reference", "cuda", "triton"]
+
+
+def test_info_without_extension(monkeypatch):
+    monkeypatch.setattr(_ext, "_load", lambda: (None, "the compiled extension is not built; see [docs]"))
+    result = run("info")
+    assert result.exit_code == 0
+    assert "none the compiled extension is not built; see [docs]" in words(result.output)
+    assert {row["backend"] for row in info.gather()["serves"]} == {"reference"}
+
+
+def test_info_shows_settings_that_cannot_be_met(monkeypatch):
+    class Extension:
+        __file__ = "blurfft/_C.so"
+
+        @staticmethod
+        def build_info() -> dict[str, Any]:
+            return {"compiler": "gcc", "torch": "2", "torch_abi": "2.11", "cuda": False, "cuda_reason": "switched off"}
+
+        @staticmethod
+        def cpu_capability() -> str:
+            raise RuntimeError("BLURFFT_CPU is 'sse9', but this build on this machine has: baseline.")
+
+        @staticmethod
+        def cpu_capabilities() -> list[str]:
+            return ["baseline"]
+
+        @staticmethod
+        def supports_length(length: int) -> bool:
+            return True
+
+    monkeypatch.setattr(_ext, "_load", lambda: (Extension, None))
+    monkeypatch.setenv("BLURFFT_BACKEND", "fastest")
+    monkeypatch.setenv("BLURFFT_CPU", "sse9")
+    text = words(run("info").output)
+    assert "BLURFFT_CPU is 'sse9', but this build on this machine has: baseline." in text
+    assert "BLURFFT_BACKEND: name must be one of" in text and "CUDA no: switched off" in text
+
+
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selfcheck, "SHAPES", selfcheck.SHAPES[1:3])
+    monkeypatch.setattr(selfcheck, "DTYPES", (torch.float32, torch.bfloat16))
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_check_passes_and_fits_the_terminal(monkeypatch, width):
+    few(monkeypatch)
+    monkeypatch.setattr(cli, "console", cli.Console(highlight=False, width=int(width)))
+    result = run("check", "--backend", "reference")
+    assert result.exit_code == 0, result.output
+    assert "reference: all 36 passed" in result.output
+    for op in selfcheck.OPS:
+        assert f"\n{op} " in result.output
+    assert "…" not in result.output and "FAIL" not in result.output
+
+
+def test_check_every_size(monkeypatch):
+    few(monkeypatch)
+    output = run("check", "--backend", "reference", "--all").output
+    assert output.count("28x45") == output.count("96x120") == 18
+
+
+def test_check_finds_a_small_fault(monkeypatch):
+    few(monkeypatch)
+    blur = blurfft.blur
+    monkeypatch.setattr(blurfft, "blur", lambda input, kernel: blur(input, kernel) * (1 + 1e-5))
+    result = run("check", "--backend", "reference")
+    assert result.exit_code == 1
+    # In bfloat16 the fault is below the rounding of the result.
+    assert result.output.count("FAIL") == 2 and "2 of 36 failed" in result.output
+
+
+def test_check_reports_exceptions_and_goes_on(monkeypatch):
+    few(monkeypatch)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("kaput [here]")
+
+    monkeypatch.setattr(blurfft, "blur", broken)
+    result = run("check", "--backend", "reference")
+    assert result.exit_code == 1
+    assert "reference blur float32 2x3x28x45: RuntimeError: kaput [here]" in words(result.output)
+    assert "4 of 36 failed" in result.output
+
+
+def test_check_of_a_backend_that_is_not_there():
+    result = run("check", "--backend", "cuda")
+    assert result.exit_code == 1
+    assert "backend 'cuda' is not available" in words(result.output)
+
+
+def test_selfcheck_limits_are_those_of_the_dtype():
+    shape = (1, 1, 64, 64)
+    limit = {dtype: selfcheck.limit(torch.empty(0, dtype=dtype), shape, False) for dtype in selfcheck.DTYPES}
+    gain = 1 / (2 * math.sqrt(selfcheck.NSR))
+    assert limit[torch.float32] == pytest.approx(12 * 2**-23 * gain)
+    assert limit[torch.float64] == pytest.approx(2 * 12 * 2**-52 * gain)
+    assert limit[torch.bfloat16] == pytest.approx(limit[torch.float32] + 2**-8)
+    assert limit[torch.float16] == pytest.approx(limit[torch.float32] + 2**-11)
+
+
+def test_deblur_writes_the_wiener_filtered_photograph(tmp_path, photo):
+    result = run("deblur", photo, "-o", tmp_path / "a" / "b", "--kernel", "gaussian:1.0", "--nsr", "0.05")
+    assert result.exit_code == 0, result.output
+    original = images.read(photo).colour.double()
+    expected = blurfft.wiener_filter(original[None], psf.gaussian(1.0), 0.05)[0].clamp(0, 1)
+    restored = images.read(tmp_path / "a" / "b" / "photo.png").colour.double()
+    assert (restored - expected).abs().max() < 0.51 / 255
+
+
+def test_deblur_with_kernel_files_taper_and_panel(tmp_path, photo):
+    np.save(tmp_path / "k.npy", psf.gaussian(1.0).numpy() * 7)
+    result = run("deblur", photo, "-o", tmp_path / "out", "-k", tmp_path / "k.npy", "--taper", "--panel")
+    assert result.exit_code == 0, result.output
+    expected = images.restore(images.read(photo), psf.gaussian(1.0), 0.01, taper=True)
+    restored = images.read(tmp_path / "out" / "photo.png").colour
+    assert (restored - expected.clamp(0, 1)).abs().max() < 0.51 / 255
+    with Image.open(tmp_path / "out" / "photo-panel.png") as panel:
+        pixels = np.asarray(panel)
+    np.testing.assert_array_equal(pixels[64:104, 16:66], np.asarray(Image.open(photo)))
+    np.testing.assert_array_equal(pixels[64:104, 392:442], np.asarray(Image.open(tmp_path / "out" / "photo.png")))
+
+
+def test_deblur_refuses_some_and_goes_on(tmp_path, photo):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(photo.read_bytes()[:3000])
+    (tmp_path / "empty.jpg").touch()
+    Image.new("L", (3, 3)).save(tmp_path / "tiny.png")
+    Image.new("L", (100, 100)).save(tmp_path / "large.png")
+    names = ("broken.png", "empty.jpg", "missing.png", "photo.png", "tiny.png", "large.png")
+    files = [tmp_path / name for name in names]
+    result = run("deblur", *files, "-o", tmp_path / "out", "-k", "disk:2", "--max-pixels", 5000)
+    assert result.exit_code == 1
+    for name, reason in (
+        ("broken.png", "cannot be decoded"),
+        ("empty.jpg", "the file is empty (0 bytes)"),
+        ("missing.png", "no such file"),
+        ("tiny.png", "3 x 3 pixels are fewer than the kernel has, 5 x 5"),
+        ("large.png", "--max-pixels"),
+    ):
+        assert any(name in line and reason in line for line in result.output.splitlines()), result.output
+    assert "1 restored, 5 refused" in result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
+
+
+def test_deblur_never_replaces_silently(tmp_path, photo):
+    arguments = ("deblur", photo, "-o", tmp_path / "out", "-k", "gaussian:1")
+    assert run(*arguments).exit_code == 0
+    before = (tmp_path / "out" / "photo.png").read_bytes()
+    again = run(*arguments[:-1], "gaussian:0.5")
+    assert again.exit_code == 1 and "exists; --overwrite replaces it" in again.output
+    assert (tmp_path / "out" / "photo.png").read_bytes() == before
+    assert run(*arguments[:-1], "gaussian:0.5", "--overwrite").exit_code == 0
+    assert (tmp_path / "out" / "photo.png").read_bytes() != before
+
+    original = photo.read_bytes()
+    own = run("deblur", photo, "-o", tmp_path, "-k", "gaussian:1", "--overwrite")
+    assert own.exit_code == 1 and "is one of the inputs" in own.output
+    assert photo.read_bytes() == original
+
+
+def test_deblur_two_photographs_of_one_name(tmp_path, photo):
+    other = tmp_path / "other" / "photo.jpg"
+    other.parent.mkdir()
+    Image.open(photo).save(other)
+    result = run("deblur", photo, other, "-o", tmp_path / "out", "-k", "gaussian:1", "--overwrite")
+    assert result.exit_code == 1
+    assert "was just written for another photograph of that name" in result.output
+
+
+def test_deblur_says_what_it_changed(tmp_path, photo):
+    Image.open(photo).convert("CMYK").save(tmp_path / "c.jpg")
+    result = run("deblur", tmp_path / "c.jpg", "-o", tmp_path / "out", "-k", "gaussian:1")
+    assert "converted from CMYK to RGB" in result.output and "written as PNG, since JPEG is lossy" in result.output
+
+
+def test_deblur_into_a_place_that_is_no_folder(tmp_path, photo):
+    result = run("deblur", photo, "-o", photo, "-k", "gaussian:1")
+    assert result.exit_code == 2 and "cannot make the folder" in words(result.output)
+
+
+def test_names_with_brackets_are_shown_as_they_are(tmp_path, photo):
+    odd = photo.rename(tmp_path / "[red]photo.png")
+    result = run("deblur", odd, tmp_path / "[b]no.png", "-o", tmp_path / "out", "-k", "gaussian:1")
+    assert "[red]photo.png" in result.output and "[b]no.png" in result.output
