@@ -22,7 +22,7 @@ from torch import Tensor
 
 import blurfft
 
-from . import images, info, pictures, psf, reference, selfcheck
+from . import _dispatch, images, info, pictures, psf, reference, selfcheck
 
 # Each photograph with a blur to restore it from.
 EXPERIMENTS = (
@@ -259,8 +259,11 @@ def _gradients(folder: Path) -> Table:
 
 def _timing(step: Callable[[str], None], rounds: int = 21) -> Table:
     """Medians of interleaved forward and backward passes."""
-    # The sizes below are smooth: every backend for the CPU serves them.
-    backend = next(name for name in blurfft.available_backends() if name in ("cpu", "reference"))
+    backend = next(
+        name
+        for name in (_dispatch.requested(), *blurfft.available_backends())
+        if name != _dispatch.AUTO and _dispatch.why_not(name, "wiener_loss", "cpu", torch.float32, 64, 64) is None
+    )
     kernel = psf.gaussian(2.0, size=11).float()
     table = _table(
         "Milliseconds, forward and backward, float32, 11 x 11 kernel",

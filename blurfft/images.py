@@ -90,7 +90,7 @@ def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Any image that Pillow reads, 8 or 16 bits or floating point, in grey or colour, with or without alpha.
 
     Palettes become RGB, the EXIF orientation is applied, of several frames the first is taken; ``notes`` tells what
-    was changed.
+    was changed. Of colours with more than 8 bits in JPEG 2000 and AVIF files Pillow gives 8.
 
     Args:
         path: the file.
@@ -112,7 +112,7 @@ def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
         if path.stat().st_size == 0:
             raise Refused("the file is empty (0 bytes)")
         with _pixel_limit(max_pixels):
-            return _read(path, max_pixels)
+            return _read(path)
     except Refused:
         raise
     except UnidentifiedImageError:
@@ -138,15 +138,10 @@ def _pixel_limit(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _read(path: Path, max_pixels: int) -> Photo:
+def _read(path: Path) -> Photo:
     notes: list[str] = []
     with Image.open(path) as image:
         format = image.format or "PNG"
-        width, height = image.size
-        if width * height > max_pixels:
-            raise Refused(f"{width} x {height} is more than {max_pixels} pixels; --max-pixels sets the limit")
-        if width * height == 0:
-            raise Refused(f"an image without pixels ({width} x {height})")
         if (frames := getattr(image, "n_frames", 1)) > 1:
             notes.append(f"the first of {frames} frames or pages")
             image.seek(0)
@@ -223,10 +218,10 @@ def _deep_colour(path: Path, image: ImageFile.ImageFile, notes: list[str]) -> ND
     if image.format == "PPM" and tiles[0].codec_name == "ppm" and tiles[0].args[-1] == 65535:  # type: ignore[index]
         tiles = [tile._replace(codec_name="raw", args=("RGB;16B", 0, 1)) for tile in tiles]
         image.tile = tiles
-    if not tiles or any(";16" not in _raw_mode(tile) or _raw_mode(tile)[-1] not in "BLN" for tile in tiles):
-        return None
-    if any(tile.codec_name not in ("zip", "raw", "libtiff") for tile in tiles):
-        notes.append("16 bits, of which 8 are read")
+    if any(t.codec_name == "SGI16" or (t.codec_name.startswith("ppm") and t.args[-1] > 255) for t in tiles):  # type: ignore[index,operator]
+        notes.append("more than 8 bits, of which 8 are read")
+    readable = [t.codec_name in ("zip", "raw", "libtiff") and _raw_mode(t)[-4:-1] == ";16" for t in tiles]
+    if not tiles or not all(readable) or any(_raw_mode(t)[-1] not in "BLN" for t in tiles):
         return None
 
     if all(_raw_mode(tile) == "LA;16B" for tile in tiles):  # four bytes a pixel: as RGBA nothing is lost

@@ -19,7 +19,7 @@ are rounded to their dtype first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -195,14 +195,3 @@ def plan(backends: Sequence[str]) -> list[tuple[str, str, str, torch.dtype, tupl
         if not (op in ("irfft2", "wiener_weight") and dtype.itemsize == 2)
         and _dispatch.why_not(backend, "spectral_filter", device, dtype, *shape[-2:]) is None
     ]
-
-
-def run(backends: Sequence[str]) -> Iterator[Result]:
-    """Checks everything in the :func:`plan`.
-
-    Example:
-        >>> all(result.passed for result in run(["reference"]))
-        True
-    """
-    for case in plan(backends):
-        yield check_one(*case)
