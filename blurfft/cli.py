@@ -120,10 +120,8 @@ def _show_info(facts: dict[str, Any]) -> None:
             "built with", f"{escape(extension['compiler'])}, torch {extension['torch']} (ABI {extension['torch_abi']})"
         )
         here = ", ".join(extension["capabilities_here"])
-        if extension["capability"]:
-            grid.add_row("instruction set", f"[green]{extension['capability']}[/green] (this machine has {here})")
-        else:
-            grid.add_row("instruction set", f"[red]{escape(extension['capability_why'])}[/red]")
+        capability = f"[green]{extension['capability']}[/green]" if extension["capability"] else "[red]none[/red]"
+        grid.add_row("instruction set", f"{capability} (this machine has {here})")
         grid.add_row("CUDA", "yes" if extension["cuda"] else f"no: {escape(extension['cuda_reason'])}")
     else:
         grid.add_row("[red]none[/red]", escape(extension["why"]))
@@ -154,16 +152,15 @@ def _show_info(facts: dict[str, Any]) -> None:
         when = " [dim](read at installation)[/dim]" if at_install else ""
         table.add_row(name, values, meaning + when, escape(facts["environment"][name] or ""))
     _show(table)
-    if problem := _backend_problem(facts["environment"]["BLURFFT_BACKEND"]):
-        console.print(f"\n[red]BLURFFT_BACKEND: {escape(problem)}[/red]")
+    for problem in facts["problems"]:
+        console.print(f"\n[red]{escape(problem)}[/red]")
 
 
-def _backend_problem(name: str | None) -> str | None:
-    try:
-        with blurfft.use_backend(name or _dispatch.AUTO):
-            return None
-    except (ValueError, RuntimeError) as error:
-        return str(error)
+def _require_settings() -> None:
+    """Says at once what every single call would fail for."""
+    for problem in information.problems():
+        errors.print(f"[red]{escape(problem)}[/red]")
+        raise typer.Exit(1)
 
 
 def _progress(what: str) -> Progress:
@@ -202,12 +199,14 @@ def check(
     if anything is beyond its limit.
     """
     available = blurfft.available_backends()
+    reasons = {str(row["name"]): row["unavailable"] for row in _dispatch.explain()}
     for name in backend or ():
-        if name == _dispatch.AUTO or ((problem := _backend_problem(name)) and name not in _names()):
-            raise typer.BadParameter(f"{name!r} is not one of {', '.join(_names())}", param_hint="--backend")
-        if problem:
-            errors.print(f"[red]{escape(problem)}[/red]")
+        if name not in reasons:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(reasons)}", param_hint="--backend")
+        if reasons[name]:
+            errors.print(f"[red]{name} is not available: {escape(str(reasons[name]))}[/red]")
             raise typer.Exit(1)
+    _require_settings()
     plan = selfcheck.plan(backend or available)
     results = []
     with _progress("check") as progress:
@@ -231,10 +230,6 @@ def check(
     console.print(f"\n{', '.join(backend or available)}: {verdict}")
     if failed:
         raise typer.Exit(1)
-
-
-def _names() -> list[str]:
-    return [str(row["name"]) for row in _dispatch.explain()]
 
 
 def _dtype(result: selfcheck.Result) -> str:
@@ -366,6 +361,7 @@ def deblur(
         psf_kernel = psf.parse(kernel)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--kernel") from None
+    _require_settings()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -430,7 +426,10 @@ def _deblur_one(
                 raise images.Refused(f"{file} is one of the inputs; choose another folder with --out")
             if not overwrite:
                 raise images.Refused(f"{file} exists; --overwrite replaces it")
-    restored = images.restore(photo, kernel, nsr, taper)
+    try:
+        restored = images.restore(photo, kernel, nsr, taper)
+    except (RuntimeError, MemoryError) as error:  # too large for the memory, or for the backend that was asked for
+        raise images.Refused(str(error) or "too large for the memory of this machine") from None
     try:
         notes = [*photo.notes, *([note] if note else []), *images.write(photo, restored, target)]
         written.add(target)
@@ -454,6 +453,7 @@ def demo(
     """
     from . import demo as demonstration
 
+    _require_settings()
     try:
         demonstration.run(out, console)
     except images.Refused as error:

@@ -43,7 +43,25 @@ def gather() -> dict[str, Any]:
         "backends": _dispatch.explain(),
         "serves": _serves(),
         "environment": {name: os.environ.get(name) for name, *_ in VARIABLES},
+        "problems": problems(),
     }
+
+
+def problems() -> list[str]:
+    """What the environment asks for and cannot have; every call of blurfft would fail for it."""
+    found = []
+    if name := os.environ.get("BLURFFT_BACKEND"):
+        try:
+            with blurfft.use_backend(name):
+                pass
+        except (ValueError, RuntimeError) as error:
+            found.append(f"BLURFFT_BACKEND: {error}")
+    if (extension := _ext.module()) is not None:
+        try:
+            extension.cpu_capability()
+        except RuntimeError as error:  # BLURFFT_CPU
+            found.append(str(error))
+    return found
 
 
 def _versions() -> dict[str, str | None]:
@@ -72,15 +90,14 @@ def _extension() -> dict[str, Any]:
     if module is None:
         return {"loaded": False, "why": _ext.why_not()}
     try:
-        capability, why = module.cpu_capability(), None
-    except RuntimeError as error:  # BLURFFT_CPU asks for what is not there
-        capability, why = None, str(error)
+        capability = module.cpu_capability()
+    except RuntimeError:  # among the problems
+        capability = None
     return {
         "loaded": True,
         "file": module.__file__,
         **module.build_info(),
         "capability": capability,
-        "capability_why": why,
         "capabilities_here": module.cpu_capabilities(),
     }
 

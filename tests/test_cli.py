@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_help_teaches():
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "nan"], "it must be a finite number >= 0, got nan"),
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--max-pixels", "0"], "--max-pixels"),
         (["check", "--backend", "fastest"], "'fastest' is not one of cpu, reference, cuda, triton"),
-        (["check", "--backend", "auto"], "'auto' is not one of"),
+        (["check", "--backend", "auto"], "'auto' is not one of cpu, reference"),
     ],
 )
 def test_wrong_usage_is_explained(tmp_path, monkeypatch, arguments, message):
@@ -107,6 +108,7 @@ def test_info_as_json():
 
 
 def test_info_without_extension(monkeypatch):
+    monkeypatch.delenv("BLURFFT_BACKEND", raising=False)
     monkeypatch.setattr(_ext, "_load", lambda: (None, "the compiled extension is not built; see [docs]"))
     result = run("info")
     assert result.exit_code == 0
@@ -114,7 +116,7 @@ def test_info_without_extension(monkeypatch):
     assert {row["backend"] for row in info.gather()["serves"]} == {"reference"}
 
 
-def test_info_shows_settings_that_cannot_be_met(monkeypatch):
+def test_an_instruction_set_that_is_not_there_is_said_at_once(monkeypatch):
     class Extension:
         __file__ = "blurfft/_C.so"
 
@@ -124,7 +126,9 @@ def test_info_shows_settings_that_cannot_be_met(monkeypatch):
 
         @staticmethod
         def cpu_capability() -> str:
-            raise RuntimeError("BLURFFT_CPU is 'sse9', but this build on this machine has: baseline.")
+            if name := os.environ.get("BLURFFT_CPU"):
+                raise RuntimeError(f"BLURFFT_CPU is '{name}', but this build on this machine has: baseline.")
+            return "baseline"
 
         @staticmethod
         def cpu_capabilities() -> list[str]:
@@ -135,11 +139,32 @@ def test_info_shows_settings_that_cannot_be_met(monkeypatch):
             return True
 
     monkeypatch.setattr(_ext, "_load", lambda: (Extension, None))
-    monkeypatch.setenv("BLURFFT_BACKEND", "fastest")
+    assert "CUDA no: switched off" in words(run("info").output)
     monkeypatch.setenv("BLURFFT_CPU", "sse9")
-    text = words(run("info").output)
-    assert "BLURFFT_CPU is 'sse9', but this build on this machine has: baseline." in text
-    assert "BLURFFT_BACKEND: name must be one of" in text and "CUDA no: switched off" in text
+    problem = "BLURFFT_CPU is 'sse9', but this build on this machine has: baseline."
+    assert problem in words(run("info").output)
+    for arguments in (["check"], ["demo"], ["deblur", "a.png", "-o", "x", "-k", "disk:2"]):
+        result = run(*arguments)
+        assert result.exit_code == 1 and words(result.output) == problem
+
+
+def test_a_backend_that_does_not_exist_is_said_at_once(monkeypatch):
+    monkeypatch.setenv("BLURFFT_BACKEND", "fastest")
+    for command in ("info", "check", "demo"):
+        result = run(command)
+        assert result.exit_code == (0 if command == "info" else 1)
+        assert "BLURFFT_BACKEND: name must be one of 'auto', 'cpu', 'reference'" in words(result.output)
+
+
+def test_a_backend_that_cannot_serve_a_photograph_refuses_it(tmp_path, photo):
+    if "cpu" not in blurfft.available_backends():
+        pytest.skip("the compiled extension is not built")
+    Image.new("L", (109, 89)).save(tmp_path / "awkward.png")
+    with blurfft.use_backend("cpu"):
+        result = run("deblur", tmp_path / "awkward.png", photo, "-o", tmp_path / "out", "-k", "disk:2")
+    assert result.exit_code == 1
+    assert "refused" in result.output and "backend 'cpu' cannot serve" in result.output
+    assert "1 restored, 1 refused" in result.output
 
 
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +216,7 @@ def test_check_reports_exceptions_and_goes_on(monkeypatch):
 def test_check_of_a_backend_that_is_not_there():
     result = run("check", "--backend", "cuda")
     assert result.exit_code == 1
-    assert "backend 'cuda' is not available" in words(result.output)
+    assert "cuda is not available: this version of blurfft has no CUDA" in words(result.output)
 
 
 def test_selfcheck_limits_are_those_of_the_dtype():
