@@ -46,29 +46,30 @@ BLURFFT_INLINE Vec<T> squared_modulus(Cpx<T> z) {
 template <int R, bool Complex, bool Inverse, class T>
 void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
   constexpr int L = kLanes<T>;
+  constexpr ptrdiff_t entry = Complex ? 2 * L : L;
+  const T* table = action.table;
+  T* power = action.power;
   Vec<T> energy = {};
-  for (int block = 0; block < blocks; ++block) {
+  for (int block = 0; block < blocks; ++block, at += R * step, table += R * entry) {
     Cpx<T> a[R];
 #pragma GCC unroll 8
-    for (int k = 0; k < R; ++k) a[k] = load_cpx(at + (block * R + k) * step);
+    for (int k = 0; k < R; ++k) a[k] = load_cpx(at + k * step);
     if constexpr (R > 1) dft<R, false>(a);
-    if (action.power) {
+    if (power) {
 #pragma GCC unroll 8
-      for (int k = 0; k < R; ++k) {
-        T* out = action.power + (block * R + k) * L;
-        store(out, load(out) + squared_modulus(a[k]));
-      }
+      for (int k = 0; k < R; ++k) store(power + k * L, load(power + k * L) + squared_modulus(a[k]));
+      power += R * L;
     }
 #pragma GCC unroll 8
     for (int k = 0; k < R; ++k) {
-      const Cpx<T> y = apply(a[k], action.table, block * R + k, Complex);
+      const Cpx<T> y = apply(a[k], table, k, Complex);
       if constexpr (!Complex) energy += a[k].re * y.re + a[k].im * y.im;
       a[k] = y;
     }
     if constexpr (Inverse) {
       if constexpr (R > 1) dft<R, true>(a);
 #pragma GCC unroll 8
-      for (int k = 0; k < R; ++k) store_cpx(at + (block * R + k) * step, a[k]);
+      for (int k = 0; k < R; ++k) store_cpx(at + k * step, a[k]);
     }
   }
   action.energy = energy;

@@ -63,6 +63,22 @@ T* scratch(size_t count) {
   return buffer.get();
 }
 
+// Streaming stores reach other threads in order only after a fence. One a plane would wait for memory each time.
+void fence_streaming_stores() {
+#if defined(__x86_64__)
+  __builtin_ia32_sfence();
+#endif
+}
+
+// f(begin, end) over parts of [0, count) on torch's own threads.
+template <class F>
+void in_parallel(int64_t count, int64_t grain, F f) {
+  torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+    f(begin, end);
+    fence_streaming_stores();
+  });
+}
+
 template <class F>
 void for_type(ScalarType type, F f) {
   if (type == ScalarType::Double || type == ScalarType::ComplexDouble) {
@@ -180,7 +196,7 @@ struct UnitGeometry {
 template <class F>
 void in_fixed_parts(int64_t count, F f) {
   const int64_t parts = std::min(count, kMaxParts);
-  torch::stable::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+  in_parallel(parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) f(part, part * count / parts, (part + 1) * count / parts);
   });
 }
@@ -222,7 +238,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
 
   if (weights_per_sample) {
     const int64_t grain = std::max<int64_t>(1, units.grain() / std::max<int64_t>(1, units.per_sample));
-    torch::stable::parallel_for(0, units.samples, grain, [&](int64_t begin, int64_t end) {
+    in_parallel(units.samples, grain, [&](int64_t begin, int64_t end) {
       T* work = scratch<T>(work_elements + tables_elements * (want_power ? 2 : 1));
       T* tables = work + work_elements;
       T* power = want_power ? tables + tables_elements : nullptr;
@@ -239,7 +255,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
   Buffer<T> tables(tables_elements);
   fill(0, tables.get());
   if (!want_power) {
-    torch::stable::parallel_for(0, units.count(), units.grain(), [&](int64_t begin, int64_t end) {
+    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       T* work = scratch<T>(work_elements);
       for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), nullptr, work);
     });
@@ -271,11 +287,6 @@ Tensor reduce_loss(const Tensor& like, const std::vector<double>& per_plane, int
   }
   if (!per_sample) *values<T>(loss) = static_cast<T>(total);
   return loss;
-}
-
-template <class T, class F>
-void each_plane(const Units& units, F f) {
-  torch::stable::parallel_for(0, units.count(), units.grain(), [&](int64_t begin, int64_t end) { f(begin, end); });
 }
 
 Tensor planes_of(const Tensor& t) {
@@ -313,7 +324,7 @@ Tensor rfft2(const Tensor& input, double scale) {
     const Geometry<T>& g = geometries.whole;
     const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
     const int64_t step = units.height * sizes.back() * 2;
-    each_plane<T>(units, [&](int64_t begin, int64_t end) {
+    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         k.forward(g, units.image(planes, i), values<T>(out) + i * step, static_cast<T>(scale), scratch<T>(work));
       }
@@ -336,7 +347,7 @@ Tensor irfft2(const Tensor& input, int64_t width, double scale) {
     const Geometry<T>& g = geometries.whole;
     const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
     const int64_t step = units.height * (width / 2 + 1) * 2;
-    each_plane<T>(units, [&](int64_t begin, int64_t end) {
+    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         k.inverse(g, values<T>(half) + i * step, units.image(planes, i), static_cast<T>(scale), scratch<T>(work));
       }
@@ -355,7 +366,7 @@ Tensor otf(const Tensor& kernel, int64_t height, int64_t width) {
     const Geometry<T> g = geometry<T>(height, width, 1);
     const TapTables<T> tables(g, kh, kw);
     const size_t packed = packed_elements(g, k.lanes, true);
-    torch::stable::parallel_for(0, kernels_count, 1, [&](int64_t begin, int64_t end) {
+    in_parallel(kernels_count, 1, [&](int64_t begin, int64_t end) {
       T* work = scratch<T>(packed + k.tap_workspace_elements(g, tables.taps));
       for (int64_t i = begin; i < end; ++i) {
         k.transfer(g, tables.taps, values<T>(taps_in) + i * kh * kw, work, work + packed);
@@ -376,7 +387,7 @@ Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw) {
     const Geometry<T> g = geometry<T>(height, width, 1);
     const TapTables<T> tables(g, kh, kw);
     const size_t packed = packed_elements(g, k.lanes, true);
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    in_parallel(count, 1, [&](int64_t begin, int64_t end) {
       T* work = scratch<T>(packed + k.tap_workspace_elements(g, tables.taps));
       std::vector<double> sums(kh * kw);
       for (int64_t i = begin; i < end; ++i) {
@@ -415,7 +426,7 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
       shared.reserve(packed * tables_c);
       fill(0, shared.get());
     }
-    each_plane<T>(units, [&](int64_t begin, int64_t end) {
+    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       const size_t work_elements = k.workspace_elements(g);
       T* work = scratch<T>(work_elements + (tables_n == 1 ? 0 : packed * tables_c));
       T* tables = tables_n == 1 ? shared.get() : work + work_elements;
@@ -461,7 +472,7 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
       }
     };
     if (n > 1) {
-      torch::stable::parallel_for(0, units.samples, 1, [&](int64_t begin, int64_t end) {
+      in_parallel(units.samples, 1, [&](int64_t begin, int64_t end) {
         T* work = scratch<T>(work_elements + packed * c + 2 * entries);
         T* sums = work + work_elements;
         for (int64_t sample = begin; sample < end; ++sample) {

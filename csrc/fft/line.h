@@ -15,8 +15,6 @@ BLURFFT_INLINE Cpx<T> multiply(Cpx<T> a, T re, T im) {
   return {a.re * re - a.im * im, a.im * re + a.re * im};
 }
 
-// One stage over `blocks` blocks of R * m elements, element i at in + i * in_step. The two steps differ where a
-// stage moves a column between the plane and a small buffer.
 // R elements a leg apart; the twiddle factors of element 0 of a block are ones and skipped.
 template <int R, bool Inverse, bool Twiddle, class T>
 BLURFFT_INLINE void butterfly(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t out_leg, const T* tw) {
@@ -36,27 +34,30 @@ BLURFFT_INLINE void butterfly(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t o
   for (int k = 0; k < R; ++k) store_cpx(out + k * out_leg, a[k]);
 }
 
+// One stage over `blocks` blocks of R * m elements, element i at in + i * in_step. The two steps differ where a
+// stage moves a column between the plane and a small buffer.
 template <int R, bool Inverse, class T>
 void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int blocks, int m, const T* twiddle) {
   const ptrdiff_t in_leg = m * in_step, out_leg = m * out_step;
-  for (int block = 0; block < blocks; ++block) {
-    butterfly<R, Inverse, false>(in + block * R * in_leg, in_leg, out + block * R * out_leg, out_leg, twiddle);
+  const ptrdiff_t in_block = R * in_leg, out_block = R * out_leg;
+  const T* from = in;
+  T* to = out;
+  for (int block = 0; block < blocks; ++block, from += in_block, to += out_block) {
+    butterfly<R, Inverse, false>(from, in_leg, to, out_leg, twiddle);
   }
   if (blocks == 1) {
     for (int j = 1; j < m; ++j) {
-      in += in_step;
-      out += out_step;
-      twiddle += 2 * (R - 1);
-      butterfly<R, Inverse, true>(in, in_leg, out, out_leg, twiddle);
+      twiddle += 2 * R - 2;
+      butterfly<R, Inverse, true>(in += in_step, in_leg, out += out_step, out_leg, twiddle);
     }
     return;
   }
   for (int j = 1; j < m; ++j) {
-    in += in_step;
-    out += out_step;
-    twiddle += 2 * (R - 1);
-    for (int block = 0; block < blocks; ++block) {
-      butterfly<R, Inverse, true>(in + block * R * in_leg, in_leg, out + block * R * out_leg, out_leg, twiddle);
+    twiddle += 2 * R - 2;
+    from = in += in_step;
+    to = out += out_step;
+    for (int block = 0; block < blocks; ++block, from += in_block, to += out_block) {
+      butterfly<R, Inverse, true>(from, in_leg, to, out_leg, twiddle);
     }
   }
 }

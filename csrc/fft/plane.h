@@ -100,64 +100,78 @@ BLURFFT_INLINE int overrun_rows(const Image& image, int height, int total) {
 template <class T>
 void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
   constexpr int L = kLanes<T>;
-  const int width = p.g.width(), height = p.g.height(), planes = p.g.planes, right = p.total - p.half;
-  const auto padded_row = [&](const Image& image, int h, int safe, T* scratch) {
+  const int width = p.g.width(), height = p.g.height(), planes = p.g.planes;
+  const int total = p.total, half = p.half, right = total - half;
+  const ptrdiff_t row_step = p.row_step;
+  // Rows that can be read where they are, past their ends even, and all others through scratch.
+  const int safe_a = overrun_rows<T>(a, height, total), safe_b = b ? overrun_rows<T>(*b, height, total) : 0;
+  const T* flat_a = flat_row<T>(a, 0, planes);
+  const T* flat_b = b ? flat_row<T>(*b, 0, planes) : nullptr;
+  const auto row_of = [&](const Image& image, const T* flat, int h, int safe, T* scratch) -> const T* {
+    if (flat && h < safe) return flat + h * image.row;
     const T* row = read_row(image, h, width, planes, scratch);
-    if (row == scratch || h < safe) return row;
-    std::memcpy(scratch, row, sizeof(T) * p.total);
-    return static_cast<const T*>(scratch);
+    if (row != scratch) std::memcpy(scratch, row, sizeof(T) * total);
+    return scratch;
   };
-  const int safe_a = overrun_rows<T>(a, height, p.total), safe_b = b ? overrun_rows<T>(*b, height, p.total) : 0;
-  for (int h = 0; h < height; ++h) {
-    const T* x = padded_row(a, h, safe_a, p.in_a);
-    T* out = p.z + h * p.row_step;
+  T* z = p.z;
+  for (int h = 0; h < height; ++h, z += row_step) {
+    const T* left = row_of(a, flat_a, h, safe_a, p.in_a);
+    const T* end = left + half;
+    const T* at_right = left + half;
+    T* out = z;
     if (b) {
-      const T* y = padded_row(*b, h, safe_b, p.in_b);
-      for (int i = 0; i < p.half; i += L, out += 2 * L) {
-        store(out, load(x + i) - load(y + i));
-        store(out + L, load(x + p.half + i) - load(y + p.half + i));
+      const T* left_b = row_of(*b, flat_b, h, safe_b, p.in_b);
+      const T* right_b = left_b + half;
+      for (; left < end; left += L, at_right += L, left_b += L, right_b += L, out += 2 * L) {
+        store(out, load(left) - load(left_b));
+        store(out + L, load(at_right) - load(right_b));
       }
     } else {
-      for (int i = 0; i < p.half; i += L, out += 2 * L) {
-        store(out, load(x + i));
-        store(out + L, load(x + p.half + i));
+      for (; left < end; left += L, at_right += L, out += 2 * L) {
+        store(out, load(left));
+        store(out + L, load(at_right));
       }
     }
-    for (int i = right; i < p.half; ++i) p.z[h * p.row_step + i / L * 2 * L + L + i % L] = 0;
+    for (int i = right; i < half; ++i) z[i / L * 2 * L + L + i % L] = 0;
   }
-  std::memset(p.z + height * p.row_step, 0, sizeof(T) * p.row_step);
+  std::memset(z, 0, sizeof(T) * row_step);
 }
 
 template <class T>
 void store_plane(const Plane<T>& p, const Image& image, bool streaming) {
   constexpr int L = kLanes<T>;
-  const int width = p.g.width(), height = p.g.height(), planes = p.g.planes, right = p.total - p.half;
-  const int safe = image.row == p.total ? overrun_rows<T>(image, height, p.total) : 0;
+  const int width = p.g.width(), height = p.g.height(), planes = p.g.planes;
+  const int total = p.total, half = p.half, right = total - half;
+  const int safe = image.row == total ? overrun_rows<T>(image, height, total) : 0;
   const auto aligned = [](const T* at) { return reinterpret_cast<uintptr_t>(at) % kVectorBytes == 0; };
+  const bool may_stream = streaming && right == half && half % L == 0;
   for (int h = 0; h < height; ++h) {
     T* direct = flat_row<T>(image, h, planes);
     const T* in = p.z + h * p.row_step;
-    if (streaming && direct && right == p.half && p.half % L == 0 && aligned(direct) && aligned(direct + p.half)) {
-      for (int i = 0; i < p.half; i += L, in += 2 * L) {
-        store_streaming(direct + i, load(in));
-        store_streaming(direct + p.half + i, load(in + L));
+    if (may_stream && direct && aligned(direct) && aligned(direct + half)) {
+      T *out = direct, *at_right = direct + half;
+      for (const T* end = direct + half; out < end; out += L, at_right += L, in += 2 * L) {
+        store_streaming(out, load(in));
+        store_streaming(at_right, load(in + L));
       }
       continue;
     }
     T* out = h < safe && direct ? direct : p.in_a;
     // Backwards: the left half's last vector reaches into the right half, which is written after it, and the right
     // half's into the next row or scratch.
-    for (int i = (p.half - 1) / L * L; i >= 0; i -= L) {
-      store(out + i, load(in + 2 * i));
-      if (i < right) store(out + p.half + i, load(in + 2 * i + L));
+    const int last = (half - 1) / L * L;
+    in += 2 * last;
+    T *left = out + last, *at_right = left + half;
+    for (int i = last; i >= 0; i -= L, left -= L, at_right -= L, in -= 2 * L) {
+      store(left, load(in));
+      if (i < right) store(at_right, load(in + L));
     }
     if (!direct) {
       write_row(image, h, width, planes, out);
     } else if (out != direct) {
-      std::memcpy(direct, out, sizeof(T) * p.total);
+      std::memcpy(direct, out, sizeof(T) * total);
     }
   }
-  if (streaming) fence_streaming();
 }
 
 template <bool Inverse, class T>
@@ -195,70 +209,82 @@ void mix_special_rows(const Plane<T>& p) {
 template <class T>
 void load_rows(const Plane<T>& p, int group) {
   constexpr int L = kLanes<T>, Q = kQuad<T>;
-  const int32_t* row = p.g.rows.row + group * L;
-  const int32_t* mirror = p.g.rows.mirror + group * L;
-  const int right = p.total - p.half;
-  for (int i = 0; i < p.half; i += Q) {
-    const T* z = p.z + i / L * 2 * L + i % L;
-    T* left_out = p.row + i * 2 * L;
-    T* right_out = left_out + p.half * 2 * L;
-    const int left_count = p.half - i < Q ? p.half - i : Q,
-              right_count = right - i < left_count ? right - i : left_count;
+  const int half = p.half, right = p.total - half;
+  const T *row[L], *mirror[L];
+  for (int l = 0; l < L; ++l) {
+    row[l] = p.z + p.g.rows.row[group * L + l] * p.row_step;
+    mirror[l] = p.z + p.g.rows.mirror[group * L + l] * p.row_step;
+  }
+  T* left_out = p.row;
+  T* right_out = p.row + half * 2 * L;
+  for (int i = 0; i < half; i += Q, left_out += Q * 2 * L, right_out += Q * 2 * L) {
+    const ptrdiff_t re = i / L * 2 * L + i % L, im = re + L;
     // Real parts give A's real and B's imaginary part, imaginary parts the other two.
     Vec<T> x[Q], y[Q];
-    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + row[l] * p.row_step; }, x);
-    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + mirror[l] * p.row_step; }, y);
-    const auto each = [](int count, auto f) BLURFFT_LAMBDA_INLINE {
-      if (count == Q) {
+    if (i + Q <= right) {
+      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + re; }, x);
+      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + re; }, y);
 #pragma GCC unroll 4
-        for (int c = 0; c < Q; ++c) f(c);
-      } else {
-        for (int c = 0; c < count; ++c) f(c);
+      for (int c = 0; c < Q; ++c) {
+        store(left_out + c * 2 * L, x[c] + y[c]);
+        store(right_out + c * 2 * L + L, y[c] - x[c]);
       }
-    };
-    each(left_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(left_out + c * 2 * L, x[c] + y[c]); });
-    each(right_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(right_out + c * 2 * L + L, y[c] - x[c]); });
-    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + row[l] * p.row_step + L; }, x);
-    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return z + mirror[l] * p.row_step + L; }, y);
-    each(left_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(left_out + c * 2 * L + L, x[c] - y[c]); });
-    each(right_count, [&](int c) BLURFFT_LAMBDA_INLINE { store(right_out + c * 2 * L, x[c] + y[c]); });
+      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + im; }, x);
+      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + im; }, y);
+#pragma GCC unroll 4
+      for (int c = 0; c < Q; ++c) {
+        store(left_out + c * 2 * L + L, x[c] - y[c]);
+        store(right_out + c * 2 * L, x[c] + y[c]);
+      }
+      continue;
+    }
+    Vec<T> u[Q], v[Q];
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + re; }, x);
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + re; }, y);
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + im; }, u);
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + im; }, v);
+    for (int c = 0; c < Q && i + c < half; ++c) {
+      store_cpx(left_out + c * 2 * L, Cpx<T>{x[c] + y[c], u[c] - v[c]});
+      if (i + c < right) store_cpx(right_out + c * 2 * L, Cpx<T>{u[c] + v[c], y[c] - x[c]});
+    }
   }
 }
 template <class T>
 void store_rows(const Plane<T>& p, int group) {
   constexpr int L = kLanes<T>;
-  const int32_t* row = p.g.rows.row + group * L;
-  const int32_t* mirror = p.g.rows.mirror + group * L;
-  const int right = p.total - p.half;
-  for (int b = 0; b < p.blocks; ++b) {
-    const int left_count = p.half - b * L < L ? p.half - b * L : L;
-    const int right_count = right - b * L < left_count ? right - b * L : left_count;
-    T* z = p.z + b * 2 * L;
-    const T* left = p.row + b * L * 2 * L;
-    const T* at_right = left + p.half * 2 * L;
-    const auto part = [&](int from_left, int from_right, auto combine, const int32_t* rows, int offset) {
+  const int half = p.half, right = p.total - half;
+  T *row[L], *mirror[L];
+  for (int l = 0; l < L; ++l) {
+    row[l] = p.z + p.g.rows.row[group * L + l] * p.row_step;
+    mirror[l] = p.z + p.g.rows.mirror[group * L + l] * p.row_step;
+  }
+  const T* left = p.row;
+  const T* at_right = p.row + half * 2 * L;
+  for (int i = 0; i < half; i += L, left += L * 2 * L, at_right += L * 2 * L) {
+    // Mirror rows first: where a row is its own mirror (row 0 of an odd height) the row itself must win.
+    const auto part = [&](int from_left, int from_right, auto combine, T* const(&rows)[L],
+                          int offset) BLURFFT_LAMBDA_INLINE {
       Vec<T> x[L];
-      if (right_count == L) {
+      if (i + L <= right) {
 #pragma GCC unroll 16
-        for (int l = 0; l < L; ++l)
+        for (int l = 0; l < L; ++l) {
           x[l] = combine(load(left + l * 2 * L + from_left), load(at_right + l * 2 * L + from_right));
+        }
       } else {
         for (int l = 0; l < L; ++l) {
-          const Vec<T> u = l < left_count ? load(left + l * 2 * L + from_left) : Vec<T>{};
-          const Vec<T> v = l < right_count ? load(at_right + l * 2 * L + from_right) : Vec<T>{};
+          const Vec<T> u = i + l < half ? load(left + l * 2 * L + from_left) : Vec<T>{};
+          const Vec<T> v = i + l < right ? load(at_right + l * 2 * L + from_right) : Vec<T>{};
           x[l] = combine(u, v);
         }
       }
       transpose<T>(x);
 #pragma GCC unroll 16
-      for (int l = 0; l < L; ++l) store(z + rows[l] * p.row_step + offset, x[l]);
+      for (int l = 0; l < L; ++l) store(rows[l] + 2 * i + offset, x[l]);
     };
     const auto add = [](Vec<T> u, Vec<T> v) { return u + v; };
-    const auto subtract = [](Vec<T> u, Vec<T> v) { return u - v; };
-    // The mirror first: where a row is its own mirror (row 0 of an odd height) the row itself must win.
     part(0, L, add, mirror, 0);
     part(L, 0, [](Vec<T> u, Vec<T> v) { return v - u; }, mirror, L);
-    part(0, L, subtract, row, 0);
+    part(0, L, [](Vec<T> u, Vec<T> v) { return u - v; }, row, 0);
     part(L, 0, add, row, L);
   }
 }

@@ -61,7 +61,7 @@ BLURFFT_INLINE double sum(Vec<T> v) {
 }
 
 // Writes past the caches where the instruction set can and the address is aligned: a gradient larger than the
-// cache is not read before it is overwritten.
+// cache is not read before it is overwritten. Who uses it fences once, when all is written.
 template <class T>
 BLURFFT_INLINE void store_streaming(T* p, Vec<T> v) {
 #if defined(__AVX512F__) && !defined(BLURFFT_VECTOR_BYTES)
@@ -74,12 +74,6 @@ BLURFFT_INLINE void store_streaming(T* p, Vec<T> v) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), bits);
 #else
   store(p, v);
-#endif
-}
-
-BLURFFT_INLINE void fence_streaming() {
-#if defined(__AVX2__)
-  _mm_sfence();
 #endif
 }
 
