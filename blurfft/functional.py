@@ -10,8 +10,7 @@ Images are real, (N, C, H, W), float32, float64, bfloat16 or float16, of any str
 promoted to their common one. The arithmetic is float64 for float64 images and float32 for the others. Elementwise
 results have the images' dtype, scalar losses of half-precision images are float32. Kernels are (kh, kw) or (N|1, C|1,
 kh, kw), no larger than the image. ``nsr`` and ``eps`` are floats or tensors of shape (), (N,) or (N, C). Everything
-floating is differentiable, to any order. Nothing is mutated. Every function raises :class:`TypeError` for an argument
-of the wrong type, dtype or memory layout and :class:`ValueError` for one of a wrong shape, device or value.
+floating is differentiable, to any order. Nothing is mutated.
 """
 
 from __future__ import annotations
@@ -36,6 +35,11 @@ def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
     Returns:
         The half spectrum, (..., H, W//2+1), complex64 or, for float64, complex128.
 
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
+
     Example:
         >>> blurfft.rfft2(torch.ones(2, 3, 8, 8)).shape
         torch.Size([2, 3, 8, 5])
@@ -57,6 +61,11 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
 
     Returns:
         Real planes, (..., H, W), float32 or, for complex128, float64.
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> x = torch.randn(2, 3, 8, 7)
@@ -81,11 +90,16 @@ def blur(input: Tensor, kernel: Tensor) -> Tensor:
     """The periodic convolution of each plane with its kernel: F⁻¹[K F input].
 
     Args:
-        input: images, (N, C, H, W).
+        input: images, (N, C, H, W), float32, float64, bfloat16 or float16.
         kernel: (kh, kw) or (N|1, C|1, kh, kw), with its centre at ⌊k/2⌋; one that sums to 1 keeps the mean.
 
     Returns:
         The blurred images, in the shape, dtype and layout of ``input``.
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> blurfft.blur(torch.rand(4, 3, 64, 64), torch.full((5, 5), 1 / 25)).shape
@@ -100,12 +114,17 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
     """Wiener deconvolution: F⁻¹[W F input] with W = conj(K) / (|K|² + C).
 
     Args:
-        input: blurred images, (N, C, H, W).
+        input: blurred images, (N, C, H, W), float32, float64, bfloat16 or float16.
         kernel: what they were blurred with, (kh, kw) or (N|1, C|1, kh, kw).
         nsr: the noise-to-signal ratio C ≥ 0: a float, or a tensor of shape (), (N,) or (N, C).
 
     Returns:
         The restored images, in the shape, dtype and layout of ``input``.
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> kernel = torch.full((5, 5), 1 / 25)
@@ -137,6 +156,11 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
     Returns:
         (N|1, C|1, H, W//2+1), in the dtype of ``kernel``: a weight for :func:`spectral_mse`.
 
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
+
     Example:
         >>> blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64)).shape
         torch.Size([1, 1, 64, 33])
@@ -157,11 +181,16 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
     """The squared error weighted in the frequency domain: Q = Σ ω |F e|². With ω = 1 it is ``F.mse_loss``.
 
     Args:
-        input, target: images, (N, C, H, W).
+        input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
         weight: ω ≥ 0 on the half spectrum, (H, W//2+1) or (N|1, C|1, H, W//2+1), for example :func:`wiener_weight`.
             Of column 0 and, for an even W, column W/2 only the part with ω(f) = ω(−f) counts.
         reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[√ω F e])², (N, C, H, W), whose mean
             and sum those are.
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> x, y = torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64)
@@ -203,16 +232,21 @@ def wiener_loss(
     """The blur error: the squared error after Wiener deconvolution of e, plus ε times the plain one.
 
     Q = Σ ω |F e|² = ‖F⁻¹[W F e]‖² + ε ‖e‖². A delta kernel with ``nsr = 0`` gives ``F.mse_loss``. Value and gradient
-    come from one pass over the images.
+    come from one pass over the images. After Bredell et al., ICLR 2023 (arXiv 2304.05939); the defaults are ours.
 
     Args:
-        input, target: images, (N, C, H, W).
+        input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
         kernel: (kh, kw) or (N|1, C|1, kh, kw).
         nsr: the noise-to-signal ratio C ≥ 0: a float, or a tensor of shape (), (N,) or (N, C).
         eps: the floor ε ≥ 0 of the precision spectrum, in the same forms. With 0, frequencies that the kernel removes
             are not penalised at all.
         reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[W F e])² + ε e², (N, C, H, W), which
             shows where the blur error sits.
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
@@ -246,15 +280,20 @@ def wiener_nll(
     error's.
 
     −log N(target; input, Σ) with Σ⁻¹ = WᵀW + εI, circulant: ½ Σ ω |F e|² − ½ Σ_channels Σ_f log ω_f + (D/2) log 2π,
-    D = C·H·W.
+    D = C·H·W. After Bredell et al., ICLR 2023 (arXiv 2304.05939); the defaults are ours.
 
     Args:
-        input, target: images, (N, C, H, W).
+        input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
         kernel: (kh, kw) or (N|1, C|1, kh, kw), for example one for each sample, predicted by a network.
         nsr: the noise-to-signal ratio C ≥ 0: a float, or a tensor of shape (), (N,) or (N, C).
         eps: the floor ε ≥ 0, in the same forms. Keep it positive: the log-determinant diverges where the kernel
             removes a frequency.
         reduction: over the batch: ``"mean"``, ``"sum"``, or ``"none"``, (N,).
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
@@ -288,9 +327,14 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
     """The squared error to the blurred target, ‖input − kernel ∗ target‖²: what a blur kernel is fitted with.
 
     Args:
-        input, target: images, (N, C, H, W).
+        input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
         kernel: (kh, kw) or (N|1, C|1, kh, kw).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, (N, C, H, W), as in ``F.mse_loss``.
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> kernel = torch.full((5, 5), 1 / 25, requires_grad=True)
@@ -324,7 +368,7 @@ def focal_frequency_loss(
     and gradients are those of their package ``focal-frequency-loss``, at half the work: one real transform of e.
 
     Args:
-        input, target: images, (N, C, H, W).
+        input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
         alpha: the exponent of the weight.
         patch_factor: each image is cut into patch_factor² patches; it must divide H and W.
         ave_spectrum: average the spectra over the batch first.
@@ -334,6 +378,11 @@ def focal_frequency_loss(
 
     Returns:
         A scalar, the mean over all frequencies.
+
+    Raises:
+        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
+        ValueError: likewise for a wrong shape, device or value.
+        RuntimeError: a backend was asked for by name that cannot serve the call.
 
     Example:
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)

@@ -206,6 +206,7 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: blurfft.rfft2(x[:, :, :0]), ValueError, "input must have planes of at least 1x1, got shape (4, 3, 0, 12)"),
     (lambda: blurfft.irfft2(3), TypeError, "input must be a torch.Tensor, got int"),
     (lambda: blurfft.irfft2(x.long()), TypeError, "input must be complex64, complex128 or a real floating dtype, got"),
+    (lambda: blurfft.irfft2(half.to_sparse()), TypeError, "input must be a dense (strided) tensor, got layout"),
     (lambda: blurfft.irfft2(half[0, 0, 0]), ValueError, "input must have at least 2 dimensions (..., H, W//2+1), got"),
     (
         lambda: blurfft.irfft2(half[..., :0]),

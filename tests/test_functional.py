@@ -183,7 +183,8 @@ def check(call: Callable[[Any, list[Tensor]], Tensor], args: list[Tensor], facto
         grads, torch.autograd.grad(truth, truths, cotangent.to(truth.dtype)), args, strict=True
     ):
         assert actual.dtype == arg.dtype
-        assert_close(actual, expected, 4 * factor)
+        # Of a single precision kernel the gradient is a small difference of large terms.
+        assert_close(actual, expected, 8 * factor)
     for a, (version, b) in zip(args, before, strict=True):
         assert a._version == version
         torch.testing.assert_close(a.detach(), b, rtol=0, atol=0)
@@ -194,8 +195,7 @@ def check(call: Callable[[Any, list[Tensor]], Tensor], args: list[Tensor], facto
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_matches_the_reference(function: str, case: Case, backend: str) -> None:
     call, args = FUNCTIONS[function](case)
-    # Of a single precision kernel the gradient is a small difference of large terms.
-    value = check(call, args, factor=4)
+    value = check(call, args)
     if function.endswith("-none") and value.dim() == 4:
         assert value.dtype == case.dtype
     elif value.dim() < 2:
@@ -379,18 +379,21 @@ def test_a_changed_gradient_is_not_handed_out_again(backend: str) -> None:
         torch.autograd.grad(loss, x)
 
 
-def test_target_alone_and_parameters_alone(backend: str) -> None:
-    for needs in ((1,), (2,), (3,), (4,), (1, 4), (0, 3)):
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_some_arguments_only(create_graph: bool, backend: str) -> None:
+    for needs in ((0,), (1,), (2,), (3,), (4,), (1, 4), (0, 3)):
         args = [images((2, 3, 8, 6)), images((2, 3, 8, 6)), kernels((2, 1, 3, 3)), positive((2,)), positive(())]
         for i in needs:
             args[i].requires_grad_()
         for name in ("wiener_loss", "wiener_nll"):
             actual, truth = (
-                torch.autograd.grad(getattr(m, name)(*args[:4], eps=args[4]), [args[i] for i in needs])
+                torch.autograd.grad(
+                    getattr(m, name)(*args[:4], eps=args[4]), [args[i] for i in needs], create_graph=create_graph
+                )
                 for m in (blurfft, reference)
             )
             for a, t in zip(actual, truth, strict=True):
-                assert_close(a, t)
+                assert_close(a, t, 8)
 
 
 GRADCHECKED = [name for name in FUNCTIONS if not name.startswith("focal")]
@@ -462,4 +465,4 @@ def test_any_shape_and_strides(name: str, data: st.DataObject) -> None:
         return getattr(module, loss)(x, y, k, nsr, eps=eps, reduction=reduction)
 
     with blurfft.use_backend(name):
-        check(call, args, factor=8)
+        check(call, args, factor=4)

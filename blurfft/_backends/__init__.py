@@ -5,6 +5,6 @@ reference is ever called with an empty batch. Besides the ops a module has
 
 - ``DEVICES``, ``DTYPES``, ``SIZES``: what it serves, in words, for ``blurfft info``;
 - ``unavailable() -> str | None``: why it cannot be used on this machine at all, and what to do about it;
-- ``why_not(op, device, dtype, height, width) -> str | None``: why it does not serve this call. ``dtype`` is that of
-  the op's first tensor; None means that it does serve it.
+- ``why_not(op, device, dtype, height, width) -> str | None``: why, available as it is, it does not serve this call.
+  ``dtype`` is that of the op's first tensor; None means that it does serve it.
 """

@@ -20,8 +20,7 @@ def unavailable() -> str | None:
 
 def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
     extension = _ext.module()
-    if extension is None:
-        return _ext.why_not()
+    assert extension is not None, "why_not is asked of available backends only"
     if device != "cpu":
         return f"it runs on the CPU and the tensors are on {device!r}"
     for name, side in (("height", height), ("width", width)):
