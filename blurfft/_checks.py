@@ -114,7 +114,7 @@ def kernel(kernel: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
     _shared("kernel", kernel, image, given)
     kernel_within(kernel, image.shape[2], image.shape[3])
     _same_device("kernel", kernel, "input", image)
-    return kernel.to(dtype).contiguous()
+    return (kernel if kernel.dtype is dtype else kernel.to(dtype)).contiguous()
 
 
 def weight_planes(weight: Tensor) -> Tensor:
