@@ -74,17 +74,18 @@ def find_compiler() -> list[str]:
     command = shlex.split(os.environ.get("CXX", ""))
     if not command:
         command = [next(filter(shutil.which, ("c++", "g++", "clang++")), "c++")]
-    remedy = "install g++ 11 or clang++ 14 or newer, or name one in CXX"
+    remedy = "install g++ 12 or clang++ 14 or newer, or name one in CXX"
     if shutil.which(command[0]) is None:
         stop_extension(f"there is no C++ compiler {command[0]!r}", remedy)
     probe = subprocess.run(
         [*command, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"],
-        input="#include <bit>\n#include <concepts>\n#include <span>\n",
+        input="#include <concepts>\n#include <numbers>\n"
+        "typedef int V __attribute__((vector_size(16)));\nV f(V v) { return __builtin_shufflevector(v, v, 0, 4, 1, 5); }\n",
         capture_output=True,
         text=True,
     )
     if probe.returncode != 0:
-        stop_extension(f"the C++ compiler {shlex.join(command)!r} does not compile C++20", remedy)
+        stop_extension(f"the C++ compiler {shlex.join(command)!r} does not compile C++20 with vector extensions", remedy)
     return command
 
 

@@ -188,7 +188,7 @@ TORCH_OLD = {
     ("environment", "modules", "sentence"),
     [
         ({"CXX": "/nonexistent/c++"}, {}, "there is no C++ compiler '/nonexistent/c++'; install g++"),
-        ({"CXX": "false"}, {}, "the C++ compiler 'false' does not compile C++20; install g++"),
+        ({"CXX": "false"}, {}, "the C++ compiler 'false' does not compile C++20 with vector extensions; install g++"),
         ({}, TORCH_ABSENT, "torch is not installed in the Python that builds it; install torch first"),
         ({}, TORCH_BROKEN, "torch is installed, but cannot be imported (libcudart.so.13: cannot open"),
         ({}, TORCH_OLD, "torch is 2.10.1, but blurfft needs 2.11 or newer; upgrade torch"),
