@@ -79,13 +79,15 @@ def find_compiler() -> list[str]:
         stop_extension(f"there is no C++ compiler {command[0]!r}", remedy)
     probe = subprocess.run(
         [*command, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"],
-        input="#include <concepts>\n#include <numbers>\n"
-        "typedef int V __attribute__((vector_size(16)));\nV f(V v) { return __builtin_shufflevector(v, v, 0, 4, 1, 5); }\n",
+        input="#include <concepts>\n#include <numbers>\ntypedef int V __attribute__((vector_size(16)));\n"
+        "V f(V v) { return __builtin_shufflevector(v, v, 0, 4, 1, 5); }\n",
         capture_output=True,
         text=True,
     )
     if probe.returncode != 0:
-        stop_extension(f"the C++ compiler {shlex.join(command)!r} does not compile C++20 with vector extensions", remedy)
+        stop_extension(
+            f"the C++ compiler {shlex.join(command)!r} does not compile C++20 with vector extensions", remedy
+        )
     return command
 
 
