@@ -539,6 +539,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
                                                                bool per_sample, bool input_grad, bool kernel_grad) {
   const int64_t samples = input.size(0), channels = input.size(1), height = input.size(2), width = input.size(3);
   const int64_t kh = kernel.size(2), kw = kernel.size(3), taps = kh * kw;
+  STD_TORCH_CHECK(kernel.numel() > 0 && nsr.numel() > 0 && eps.numel() > 0,
+                  "blurfft_cpu::wiener_loss: kernel, nsr and eps must not be empty");
   const Tensor kernels_in = as_contiguous(kernel), nsr_in = as_contiguous(nsr), eps_in = as_contiguous(eps);
   const int64_t weights_n = std::max({kernel.size(0), nsr.size(0), eps.size(0)});
   const int64_t weights_c = std::max({kernel.size(1), nsr.size(1), eps.size(1)});
