@@ -1,0 +1,201 @@
+"""The compiled CPU kernels: every instruction set of this machine, every radix, threads, and the widest vectors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tolerances import assert_close
+from torch import Tensor
+
+from blurfft import _ext
+from blurfft._backends import reference
+from blurfft.reference import compute_dtype
+
+extension = _ext.module()
+pytestmark = pytest.mark.skipif(extension is None, reason=str(_ext.why_not()))
+CAPABILITIES = extension.cpu_capabilities() if extension else ["none"]
+CSRC = Path(__file__).resolve().parents[1] / "csrc"
+
+# Every radix first, last and alone; odd, prime, one wide, not square.
+SIZES = [
+    *((1, 1), (2, 3), (1, 14), (15, 1), (4, 5), (7, 8), (9, 10), (12, 21), (16, 49), (25, 16)),
+    *((28, 28), (35, 30), (64, 64), (63, 128), (96, 40), (160, 18), (2, 2048), (2048, 6)),
+]
+
+
+@pytest.fixture(params=CAPABILITIES)
+def capability(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = extension.cpu_capability()
+    extension.set_cpu_capability(request.param)
+    yield request.param
+    extension.set_cpu_capability(before)
+
+
+def images(height: int, width: int, layout: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    channels = 20 if layout == "many channels last" else 3
+    pair = []
+    for _ in range(2):
+        t = torch.randn(2, channels, height, width, dtype=torch.float64).to(dtype)
+        if layout.endswith("channels last"):
+            t = t.contiguous(memory_format=torch.channels_last)
+        elif layout == "strided":
+            t = torch.randn(2, channels, width, 2 * height, dtype=torch.float64).to(dtype)[..., ::2].transpose(2, 3)
+        pair.append(t)
+    return pair[0], pair[1]
+
+
+def agree(ops: Any, height: int, width: int, layout: str, dtype: torch.dtype) -> None:
+    """All ops against the torch.fft formulas in float64."""
+    x, y = images(height, width, layout, dtype)
+    n, c = x.shape[:2]
+    compute = compute_dtype(dtype)
+    kernel = torch.rand(n, 1, min(height, 5), min(width, 4), dtype=compute)
+    kernel /= kernel.sum((2, 3), keepdim=True)
+    half = (height, width // 2 + 1)
+    weight, transfer = torch.rand(n, c, *half, dtype=compute), torch.randn(1, 1, *half, dtype=compute.to_complex())
+    nsr, eps = torch.rand(1, 1, dtype=compute) + 0.1, torch.rand(n, 1, dtype=compute) + 0.1
+    for op, *arguments in (
+        ("rfft2", x.to(compute), 0.5),
+        ("irfft2", transfer, width, 0.5),
+        ("otf", kernel, height, width),
+        ("otf_backward", transfer, width, *kernel.shape[-2:]),
+        ("spectral_filter", x, transfer),
+        ("spectral_filter", x, weight),
+        ("cross_spectrum", x, y, n, 1, True),
+        ("spectral_loss", x, y, weight, 0.5, True, True, True),
+        ("spectral_loss", x, y, weight[:1, :1].contiguous(), 0.5, False, True, True),
+        ("wiener_loss", x, y, kernel, nsr, eps, 0.5, True, False, True, True),
+        ("wiener_loss", x, y, kernel[:1].contiguous(), nsr, eps[:1].contiguous(), 0.5, False, False, True, True),
+    ):
+        wide = [a.to(torch.promote_types(a.dtype, torch.float64)) if isinstance(a, Tensor) else a for a in arguments]
+        actual, expected = getattr(ops, op)(*arguments), getattr(reference, op)(*wide)
+        if isinstance(actual, Tensor):
+            actual, expected = (actual,), (expected,)
+        for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
+            # The parameters' gradients are differences of a quadratic and a log-determinant term of near size.
+            assert_close(a, e, factor=10.0 if op == "wiener_loss" and i > 1 else 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
+def test_every_radix(capability: str, size: tuple[int, int], dtype: torch.dtype) -> None:
+    agree(torch.ops.blurfft_cpu, *size, "contiguous", dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("layout", ["channels last", "many channels last", "strided"])
+@pytest.mark.parametrize("size", [(9, 7), (28, 30), (64, 64)], ids=lambda s: f"{s[0]}x{s[1]}")
+def test_every_layout(capability: str, layout: str, size: tuple[int, int], dtype: torch.dtype) -> None:
+    agree(torch.ops.blurfft_cpu, *size, layout, dtype)
+
+
+def test_results_do_not_depend_on_the_number_of_threads(capability: str) -> None:
+    x, y = images(64, 48, "contiguous", torch.float32)
+    x, y = x.repeat(60, 1, 1, 1), y.repeat(60, 1, 1, 1)
+    kernel, constant = torch.rand(1, 1, 5, 5), torch.full((1, 1), 0.1)
+    threads = torch.get_num_threads()
+    results = []
+    for count in (1, 2, 3, 7):
+        torch.set_num_threads(count)
+        results.append(
+            torch.ops.blurfft_cpu.wiener_loss(x, y, kernel, constant, constant, 1.0, True, False, True, True)
+        )
+    torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_streaming_stores_write_everything(capability: str) -> None:
+    # Gradients of 4 MiB and more are written past the caches.
+    x, y = torch.randn(100, 3, 64, 64), torch.randn(100, 3, 64, 64)
+    weight = torch.rand(1, 1, 64, 33)
+    _, grad, _ = torch.ops.blurfft_cpu.spectral_loss(x, y, weight, 1.0, False, True, False)
+    _, expected, _ = reference.spectral_loss(x.double(), y.double(), weight.double(), 1.0, False, True, False)
+    assert_close(grad, expected)
+
+
+def test_lengths() -> None:
+    for n in range(1, 300):
+        rest = n
+        for p in (2, 3, 5, 7):
+            while rest % p == 0:
+                rest //= p
+        assert extension.supports_length(n) == (rest == 1)
+        product = 1
+        for radix in extension.radices(n):
+            assert radix in (2, 3, 4, 5, 7, 8)
+            product *= radix
+        assert product == (n if rest == 1 else 1)
+    assert extension.supports_length(4096) and not extension.supports_length(8192) and not extension.supports_length(0)
+    with pytest.raises(RuntimeError, match="prime factors are 2, 3, 5 and 7; the width is 89"):
+        torch.ops.blurfft_cpu.rfft2(torch.zeros(8, 89), 1.0)
+
+
+@pytest.mark.parametrize("name", CAPABILITIES)
+def test_environment_forces_an_instruction_set(name: str) -> None:
+    code = "import blurfft._ext as e; print(e.module().cpu_capability())"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"BLURFFT_CPU": name}, capture_output=True, text=True
+    )
+    assert run.stdout.strip() == name, run.stderr
+
+
+def test_an_unknown_instruction_set_is_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"is 'sse9', but this build on this machine has: .*baseline"):
+        extension.set_cpu_capability("sse9")
+
+
+def test_an_empty_kernel_is_refused() -> None:
+    x, constant = torch.zeros(1, 1, 4, 4), torch.ones(1, 1)
+    with pytest.raises(RuntimeError, match="must not be empty"):
+        torch.ops.blurfft_cpu.wiener_loss(
+            x, x, torch.zeros(0, 1, 3, 3), constant, constant, 1.0, False, False, True, True
+        )
+
+
+@pytest.fixture(scope="module")
+def wide_ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The kernels with the vectors of AVX-512, made of whatever this machine has."""
+    if not CSRC.is_dir():
+        pytest.skip("the sources are not here")
+    from torch.utils.cpp_extension import include_paths, library_paths
+
+    folder = tmp_path_factory.mktemp("wide")
+    compiler = os.environ.get("CXX", "c++").split()
+    avx2 = ["-mavx2", "-mfma", "-mf16c"] if "avx2" in CAPABILITIES else []
+    flags = [
+        *("-std=c++20", "-O1", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", "-Dblurfft_cpu=blurfft_wide"),
+        *("-DTORCH_TARGET_VERSION=0x020b000000000000", *(f"-I{path}" for path in include_paths())),
+        *("-DBLURFFT_CPU_CAPABILITY=baseline", "-DBLURFFT_VECTOR_BYTES=64"),
+    ]
+
+    def compile_one(name: str) -> Path:
+        target = folder / f"{Path(name).stem}.o"
+        extra = avx2 if name == "cpu/kernels.cpp" else []
+        subprocess.run([*compiler, *flags, *extra, "-c", str(CSRC / name), "-o", str(target)], check=True)
+        return target
+
+    sources = ["cpu/kernels.cpp", "cpu/ops.cpp", "cpu/capability.cpp", "fft/plan.cpp", "library.cpp"]
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, sources))
+    library = folder / "wide.so"
+    paths = [f"-L{path}" for path in library_paths()]
+    subprocess.run([*compiler, "-shared", *map(str, objects), *paths, "-ltorch_cpu", "-o", str(library)], check=True)
+    torch.ops.load_library(str(library))
+    return torch.ops.blurfft_wide
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 7), (28, 28), (64, 64), (35, 96)], ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+def test_the_widest_vectors(wide_ops: Any, layout: str, size: tuple[int, int], dtype: torch.dtype) -> None:
+    agree(wide_ops, *size, layout, dtype)
