@@ -200,7 +200,7 @@ void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* o
 
 // ---- Spectra in and out ----------------------------------------------------------------------------------------
 
-// sum += conj(X) Y over the row spectra of a group; y may be the plane x itself, then sum is its power.
+// sum += conj(X) Y over all row spectra.
 template <class T>
 void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work) {
   constexpr int L = kLanes<T>;
@@ -255,7 +255,7 @@ BLURFFT_INLINE void each_entry(const Geometry<T>& g, bool complex_values, Visit 
     for (int f2 = 0; f2 < columns; ++f2) {
       const int column = conjugate && f2 ? width - f2 : f2;
       visit(static_cast<ptrdiff_t>(f1) * columns + f2, base + g.horizontal->position[column] * values * L, conjugate,
-            f2 == 0 || 2 * f2 == width, f1, f2);
+            f2 == 0 || 2 * f2 == width);
     }
   }
 }
@@ -294,7 +294,7 @@ void pack(const Geometry<T>& g, const T* half, bool complex_values, T* packed) {
 template <class T>
 void unpack(const Geometry<T>& g, const T* packed, bool complex_values, T scale, bool multiplicity, T* half) {
   constexpr int L = kLanes<T>;
-  each_entry(g, complex_values, [&](ptrdiff_t to, ptrdiff_t from, bool conjugate, bool self_paired, int, int) {
+  each_entry(g, complex_values, [&](ptrdiff_t to, ptrdiff_t from, bool conjugate, bool self_paired) {
     const T factor = multiplicity && !self_paired ? 2 * scale : scale;
     if (complex_values) {
       half[2 * to] = factor * packed[from];
@@ -309,7 +309,7 @@ template <class T>
 void pack_cotangent(const Geometry<T>& g, const T* half, T* packed) {
   constexpr int L = kLanes<T>;
   std::memset(packed, 0, sizeof(T) * packed_elements(g, L, true));
-  each_entry(g, true, [&](ptrdiff_t from, ptrdiff_t to, bool conjugate, bool, int, int) {
+  each_entry(g, true, [&](ptrdiff_t from, ptrdiff_t to, bool conjugate, bool) {
     packed[to] += half[2 * from];
     packed[to + L] += conjugate ? -half[2 * from + 1] : half[2 * from + 1];
   });

@@ -114,6 +114,8 @@ Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType t
 }
 Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
+bool fills_the_caches(const Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()) >= kStreamingBytes; }
+
 template <class T>
 T* values(const Tensor& t) {
   return static_cast<T*>(t.data_ptr());
@@ -192,10 +194,11 @@ struct UnitGeometry {
   }
 };
 
-// Runs f(part, begin, end) over [0, count) in parts that depend on count alone.
+// Runs f(part, begin, end) over [0, count) in fixed_parts(count) parts, which depend on count alone.
+int64_t fixed_parts(int64_t count) { return std::clamp<int64_t>(count, 1, kMaxParts); }
 template <class F>
 void in_fixed_parts(int64_t count, F f) {
-  const int64_t parts = std::min(count, kMaxParts);
+  const int64_t parts = fixed_parts(count);
   in_parallel(parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) f(part, part * count / parts, (part + 1) * count / parts);
   });
@@ -218,7 +221,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
   const size_t table_elements = packed_elements(geometries.whole, k.lanes, false);
   const size_t tables_elements = table_elements * weights_per_channel;
   const size_t work_elements = k.workspace_elements(geometries.whole);
-  const bool streaming = input.numel() * static_cast<int64_t>(input.element_size()) >= kStreamingBytes;
+  const bool streaming = fills_the_caches(input);
   const ptrdiff_t step = weights_per_channel > 1 ? static_cast<ptrdiff_t>(table_elements) : 0;
 
   const auto run = [&](int64_t unit, const T* tables, T* power, T* work) {
@@ -261,7 +264,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
     });
     return;
   }
-  const int64_t parts = std::max<int64_t>(1, std::min(units.count(), kMaxParts));
+  const int64_t parts = fixed_parts(units.count());
   Buffer<T> powers(tables_elements * parts);
   std::memset(powers.get(), 0, sizeof(T) * tables_elements * parts);
   in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {
@@ -277,7 +280,7 @@ template <class T>
 Tensor reduce_loss(const Tensor& like, const std::vector<double>& per_plane, int64_t samples, int64_t channels,
                    const std::vector<double>& offset, double scale, bool per_sample) {
   Tensor loss = empty(like, per_sample ? std::vector<int64_t>{samples} : std::vector<int64_t>{}, real_type<T>);
-  // An empty mean arrives with an infinite scale and is NaN, as in F.mse_loss.
+  // The scale of a mean over nothing is NaN, and so is the mean, as in F.mse_loss.
   double total = 0 * scale;
   for (int64_t n = 0; n < samples; ++n) {
     double sample = offset.empty() ? 0 : offset[n];
@@ -414,7 +417,7 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
     const int64_t entries = units.height * (units.width / 2 + 1) * (complex_values ? 2 : 1);
     const T scale = static_cast<T>(0.5 / static_cast<double>(units.pixels()));
     const ptrdiff_t step = tables_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
-    const bool streaming = input.numel() * static_cast<int64_t>(input.element_size()) >= kStreamingBytes;
+    const bool streaming = fills_the_caches(input);
     const auto fill = [&](int64_t n, T* tables) {
       for (int64_t c = 0; c < tables_c; ++c) {
         k.pack(g, values<T>(half) + (n * tables_c + c) * entries, complex_values, tables + c * packed);
@@ -483,7 +486,7 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
       });
       return;
     }
-    const int64_t parts = std::max<int64_t>(1, std::min(units.count(), kMaxParts));
+    const int64_t parts = fixed_parts(units.count());
     Buffer<T> sums(packed * c * parts + 2 * entries);
     std::memset(sums.get(), 0, sizeof(T) * packed * c * parts);
     in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {

@@ -62,50 +62,33 @@ void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int
   }
 }
 
-// A stage on `blocks` consecutive blocks.
 template <bool Inverse, class T>
-void run_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step) {
+void run_stage(const Stage<T>& s, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step) {
   switch (s.radix) {
     case 2:
-      return radix_stage<2, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+      return radix_stage<2, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
     case 3:
-      return radix_stage<3, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+      return radix_stage<3, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
     case 4:
-      return radix_stage<4, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+      return radix_stage<4, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
     case 5:
-      return radix_stage<5, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+      return radix_stage<5, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
     case 7:
-      return radix_stage<7, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+      return radix_stage<7, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
     default:
-      return radix_stage<8, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+      return radix_stage<8, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
   }
 }
 
-// Stages [0, count) of a line: from `in` to `out` by way of `buffer`, which may be either. The first stage leaves
-// independent parts; where a whole line would fill the first-level cache they are finished one after the other.
+// Stages [0, count) of a line: the first to run reads from `line_at`, the last writes there, what lies between stays in
+// `buffer`. The two may be the same.
 template <bool Inverse, class T>
-void run_stages(const Line<T>& line, int count, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, T* buffer,
-                ptrdiff_t buffer_step) {
-  constexpr size_t kCached = 20 << 10;
-  const bool by_parts = count > 1 && line.n * 2 * kVectorBytes > static_cast<ptrdiff_t>(kCached);
-  const int parts = by_parts ? line.stages[0].radix : 1, length = by_parts ? line.stages[0].m : line.n;
-  const auto first = [&](const T* from, ptrdiff_t from_step, T* to, ptrdiff_t to_step) {
-    run_stage<Inverse>(line.stages[0], 1, from, from_step, to, to_step);
-  };
-  if (count == 1) return first(in, in_step, out, out_step);
-  if constexpr (!Inverse) first(in, in_step, buffer, buffer_step);
-  for (int part = 0; part < parts; ++part) {
-    const ptrdiff_t offset = static_cast<ptrdiff_t>(part) * length;
-    for (int i = 1; i < count; ++i) {
-      const int stage = Inverse ? count - i : i;
-      const bool from_in = Inverse && i == 1, to_out = !Inverse && i == count - 1;
-      const T* from = from_in ? in + offset * in_step : buffer + offset * buffer_step;
-      T* to = to_out ? out + offset * out_step : buffer + offset * buffer_step;
-      run_stage<Inverse>(line.stages[stage], line.stages[stage].blocks / parts, from, from_in ? in_step : buffer_step,
-                         to, to_out ? out_step : buffer_step);
-    }
+void run_stages(const Line<T>& line, int count, T* line_at, ptrdiff_t line_step, T* buffer, ptrdiff_t buffer_step) {
+  for (int i = 0; i < count; ++i) {
+    const bool first = i == 0, last = i == count - 1;
+    run_stage<Inverse>(line.stages[Inverse ? count - 1 - i : i], first ? line_at : buffer,
+                       first ? line_step : buffer_step, last ? line_at : buffer, last ? line_step : buffer_step);
   }
-  if constexpr (Inverse) first(buffer, buffer_step, out, out_step);
 }
 
 }  // namespace

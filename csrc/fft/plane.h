@@ -37,37 +37,33 @@ struct Plane {
   size_t elements() const { return (g.height() + 1) * row_step + (g.height() + 2 * half) * 2 * L + 2 * row_length(); }
 };
 
-// A row as contiguous values of T: the image itself where it is that already, else converted into scratch.
-template <class T>
-BLURFFT_INLINE const T* read_row(const Image& image, int h, int width, int planes, T* scratch) {
-  const int64_t at = h * image.row;
-  const bool flat = image.channel == 1 ? image.column == planes : planes == 1 && image.column == 1;
-  if constexpr (sizeof(T) == 8) {
-    const double* in = static_cast<const double*>(image.data) + at;
-    if (flat) return in;
-    widen_row(in, image.column, image.channel, width, planes, scratch);
-  } else {
-    switch (image.element) {
-      case Element::f32: {
-        const float* in = static_cast<const float*>(image.data) + at;
-        if (flat) return in;
-        widen_row(in, image.column, image.channel, width, planes, scratch);
-        break;
-      }
-      case Element::bf16:
-        widen_row(static_cast<const BFloat16*>(image.data) + at, image.column, image.channel, width, planes, scratch);
-        break;
-      default:
-        widen_row(static_cast<const Half*>(image.data) + at, image.column, image.channel, width, planes, scratch);
-    }
-  }
-  return scratch;
-}
+// A vector store may alias anything, as far as the compiler knows: the loops below copy what they need again after one
+// into locals first.
+
+// A row where it lies, if that is as contiguous values of T.
 template <class T>
 BLURFFT_INLINE T* flat_row(const Image& image, int h, int planes) {
   const bool flat = image.channel == 1 ? image.column == planes : planes == 1 && image.column == 1;
   const bool same = image.element == (sizeof(T) == 8 ? Element::f64 : Element::f32);
   return flat && same ? static_cast<T*>(image.data) + h * image.row : nullptr;
+}
+// A row of any element type and stride as contiguous values of T.
+template <class T>
+void read_row(const Image& image, int h, int width, int planes, T* out) {
+  const int64_t at = h * image.row;
+  if constexpr (sizeof(T) == 8) {
+    widen_row(static_cast<const double*>(image.data) + at, image.column, image.channel, width, planes, out);
+  } else {
+    switch (image.element) {
+      case Element::f32:
+        return widen_row(static_cast<const float*>(image.data) + at, image.column, image.channel, width, planes, out);
+      case Element::bf16:
+        return widen_row(static_cast<const BFloat16*>(image.data) + at, image.column, image.channel, width, planes,
+                         out);
+      default:
+        return widen_row(static_cast<const Half*>(image.data) + at, image.column, image.channel, width, planes, out);
+    }
+  }
 }
 template <class T>
 void write_row(const Image& image, int h, int width, int planes, const T* in) {
@@ -109,8 +105,7 @@ void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
   const T* flat_b = b ? flat_row<T>(*b, 0, planes) : nullptr;
   const auto row_of = [&](const Image& image, const T* flat, int h, int safe, T* scratch) -> const T* {
     if (flat && h < safe) return flat + h * image.row;
-    const T* row = read_row(image, h, width, planes, scratch);
-    if (row != scratch) std::memcpy(scratch, row, sizeof(T) * total);
+    read_row(image, h, width, planes, scratch);
     return scratch;
   };
   T* z = p.z;
@@ -176,11 +171,9 @@ void store_plane(const Plane<T>& p, const Image& image, bool streaming) {
 
 template <bool Inverse, class T>
 void transform_columns(const Plane<T>& p) {
-  if (p.g.vertical->stage_count == 0) return;
+  const Line<T>& line = *p.g.vertical;
   for (int b = 0; b < p.blocks; ++b) {
-    T* column = p.z + b * 2 * kLanes<T>;
-    run_stages<Inverse>(*p.g.vertical, p.g.vertical->stage_count, column, p.row_step, column, p.row_step, p.column,
-                        2 * kLanes<T>);
+    run_stages<Inverse>(line, line.stage_count, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>);
   }
 }
 
@@ -293,10 +286,9 @@ void store_rows(const Plane<T>& p, int group) {
 template <bool Inverse, class T>
 void outer_stages(const Plane<T>& p, int c) {
   const Line<T>& line = *p.g.horizontal;
-  if (line.stage_count < 2) return;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  run_stages<Inverse>(line, line.stage_count - 1, at, step, at, step, at, step);
+  run_stages<Inverse>(line, line.stage_count - 1, at, step, at, step);
 }
 template <bool Inverse, class T>
 void inner_stage(const Plane<T>& p, int c) {
@@ -304,8 +296,7 @@ void inner_stage(const Plane<T>& p, int c) {
   if (line.stage_count == 0) return;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  const Stage<T>& last = line.stages[line.stage_count - 1];
-  run_stage<Inverse>(last, last.blocks, at, step, at, step);
+  run_stage<Inverse>(line.stages[line.stage_count - 1], at, step, at, step);
 }
 template <class T>
 void forward_rows(const Plane<T>& p, int c) {
