@@ -8,6 +8,8 @@ import torch
 import blurfft
 from blurfft import _dispatch
 
+torch.manual_seed(0)  # what test modules draw when they are imported, too
+
 
 @pytest.fixture(autouse=True)
 def poisoned_memory() -> Iterator[None]:
