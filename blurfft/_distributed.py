@@ -49,6 +49,15 @@ def register_shardings() -> None:
             ([summed if n == 1 else split], [split, split, None, None, None]),
         ]
 
+    @register_sharding(ops.focal_frequency_loss.default)
+    def _(input: Any, target: Any, *options: Any) -> Any:
+        *_, per_sample, input_grad = options
+        rest = [None] * len(options)
+        return [
+            ([alone, alone], [alone, alone, *rest]),
+            ([split if per_sample else summed, split if input_grad else alone], [split, split, *rest]),
+        ]
+
     @register_sharding([ops.spectral_loss.default, ops.wiener_loss.default])
     def _(input: Any, target: Any, *rest: Any) -> Any:
         parameters = [p for p in rest if hasattr(p, "placements")]

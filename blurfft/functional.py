@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, ops
-from .reference import compute_dtype, difference, multiplicity
+from .reference import compute_dtype, difference, focal_weight, multiplicity
 
 
 def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
@@ -393,19 +393,32 @@ def focal_frequency_loss(
     _checks.number("loss_weight", loss_weight)
     _checks.patch_factor(patch_factor)
     _checks.patches(patch_factor, input)
+    if ave_spectrum:  # F is linear
+        dtype = compute_dtype(input.dtype)
+        input, target = (t.to(dtype).mean(0, keepdim=True) for t in (input, target))
+    input, target = (_patches(t, patch_factor) for t in (input, target))
+    if batch_matrix:
+        return loss_weight * _batch_focal_frequency_loss(input, target, alpha, log_matrix)
+    input_grad = torch.is_grad_enabled() and (input.requires_grad or target.requires_grad)
+    loss, _ = ops.focal_frequency_loss(input, target, float(alpha), log_matrix, input.numel(), False, input_grad)
+    return loss if loss_weight == 1 else loss_weight * loss
+
+
+def _patches(image: Tensor, factor: int) -> Tensor:
+    """(N, C, H, W) -> (N, C * factor², H // factor, W // factor)."""
+    if factor == 1:
+        return image
+    height, width = image.shape[2] // factor, image.shape[3] // factor
+    return image.unflatten(3, (factor, width)).unflatten(2, (factor, height)).transpose(3, 4).flatten(1, 3)
+
+
+def _batch_focal_frequency_loss(input: Tensor, target: Tensor, alpha: float, log_matrix: bool) -> Tensor:
+    """With one maximum for the whole batch: no plane's gradient is known before the last plane's spectrum is."""
     e = difference(input, target)
     if e.numel() == 0:
-        return loss_weight * e.square().mean()
-    if ave_spectrum:
-        e = e.mean(0, keepdim=True)  # F is linear
-    height, width = e.shape[2] // patch_factor, e.shape[3] // patch_factor
-    patches = e.unflatten(3, (patch_factor, width)).unflatten(2, (patch_factor, height)).transpose(3, 4)
-    E = ops.rfft2(patches, "ortho")  # (N, C, patch_factor, patch_factor, h, w//2+1)
+        return e.square().mean()
+    E = ops.rfft2(e, "ortho")
     distance = E.real.square() + E.imag.square()
     with torch.no_grad():
-        matrix = distance.sqrt() ** alpha
-        if log_matrix:
-            matrix = matrix.log1p()
-        matrix = matrix / (matrix.amax() if batch_matrix else matrix.amax((-2, -1), keepdim=True))
-        matrix = matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0) * multiplicity(width, distance)
-    return (loss_weight / e.numel()) * (matrix * distance).sum()
+        weight = focal_weight(distance, alpha, log_matrix, batch_matrix=True) * multiplicity(e.shape[3], distance)
+    return (weight * distance).sum() / e.numel()

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 
 from . import _dispatch, _distributed
-from .reference import compute_dtype, difference, multiplicity
+from .reference import compute_dtype, difference, focal_weight, multiplicity
 
 _library = torch.library.Library("blurfft", "DEF")
 _functorch = torch._C._functorch
@@ -52,6 +52,10 @@ _SCHEMAS = {
     "wiener_loss": "(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, SymInt count, bool nll, "
     "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor loss, Tensor grad, Tensor kernel_grad, "
     "Tensor nsr_grad, Tensor eps_grad)",
+    # The same with weight = |F(input - target)|^alpha, or log1p of that, over its maximum in the plane, within [0, 1]:
+    # a constant in the gradient.
+    "focal_frequency_loss": "(Tensor input, Tensor target, float alpha, bool log_matrix, SymInt count, "
+    "bool per_sample, bool input_grad) -> (Tensor loss, Tensor grad)",
 }
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -64,6 +68,7 @@ spectral_filter = torch.ops.blurfft.spectral_filter.default
 cross_spectrum = torch.ops.blurfft.cross_spectrum.default
 spectral_loss = torch.ops.blurfft.spectral_loss.default
 wiener_loss = torch.ops.blurfft.wiener_loss.default
+focal_frequency_loss = torch.ops.blurfft.focal_frequency_loss.default
 
 
 # The backend is chosen here, at run time. A graph can hold a symbolic integer but not a symbolic float, hence the ops'
@@ -126,6 +131,14 @@ def _wiener_loss(
     return backend(input, target, kernel, nsr, eps, _per(count), *flags)
 
 
+def _focal_frequency_loss(
+    input: Tensor, target: Tensor, alpha: float, log_matrix: bool, count: int, *flags: bool
+) -> tuple[Tensor, ...]:
+    _, _, height, width = input.shape
+    backend = _dispatch.select("focal_frequency_loss", input, height, width)
+    return backend(input, target, alpha, log_matrix, _per(count), *flags)
+
+
 _IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "rfft2": _rfft2,
     "irfft2": _irfft2,
@@ -135,6 +148,7 @@ _IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "cross_spectrum": _cross_spectrum,
     "spectral_loss": _spectral_loss,
     "wiener_loss": _wiener_loss,
+    "focal_frequency_loss": _focal_frequency_loss,
 }
 for _name, _impl in _IMPLEMENTATIONS.items():
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
@@ -210,6 +224,13 @@ def _(
 ) -> tuple[Tensor, ...]:
     grads = (t.new_empty(t.shape if kernel_grad else 0) for t in (kernel, nsr, eps))
     return (*_fake_loss(input, per_sample, input_grad), *grads)
+
+
+@_fake("focal_frequency_loss")
+def _(
+    input: Tensor, target: Tensor, alpha: float, log_matrix: bool, count: int, per_sample: bool, input_grad: bool
+) -> tuple[Tensor, ...]:
+    return _fake_loss(input, per_sample, input_grad)
 
 
 # The keys that are left below autograd for a tensor with nothing but a device.
@@ -480,6 +501,26 @@ def _wiener_loss_vjp(
     )
 
 
+def _focal_frequency_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    input, target, ctx.alpha, ctx.log_matrix, ctx.count, _, ctx.input_grad = inputs
+    _, grad = output
+    ctx.save_for_backward(input, target, grad)
+    ctx.mark_non_differentiable(grad)
+
+
+def _focal_frequency_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    input, target, saved = ctx.saved_tensors
+    if ctx.input_grad and not torch.is_grad_enabled():
+        input_grad = saved if _is_one(grad) else _scaled(grad, saved)
+    else:
+        e = difference(input, target)
+        with torch.no_grad():
+            E = rfft2(e, "ortho")
+            weight = focal_weight(E.real.square() + E.imag.square(), ctx.alpha, ctx.log_matrix)
+        input_grad, _ = _quadratic_vjp(grad / ctx.count, e, weight, input.dtype, True, False)
+    return (*_images_backward(needs, input_grad), None, None, None, None, None)
+
+
 _autograd(rfft2, _rfft2_setup, _rfft2_backward)
 _autograd(irfft2, _irfft2_setup, _irfft2_backward)
 _autograd(otf, _otf_setup, _otf_vjp)
@@ -488,6 +529,7 @@ _autograd(spectral_filter, _spectral_filter_setup, _spectral_filter_backward)
 _autograd(cross_spectrum, _cross_spectrum_setup, _cross_spectrum_backward)
 _autograd(spectral_loss, _spectral_loss_setup, _spectral_loss_backward)
 _autograd(wiener_loss, _wiener_loss_setup, _wiener_loss_backward)
+_autograd(focal_frequency_loss, _focal_frequency_loss_setup, _focal_frequency_loss_backward)
 
 
 # vmap folds the mapped dimension into the batch.
@@ -553,6 +595,18 @@ def _cross_spectrum_vmap(
     return _unfold(out, size, samples, keep=n == samples), 0
 
 
+def _focal_frequency_loss_vmap(info: Any, in_dims: _Dims, *args: Any) -> tuple[tuple[Tensor, ...], _Dims]:
+    size, samples = info.batch_size, _extent(args[0], in_dims[0])
+    input, target, alpha, log_matrix, count, per_sample, input_grad = args
+    folded = (_fold(t, dim, size) for t, dim in zip((input, target), in_dims, strict=False))
+    loss, grad = focal_frequency_loss(*folded, alpha, log_matrix, count, True, input_grad)
+    loss = _unfold(loss, size, samples)
+    return (
+        (loss if per_sample else loss.sum(1), _unfold(grad, size, samples) if input_grad else grad),
+        (0, 0 if input_grad else None),
+    )
+
+
 def _map_loss(op: Callable[..., tuple[Tensor, ...]], count: int) -> Callable[..., Any]:
     """For a loss of input, target and ``count`` parameters whose last three flags are per_sample and the gradients'."""
 
@@ -597,6 +651,7 @@ _rules: dict[str, Callable[..., Any]] = {
     "cross_spectrum": _cross_spectrum_vmap,
     "spectral_loss": _map_loss(spectral_loss, 1),
     "wiener_loss": _map_loss(wiener_loss, 3),
+    "focal_frequency_loss": _focal_frequency_loss_vmap,
 }
 for _op, _rule in _rules.items():
     torch.library.register_vmap(f"blurfft::{_op}", _rule, lib=_library)
@@ -633,5 +688,6 @@ for _key in ("AutocastCPU", "AutocastCUDA"):
         ("cross_spectrum", cross_spectrum, 2, 2),
         ("spectral_loss", spectral_loss, 2, 3),
         ("wiener_loss", wiener_loss, 2, 5),
+        ("focal_frequency_loss", focal_frequency_loss, 2, 2),
     ):
         _library.impl(_op, _autocast(_overload, _images, _tensors, _key), _key, with_keyset=True)

@@ -192,9 +192,14 @@ def focal_frequency_loss(
     if ave_spectrum:
         E = E.mean(0, keepdim=True)
     distance = E.real.square() + E.imag.square()
-    matrix = distance.detach().sqrt() ** alpha
+    matrix = focal_weight(distance.detach(), alpha, log_matrix, batch_matrix)
+    return loss_weight * (matrix * distance).mean()
+
+
+def focal_weight(distance: Tensor, alpha: float, log_matrix: bool, batch_matrix: bool = False) -> Tensor:
+    """The weight of the focal frequency loss for the power |F e|², (..., h, w) or its half spectrum."""
+    matrix = distance.sqrt() ** alpha
     if log_matrix:
         matrix = (matrix + 1.0).log()
     matrix = matrix / (matrix.max() if batch_matrix else matrix.amax((-2, -1), keepdim=True))
-    matrix = matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)
-    return loss_weight * (matrix * distance).mean()
+    return matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)

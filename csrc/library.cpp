@@ -17,6 +17,9 @@ STABLE_TORCH_LIBRARY(blurfft_cpu, m) {
   m.def(
       "wiener_loss(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, float scale, bool nll, "
       "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "focal_frequency_loss(Tensor input, Tensor target, float alpha, bool log_matrix, float scale, bool per_sample, "
+      "bool input_grad) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
@@ -29,4 +32,5 @@ STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
   m.impl("cross_spectrum", TORCH_BOX(&cross_spectrum));
   m.impl("spectral_loss", TORCH_BOX(&spectral_loss));
   m.impl("wiener_loss", TORCH_BOX(&wiener_loss));
+  m.impl("focal_frequency_loss", TORCH_BOX(&focal_frequency_loss));
 }

@@ -75,6 +75,8 @@ def agree(ops: Any, height: int, width: int, layout: str, dtype: torch.dtype) ->
         ("spectral_loss", x, y, weight[:1, :1].contiguous(), 0.5, False, True, True),
         ("wiener_loss", x, y, kernel, nsr, eps, 0.5, True, False, True, True),
         ("wiener_loss", x, y, kernel[:1].contiguous(), nsr, eps[:1].contiguous(), 0.5, False, False, True, True),
+        ("focal_frequency_loss", x, y, 1.0, False, 0.5, True, True),
+        ("focal_frequency_loss", x, y, 0.7, True, 0.5, False, True),
     ):
         wide = [a.to(torch.promote_types(a.dtype, torch.float64)) if isinstance(a, Tensor) else a for a in arguments]
         actual, expected = getattr(ops, op)(*arguments), getattr(reference, op)(*wide)

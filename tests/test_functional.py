@@ -466,3 +466,12 @@ def test_any_shape_and_strides(name: str, data: st.DataObject) -> None:
 
     with blurfft.use_backend(name):
         check(call, args, factor=4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_focal_frequency_loss_of_patches(layout: str, backend: str) -> None:
+    x, y = images((2, 3, 8, 12), layout=layout).requires_grad_(), images((2, 3, 8, 12)).requires_grad_()
+    options: dict[str, Any] = {"alpha": 1.5, "patch_factor": 2, "log_matrix": True, "loss_weight": 3.0}
+    loss, truth = (m.focal_frequency_loss(x, y, **options) for m in (blurfft, reference))
+    torch.testing.assert_close(loss, truth)
+    torch.testing.assert_close(torch.autograd.grad(loss, (x, y)), torch.autograd.grad(truth, (x, y)))

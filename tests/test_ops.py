@@ -68,6 +68,14 @@ SAMPLES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
         ops.wiener_loss,
         lambda: (*loss_arguments(f32, "expanded", "sliced"), 1, True, True, True, False),
     ),
+    "focal_frequency_loss": (
+        ops.focal_frequency_loss,
+        lambda: (images(SHAPE), images(SHAPE), 1.5, True, 4, False, True),
+    ),
+    "focal_frequency_loss-half-permuted": (
+        ops.focal_frequency_loss,
+        lambda: (images(SHAPE, bf16, "permuted"), images(SHAPE, bf16), 1.0, False, 4, True, True),
+    ),
     "wiener_loss-no-gradients": (ops.wiener_loss, lambda: (*loss_arguments(f32), 1, True, True, False, False)),
 }
 
@@ -93,6 +101,7 @@ def test_fakes_have_the_strides_of_the_results(layout: str, backend: str) -> Non
         (ops.cross_spectrum, (x, y, 2, 3, True)),
         (ops.spectral_loss, (x, y, weight, 1, True, True, True)),
         (ops.wiener_loss, (x, y, *loss_arguments(f32)[2:], 1, True, False, True, True)),
+        (ops.focal_frequency_loss, (x, y, 1.0, False, 1, True, True)),
     ]
     for op, args in calls:
         with FakeTensorMode() as mode:
@@ -215,7 +224,10 @@ def test_export(backend: str) -> None:
     held = {str(node.target) for node in program.graph.nodes if "blurfft" in str(node.target)}
     assert held == {
         f"blurfft.{name}.default"
-        for name in ("wiener_loss", "spectral_loss", "otf", "spectral_filter", "rfft2", "irfft2")
+        for name in (
+            *("wiener_loss", "spectral_loss", "focal_frequency_loss"),
+            *("otf", "spectral_filter", "rfft2", "irfft2"),
+        )
     }
     others = [a.detach() for a in every_argument(5)]
     torch.testing.assert_close(program.module()(*others), every_loss(reference, *others))

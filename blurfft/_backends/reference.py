@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..reference import difference, from_half_spectrum, half_spectrum, multiplicity, transfer_function
+from ..reference import difference, focal_weight, from_half_spectrum, half_spectrum, multiplicity, transfer_function
 
 DEVICES = "any"
 DTYPES = "float32, float64, bfloat16, float16"
@@ -59,6 +59,20 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
     return (multiplicity(a.shape[-1], A) * product).sum_to_size(n, c, *A.shape[-2:]).contiguous()
 
 
+def _weighted(
+    E: Tensor, weight: Tensor, input: Tensor, scale: float, per_sample: bool, input_grad: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weighted squared error of a half spectrum, its gradient, and m |E|²."""
+    width = input.shape[-1]
+    power = multiplicity(width, E) * _power(E)
+    Q = (weight * power).sum((1, 2, 3))  # (N,)
+    return (
+        scale * (Q if per_sample else Q.sum()),
+        _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else input.new_empty(0),
+        power,
+    )
+
+
 def spectral_loss(
     input: Tensor,
     target: Tensor,
@@ -68,15 +82,10 @@ def spectral_loss(
     input_grad: bool,
     weight_grad: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    width = input.shape[-1]
     E = half_spectrum(difference(input, target))
-    power = multiplicity(width, E) * _power(E)
-    Q = (weight * power).sum((1, 2, 3))  # (N,)
-    return (
-        scale * (Q if per_sample else Q.sum()),
-        _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else input.new_empty(0),
-        (scale * power).sum_to_size(weight.shape).contiguous() if weight_grad else weight.new_empty(0),
-    )
+    loss, grad, power = _weighted(E, weight, input, scale, per_sample, input_grad)
+    weight_sum = (scale * power).sum_to_size(weight.shape).contiguous() if weight_grad else weight.new_empty(0)
+    return loss, grad, weight_sum
 
 
 def wiener_loss(
@@ -119,3 +128,17 @@ def wiener_loss(
             dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous(),
         ]
     return (scale * (loss if per_sample else loss.sum()), grad, grads[0], grads[1], grads[2])
+
+
+def focal_frequency_loss(
+    input: Tensor,
+    target: Tensor,
+    alpha: float,
+    log_matrix: bool,
+    scale: float,
+    per_sample: bool,
+    input_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    E = half_spectrum(difference(input, target))
+    loss, grad, _ = _weighted(E, focal_weight(_power(E), alpha, log_matrix), input, scale, per_sample, input_grad)
+    return loss, grad

@@ -400,6 +400,11 @@ BLURFFT_INLINE Vec<T> row_multiplicity(const Geometry<T>& g, int group) {
 }
 
 template <class T>
+BLURFFT_INLINE Vec<T> select(Vec<T> where_not_zero, Vec<T> yes, Vec<T> no) {
+  return where_not_zero != 0 ? yes : no;
+}
+
+template <class T>
 void fill_taps(const Geometry<T>& g, int kh, int kw, T* vertical, T* horizontal) {
   constexpr int L = kLanes<T>;
   const int height = g.height(), width = g.width();
@@ -581,6 +586,54 @@ void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotan
   }
 }
 
+// ---- Weight of the focal frequency loss ------------------------------------------------------------------------
+
+template <class T>
+BLURFFT_INLINE Vec<T> focal_matrix(Vec<T> power, T alpha, bool log_matrix) {
+  Vec<T> m;
+  if (alpha == 1) {
+    for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(sizeof(T) == 8 ? sqrt(power[l]) : sqrtf(power[l]));
+  } else {
+    for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(pow(sqrt(static_cast<double>(power[l])), alpha));
+  }
+  if (log_matrix) {
+    for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(log(static_cast<double>(m[l]) + 1));
+  }
+  return m;
+}
+
+template <class T>
+void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
+  constexpr int L = kLanes<T>;
+  const Vec<T> zero = {}, one = splat(static_cast<T>(1));
+  T* at = args.table;
+  Vec<T> high = zero, all = zero;
+  for (int group = 0; group <= g.rows.groups; ++group) {
+    const Vec<T> multiplicity = row_multiplicity(g, group);
+    for (int i = 0; i < g.width(); ++i, at += L) {
+      const Vec<T> m = focal_matrix<T>(load(at) * args.power_scale, args.alpha, args.log_matrix);
+      const Vec<T> counted = select<T>(multiplicity, m, zero);
+      store(at, counted);
+      high = counted > high ? counted : high;
+      all += counted;
+    }
+  }
+  T largest = 0;
+  bool all_numbers = true;
+  for (int l = 0; l < L; ++l) {
+    largest = high[l] > largest ? high[l] : largest;
+    all_numbers = all_numbers && all[l] == all[l];
+  }
+  at = args.table;
+  for (ptrdiff_t i = 0; i < static_cast<ptrdiff_t>(g.rows.groups + 1) * g.width(); ++i, at += L) {
+    const Vec<T> m = load(at) / largest;
+    // NaN, as of 0 / 0 in a plane without an error, counts as 0.
+    const Vec<T> within = m >= one ? one : m > zero ? m : zero;
+    store(at, all_numbers ? within : zero);
+  }
+  make_operator(g, false, args.table_scale, args.table);
+}
+
 // ---- Precision spectrum and log-determinant --------------------------------------------------------------------
 
 template <class T>
@@ -658,11 +711,6 @@ double plain_log_determinant(const Geometry<T>& g, const T* omega) {
     }
   }
   return total;
-}
-
-template <class T>
-BLURFFT_INLINE Vec<T> select(Vec<T> where_not_zero, Vec<T> yes, Vec<T> no) {
-  return where_not_zero != 0 ? yes : no;
 }
 
 template <class T>
@@ -754,6 +802,7 @@ constexpr Kernels<T> kKernels = {
     transfer<T>,
     transfer_grad<T>,
     pack_cotangent<T>,
+    focal_weight<T>,
     wiener<T>,
     wiener_grad<T>,
 };

@@ -68,6 +68,15 @@ struct FilterArgs {
 };
 
 template <class T>
+struct FocalArgs {
+  T alpha;
+  bool log_matrix;
+  T power_scale;  // makes |F e|^2 of the power in the table
+  T table_scale;
+  T* table;  // packed power in, operator table out
+};
+
+template <class T>
 struct WienerArgs {
   const T* kernel;  // (kh, kw)
   T nsr, eps;
@@ -109,6 +118,7 @@ struct Kernels {
   // cotangent is packed, per stored frequency (+f2 and -f2 both count).
   void (*transfer_grad)(const Geometry<T>&, const TapGeometry<T>&, const T* cotangent, double* kernel, T* work);
   void (*pack_cotangent)(const Geometry<T>&, const T* half, T* packed);
+  void (*focal_weight)(const Geometry<T>&, const FocalArgs<T>&);
   void (*wiener)(const Geometry<T>&, const TapGeometry<T>&, const WienerArgs<T>&, T* work);
   void (*wiener_grad)(const Geometry<T>&, const TapGeometry<T>&, const WienerGradArgs<T>&, T* cotangent, T* work);
 };

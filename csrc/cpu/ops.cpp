@@ -650,4 +650,43 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
   return {loss, grad, kernel_out, nsr_out, eps_out};
 }
 
+// Every plane is transformed twice: for its spectrum's largest value, then, still in the cache, for the weighted error.
+std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
+                                                bool log_matrix, double scale, bool per_sample, bool input_grad) {
+  const Tensor grad = input_grad ? torch::stable::empty_like(input) : empty(input, {0}, input.scalar_type());
+  Tensor loss;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    const Units units(input);
+    const UnitGeometry<T> geometries(units);
+    const size_t packed = packed_elements(geometries.whole, k.lanes, false);
+    const size_t work_elements = k.workspace_elements(geometries.whole);
+    const ptrdiff_t step = static_cast<ptrdiff_t>(packed);
+    const double n = static_cast<double>(units.pixels());
+    const bool streaming = fills_the_caches(input);
+    std::vector<double> energy(units.samples * units.channels);
+    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
+      T* work = scratch<T>(work_elements + packed * units.interleave);
+      T* tables = work + work_elements;
+      for (int64_t unit = begin; unit < end; ++unit) {
+        const Image a = units.image(input, unit), b = units.image(target, unit);
+        const Geometry<T>& g = geometries(units, unit);
+        std::memset(tables, 0, sizeof(T) * packed * g.planes);
+        // Without an image to write the table has no effect.
+        k.filter(g, a, &b, nullptr, {tables, step, false, false, tables, step, nullptr}, work);
+        for (int c = 0; c < g.planes; ++c) {
+          k.focal_weight(g, {static_cast<T>(alpha), log_matrix, static_cast<T>(0.25 / n), static_cast<T>(scale / n),
+                             tables + c * step});
+        }
+        Image out = {};
+        if (input_grad) out = units.image(grad, unit);
+        double* sums = &energy[unit / units.per_sample * units.channels + units.first_channel(unit)];
+        k.filter(g, a, &b, input_grad ? &out : nullptr, {tables, step, false, streaming, nullptr, 0, sums}, work);
+      }
+    });
+    loss = reduce_loss<T>(input, energy, units.samples, units.channels, {}, scale, per_sample);
+  });
+  return {loss, grad};
+}
+
 }  // namespace blurfft::cpu
