@@ -1,0 +1,69 @@
+// What every kernel header includes first. Under nvcc it is CUDA itself; under a host compiler it is the emulator of
+// the tests (tests/simt), which offers the same names. Two things differ between them and have one spelling here:
+// dynamic shared memory and launches.
+#pragma once
+
+#ifdef __CUDACC__
+
+#include <cooperative_groups.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <type_traits>
+
+// Declares `name`, a pointer to the block's dynamic shared memory, aligned to 16 bytes.
+#define BLURFFT_DYNAMIC_SHARED(type, name)                              \
+  extern __shared__ __align__(16) unsigned char blurfft_shared_bytes[]; \
+  type* const name = reinterpret_cast<type*>(blurfft_shared_bytes)
+
+#else
+
+#include <simt.h>
+
+#define BLURFFT_DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(simt::dynamic_shared())
+
+#endif
+
+namespace blurfft::cuda {
+
+namespace cg = cooperative_groups;
+
+struct LaunchConfig {
+  dim3 grid;
+  dim3 block;
+  size_t shared_bytes = 0;
+  unsigned cluster = 1;  // blocks along x in a thread-block cluster; grid.x is a multiple of it
+  cudaStream_t stream = nullptr;
+};
+
+// kernel<<<...>>>(args...) for any amount of dynamic shared memory and any cluster size. No synchronisation; may be
+// captured in a graph.
+template <typename... Parameters>
+cudaError_t launch(void (*kernel)(Parameters...), const LaunchConfig& config,
+                   std::type_identity_t<Parameters>... args) {
+#ifdef __CUDACC__
+  constexpr size_t default_limit = 48 << 10;
+  if (config.shared_bytes > default_limit) {
+    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, config.shared_bytes);
+    if (error != cudaSuccess) return error;
+  }
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {config.cluster, 1, 1};
+  cudaLaunchConfig_t launch_config{};
+  launch_config.gridDim = config.grid;
+  launch_config.blockDim = config.block;
+  launch_config.dynamicSmemBytes = config.shared_bytes;
+  launch_config.stream = config.stream;
+  launch_config.attrs = &attribute;
+  launch_config.numAttrs = config.cluster > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&launch_config, kernel, args...);
+#else
+  simt::launch(kernel, config.grid, config.block, config.shared_bytes, config.cluster, args...);
+  return cudaSuccess;
+#endif
+}
+
+}  // namespace blurfft::cuda
