@@ -1,0 +1,294 @@
+// Transforms in registers, and how a line is cut into passes. Plain C++ and CUDA: nothing of torch.
+//
+// A line of n = R0 R1 ... elements is transformed in place, one radix after the other, without reordering. In pass i,
+// of radix R and leg m = n / (R0 ... Ri), a thread owns the R elements t + k m (k < R) of a block of R m, t < m:
+//
+//   forward (decimation in frequency)   dft<R, false>(x); x[q] *= twiddle[q m + t - m]
+//   inverse (decimation in time)        x[q] *= conj(twiddle[q m + t - m]); dft<R, true>(x)
+//
+// and writes x[q] back to element t + q m, so that between passes there is one barrier and no second buffer. After the
+// forward passes frequency f = q0 + R0 (q1 + R1 (q2 + ...)) lies at position q0 m0 + q1 m1 + ...; the inverse passes,
+// in the opposite order, consume exactly that. Nothing is normalised.
+//
+// Twiddle table of a line: for each pass but the last (whose factors are ones) exp(-2 pi i q t / (R m)) at
+// [offset + (q - 1) m + t], q = 1 .. R - 1, t < m. Neighbouring threads, t and t + 1, read neighbouring entries. The
+// offset of a pass is what those before it take; a table has fewer than n entries. fill_twiddles() computes it.
+#pragma once
+
+#include <cmath>
+
+#include "device.cuh"
+
+// Host and device: tables and rules are computed on the host by the same code.
+#define BLURFFT_HD __host__ __device__ __forceinline__
+
+namespace blurfft::cuda {
+
+template <class T>
+struct alignas(2 * sizeof(T)) Complex {
+  T re, im;
+};
+
+template <class T>
+BLURFFT_HD Complex<T> operator+(Complex<T> a, Complex<T> b) {
+  return {a.re + b.re, a.im + b.im};
+}
+template <class T>
+BLURFFT_HD Complex<T> operator-(Complex<T> a, Complex<T> b) {
+  return {a.re - b.re, a.im - b.im};
+}
+template <class T>
+BLURFFT_HD Complex<T> operator*(T a, Complex<T> b) {
+  return {a * b.re, a * b.im};
+}
+template <class T>
+BLURFFT_HD Complex<T> operator*(Complex<T> a, Complex<T> b) {
+  return {a.re * b.re - a.im * b.im, a.im * b.re + a.re * b.im};
+}
+template <class T>
+BLURFFT_HD Complex<T> conj(Complex<T> a) {
+  return {a.re, -a.im};
+}
+
+// f(Index<0>{}), ..., f(Index<N - 1>{}): a loop whose counter is a constant, so that arrays stay in registers.
+template <int I>
+struct Index {
+  static constexpr int value = I;
+};
+template <int N, int I = 0, class F>
+BLURFFT_HD void unroll(F&& f) {
+  if constexpr (I < N) {
+    f(Index<I>{});
+    unroll<N, I + 1>(f);
+  }
+}
+
+namespace detail {
+
+// cos(2 pi k / n) and sin(2 pi k / n) at compile time, by their series in the first eighth of a turn.
+BLURFFT_HD constexpr double cos_series(double x) {
+  double term = 1, sum = 0;
+  for (int i = 1; i < 24; i += 2) {
+    sum += term;
+    term *= -x * x / (i * (i + 1));
+  }
+  return sum;
+}
+BLURFFT_HD constexpr double sin_series(double x) {
+  double term = x, sum = 0;
+  for (int i = 2; i < 24; i += 2) {
+    sum += term;
+    term *= -x * x / (i * (i + 1));
+  }
+  return sum;
+}
+constexpr double kPi = 3.14159265358979323846;
+BLURFFT_HD constexpr double cos_turn(int k, int n) {
+  k = (k % n + n) % n;
+  if (2 * k > n) k = n - k;
+  if (4 * k > n) return -cos_turn(n - 2 * k, 2 * n);
+  return 8 * k <= n ? cos_series(2 * kPi * k / n) : sin_series(2 * kPi * (n - 4 * k) / (4 * n));
+}
+BLURFFT_HD constexpr double sin_turn(int k, int n) { return cos_turn(4 * k - n, 4 * n); }
+
+}  // namespace detail
+
+// a exp(-2 pi i K / N), or with the opposite sign.
+template <int K, int N, bool Inverse, class T>
+BLURFFT_HD Complex<T> rotate(Complex<T> a) {
+  constexpr int k = (Inverse ? N - K % N : K) % N;
+  constexpr T h = static_cast<T>(0.70710678118654752440);
+  if constexpr (k == 0) {
+    return a;
+  } else if constexpr (4 * k == N) {
+    return {a.im, -a.re};
+  } else if constexpr (2 * k == N) {
+    return {-a.re, -a.im};
+  } else if constexpr (4 * k == 3 * N) {
+    return {-a.im, a.re};
+  } else if constexpr (8 * k == N) {
+    return {h * (a.re + a.im), h * (a.im - a.re)};
+  } else if constexpr (8 * k == 3 * N) {
+    return {h * (a.im - a.re), -h * (a.re + a.im)};
+  } else if constexpr (8 * k == 5 * N) {
+    return {-h * (a.re + a.im), h * (a.re - a.im)};
+  } else if constexpr (8 * k == 7 * N) {
+    return {h * (a.re - a.im), h * (a.re + a.im)};
+  } else {
+    constexpr T c = static_cast<T>(detail::cos_turn(k, N)), s = static_cast<T>(detail::sin_turn(k, N));
+    return {a.re * c + a.im * s, a.im * c - a.re * s};
+  }
+}
+
+// The first factor of a radix that is not a prime; 1 where there is a butterfly of its own.
+BLURFFT_HD constexpr int inner_radix(int radix) {
+  return radix == 16 || radix == 12 ? 4
+         : radix == 15              ? 5
+         : radix == 9 || radix == 6 ? 3
+         : radix == 14              ? 7
+         : radix == 10              ? 5
+         : radix == 8               ? 2
+                                    : 1;
+}
+
+// x[q] = sum_k x[k] exp(-2 pi i k q / R), the sign reversed for the inverse. R = 2 .. 10, 12, 14, 15, 16.
+template <int R, bool Inverse, class T>
+BLURFFT_HD void dft(Complex<T> (&x)[R]) {
+  if constexpr (R == 1) {
+  } else if constexpr (R == 2) {
+    const Complex<T> d = x[0] - x[1];
+    x[0] = x[0] + x[1];
+    x[1] = d;
+  } else if constexpr (R == 4) {
+    const Complex<T> s02 = x[0] + x[2], d02 = x[0] - x[2], s13 = x[1] + x[3];
+    const Complex<T> d13 = rotate<1, 4, Inverse>(x[1] - x[3]);
+    x[0] = s02 + s13;
+    x[1] = d02 + d13;
+    x[2] = s02 - s13;
+    x[3] = d02 - d13;
+  } else if constexpr (inner_radix(R) > 1) {
+    constexpr int A = inner_radix(R), B = R / A;
+    Complex<T> y[R];
+    unroll<B>([&](auto k) {
+      Complex<T> part[A];
+      unroll<A>([&](auto i) { part[i.value] = x[k.value + B * i.value]; });
+      dft<A, Inverse>(part);
+      unroll<A>([&](auto q) { y[k.value + B * q.value] = rotate<k.value * q.value, R, Inverse>(part[q.value]); });
+    });
+    unroll<A>([&](auto q) {
+      Complex<T> part[B];
+      unroll<B>([&](auto k) { part[k.value] = y[k.value + B * q.value]; });
+      dft<B, Inverse>(part);
+      unroll<B>([&](auto p) { x[q.value + A * p.value] = part[p.value]; });
+    });
+  } else {
+    static_assert(R == 3 || R == 5 || R == 7, "no butterfly of this radix");
+    // Outputs q and R - q: cosines act on sums of x[k] and x[R - k], sines on differences.
+    constexpr int half = (R - 1) / 2;
+    const Complex<T> first = x[0];
+    Complex<T> sum[half], difference[half];
+    unroll<half>([&](auto k) {
+      sum[k.value] = x[k.value + 1] + x[R - 1 - k.value];
+      difference[k.value] = x[k.value + 1] - x[R - 1 - k.value];
+      x[0] = x[0] + sum[k.value];
+    });
+    unroll<half>([&](auto i) {
+      constexpr int q = i.value + 1;
+      Complex<T> even = first, odd{0, 0};
+      unroll<half>([&](auto k) {
+        constexpr T c = static_cast<T>(detail::cos_turn(q * (k.value + 1), R));
+        constexpr T s = static_cast<T>((Inverse ? -1 : 1) * detail::sin_turn(q * (k.value + 1), R));
+        even.re += c * sum[k.value].re;
+        even.im += c * sum[k.value].im;
+        if constexpr (k.value == 0) {
+          odd = {s * difference[0].im, -s * difference[0].re};
+        } else {
+          odd.re += s * difference[k.value].im;
+          odd.im -= s * difference[k.value].re;
+        }
+      });
+      x[q] = even + odd;
+      x[R - q] = even - odd;
+    });
+  }
+}
+
+// Through the read-only cache, in one access.
+__device__ __forceinline__ Complex<float> load_const(const Complex<float>* at) {
+  const float2 v = __ldg(reinterpret_cast<const float2*>(at));
+  return {v.x, v.y};
+}
+__device__ __forceinline__ Complex<double> load_const(const Complex<double>* at) {
+  const double2 v = __ldg(reinterpret_cast<const double2*>(at));
+  return {v.x, v.y};
+}
+
+// The factors between a pass and the next: `twiddle` is the pass's part of the table, at its t.
+template <int R, bool Inverse, class T>
+__device__ __forceinline__ void apply_twiddles(Complex<T> (&x)[R], const Complex<T>* __restrict__ twiddle, int leg) {
+  unroll<R - 1>([&](auto i) {
+    const Complex<T> w = load_const(twiddle + i.value * leg);
+    x[i.value + 1] = x[i.value + 1] * (Inverse ? conj(w) : w);
+  });
+}
+
+// A length cut in two at compile time, n = First * Second: how a plane is transformed whose sizes are known to the
+// compiler. The first pass has Second threads with First elements each, the second pass First threads with Second.
+template <int First, int Second>
+struct TwoPass {
+  static constexpr int first = First, second = Second, n = First * Second;
+  static constexpr int twiddles = n - Second;
+
+  BLURFFT_HD static constexpr int frequency(int position) { return position / Second + First * (position % Second); }
+  BLURFFT_HD static constexpr int position(int frequency) { return frequency % First * Second + frequency / First; }
+};
+
+// A length cut at run time. Plain data: goes to a kernel by value.
+constexpr int kMaxPasses = 8;
+struct Line {
+  int n;
+  int passes;
+  int radix[kMaxPasses];
+
+  BLURFFT_HD int position(int frequency) const {
+    int at = 0, leg = n;
+    for (int i = 0; i < passes; ++i) {
+      leg /= radix[i];
+      at += frequency % radix[i] * leg;
+      frequency /= radix[i];
+    }
+    return at;
+  }
+  BLURFFT_HD int frequency(int position) const {
+    int f = 0, step = 1, leg = n;
+    for (int i = 0; i < passes; ++i) {
+      leg /= radix[i];
+      f += position / leg * step;
+      position %= leg;
+      step *= radix[i];
+    }
+    return f;
+  }
+};
+
+// The passes of a length without prime factors above 7, largest radices first; passes = 0 for any other (and n > 1).
+// Radices are 2, 3, 4, 5, 7 and 8: what run-time passes are compiled for.
+inline Line make_line(int n) {
+  Line line{n, 0, {}};
+  int rest = n;
+  // 2^k in as few passes as 8 allows, of radices as even as can be: 16 is 4 * 4.
+  int twos = 0;
+  while (rest % 2 == 0) rest /= 2, ++twos;
+  for (const int radix : {7, 5, 3}) {
+    while (rest % radix == 0 && line.passes < kMaxPasses) rest /= radix, line.radix[line.passes++] = radix;
+  }
+  for (int left = (twos + 2) / 3; left > 0 && line.passes < kMaxPasses; --left) {
+    const int bits = (twos + left - 1) / left;
+    line.radix[line.passes++] = 1 << bits;
+    twos -= bits;
+  }
+  if (rest != 1 || twos != 0) line.passes = 0;
+  return line;
+}
+
+inline Line make_line(int first, int second) { return {first * second, 2, {first, second}}; }
+
+inline int twiddle_count(const Line& line) { return line.passes ? line.n - line.radix[line.passes - 1] : 0; }
+
+// On the host. out: twiddle_count(line) entries. Angles are reduced exactly and rounded once.
+template <class T>
+void fill_twiddles(const Line& line, Complex<T>* out) {
+  int block = line.n;
+  for (int i = 0; i + 1 < line.passes; ++i) {
+    const int leg = block / line.radix[i];
+    for (int q = 1; q < line.radix[i]; ++q) {
+      for (int t = 0; t < leg; ++t) {
+        const double angle = 2 * detail::kPi * (static_cast<long long>(q) * t % block) / block;
+        *out++ = {static_cast<T>(std::cos(angle)), static_cast<T>(-std::sin(angle))};
+      }
+    }
+    block = leg;
+  }
+}
+
+}  // namespace blurfft::cuda
