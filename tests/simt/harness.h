@@ -12,6 +12,7 @@ const char* report(F body) {
     body();
     return nullptr;
   } catch (const std::exception& error) {
+    forget();
     message = error.what();
     return message.c_str();
   }

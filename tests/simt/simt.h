@@ -41,6 +41,7 @@
 using cudaError_t = int;
 using cudaStream_t = void*;
 constexpr cudaError_t cudaSuccess = 0;
+inline const char* cudaGetErrorString(cudaError_t) { return "an error of the emulator"; }
 constexpr int warpSize = 32;
 
 using std::isfinite;
@@ -105,6 +106,8 @@ void lend(const char* name, const void* data, size_t bytes, size_t element, Memo
 void release(const void* data);
 // Takes all memory back. Throws Error if an output has words that nobody wrote.
 void finish();
+// Takes all memory back, whatever it holds.
+void forget();
 
 // Memory that is lent for as long as the buffer lives.
 template <typename T>
