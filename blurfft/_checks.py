@@ -6,6 +6,7 @@ Values of tensors are never looked at: on a GPU that would wait for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -153,11 +154,25 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dt
     """nsr or eps as (N|1, C|1), contiguous, in ``dtype``, whatever N and C are."""
     non_negative(name, value)
     if not isinstance(value, Tensor):
+        if type(like) is Tensor and like.device.type == "cpu" and _in_plain_eager():
+            return _cpu_scalar(value, dtype)
         return constant((1, 1), value, like, dtype)
     _same_device(name, value, other, like)
     if value.dim() < 2:
         value = value.reshape(-1, 1)
     return value.to(dtype).contiguous()
+
+
+def _in_plain_eager() -> bool:
+    return not (
+        torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch.is_inference_mode_enabled()
+    )
+
+
+# On a GPU it would have to be ordered between streams, and survive the graph that captured its filling.
+@lru_cache(maxsize=64)
+def _cpu_scalar(value: float, dtype: torch.dtype) -> Tensor:
+    return torch.full((1, 1), value, dtype=dtype, device="cpu")
 
 
 def non_negative(name: str, value: float | Tensor) -> None:

@@ -46,7 +46,7 @@ def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
     """
     _checks.plane("input", input)
     _checks.norm(norm)
-    return ops.rfft2(input, norm)
+    return ops.value("rfft2", input, norm)
 
 
 def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backward") -> Tensor:
@@ -83,7 +83,7 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
         input = input[..., :height, :columns]
         if input.shape[-2] < height or input.shape[-1] < columns:
             input = F.pad(input, (0, columns - input.shape[-1], 0, height - input.shape[-2]))
-    return ops.irfft2(input, width, norm)
+    return ops.value("irfft2", input, width, norm)
 
 
 def blur(input: Tensor, kernel: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def blur(input: Tensor, kernel: Tensor) -> Tensor:
     """
     _checks.image("input", input)
     kernel = _checks.kernel(kernel, input, compute_dtype(input.dtype))
-    return ops.spectral_filter(input, ops.otf(kernel, input.shape[2], input.shape[3]))
+    return ops.value("spectral_filter", input, ops.value("otf", kernel, input.shape[2], input.shape[3]))
 
 
 def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> Tensor:
@@ -134,11 +134,11 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
     dtype = compute_dtype(input.dtype)
     kernel = _checks.kernel(kernel, input, dtype)
     nsr = _checks.per_plane("nsr", nsr, input, dtype)
-    return ops.spectral_filter(input, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
+    return ops.value("spectral_filter", input, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
 
 
 def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Tensor:
-    K = ops.otf(kernel, height, width)
+    K = ops.value("otf", kernel, height, width)
     return K.conj() / (K.real.square() + K.imag.square() + nsr[:, :, None, None])
 
 
@@ -172,7 +172,7 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
     nsr = _checks.any_per_plane("nsr", nsr, "kernel", kernel, dtype)
     eps = _checks.any_per_plane("eps", eps, "kernel", kernel, dtype)
     _checks.broadcast(kernel=planes, nsr=nsr, eps=eps)
-    K = ops.otf(planes.to(dtype).contiguous(), height, width)
+    K = ops.value("otf", planes.to(dtype).contiguous(), height, width)
     s = K.real.square() + K.imag.square()
     return (s / (s + nsr[:, :, None, None]).square() + eps[:, :, None, None]).to(kernel.dtype)
 
@@ -206,9 +206,10 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         own_mirror = multiplicity(input.shape[-1], weight) == 1
         root = torch.where(own_mirror, (weight + mirrored) / 2, weight).sqrt()
         e = difference(input, target)
-        return ops.spectral_filter(e, root).square().to(input.dtype)
+        return ops.value("spectral_filter", e, root).square().to(input.dtype)
     grad = torch.is_grad_enabled()
-    loss, _, _ = ops.spectral_loss(
+    return ops.value(
+        "spectral_loss",
         input,
         target,
         weight,
@@ -217,7 +218,6 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         grad and (input.requires_grad or target.requires_grad),
         grad and weight.requires_grad,
     )
-    return loss
 
 
 def wiener_loss(
@@ -261,7 +261,7 @@ def wiener_loss(
     eps = _checks.per_plane("eps", eps, input, dtype)
     if reduction == "none":
         e = difference(input, target)
-        restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
+        restored = ops.value("spectral_filter", e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
         return (restored.square() + eps[:, :, None, None] * e.square()).to(input.dtype)
     count = input.numel() if reduction == "mean" else 1
     return _fused(input, target, kernel, nsr, eps, count, nll=False, per_sample=False)
@@ -320,7 +320,8 @@ def _fused(
         if per_sample and kernel_grad:
             # Of a shared parameter the forward pass knows the sum over all samples only, which is of no use here.
             kernel_grad = all(t.shape[0] == input.shape[0] for t in (kernel, nsr, eps) if t.requires_grad)
-    return ops.wiener_loss(input, target, kernel, nsr, eps, count, nll, per_sample, input_grad, kernel_grad)[0]
+    flags = nll, per_sample, input_grad, kernel_grad
+    return ops.value("wiener_loss", input, target, kernel, nsr, eps, count, *flags)
 
 
 def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "mean") -> Tensor:
@@ -344,7 +345,8 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
     input, target = _checks.image_pair(input, target)
     dtype = compute_dtype(input.dtype)
     kernel = _checks.kernel(kernel, input, dtype)
-    blurred = ops.spectral_filter(target.to(dtype), ops.otf(kernel, input.shape[2], input.shape[3]))
+    K = ops.value("otf", kernel, input.shape[2], input.shape[3])
+    blurred = ops.value("spectral_filter", target.to(dtype), K)
     if reduction == "none":
         return F.mse_loss(input.to(dtype), blurred, reduction="none").to(input.dtype)
     # Of a sharded DTensor the gradient of F.mse_loss's own mean is too large by the number of shards.
@@ -400,7 +402,8 @@ def focal_frequency_loss(
     if batch_matrix:
         return loss_weight * _batch_focal_frequency_loss(input, target, alpha, log_matrix)
     input_grad = torch.is_grad_enabled() and (input.requires_grad or target.requires_grad)
-    loss, _ = ops.focal_frequency_loss(input, target, float(alpha), log_matrix, input.numel(), False, input_grad)
+    options = float(alpha), log_matrix, input.numel(), False, input_grad
+    loss = ops.value("focal_frequency_loss", input, target, *options)
     return loss if loss_weight == 1 else loss_weight * loss
 
 
@@ -417,7 +420,7 @@ def _batch_focal_frequency_loss(input: Tensor, target: Tensor, alpha: float, log
     e = difference(input, target)
     if e.numel() == 0:
         return e.square().mean()
-    E = ops.rfft2(e, "ortho")
+    E = ops.value("rfft2", e, "ortho")
     distance = E.real.square() + E.imag.square()
     with torch.no_grad():
         weight = focal_weight(distance, alpha, log_matrix, batch_matrix=True) * multiplicity(e.shape[3], distance)

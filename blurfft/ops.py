@@ -15,7 +15,9 @@ The set is closed under differentiation, hence derivatives of any order:
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -256,6 +258,20 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
             _distributed.register_shardings()
             return op.redispatch(keyset, *args)
 
+    def prepare(ctx: Any, args: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.backend = _dispatch.requested()
+        setup(ctx, args, output)
+
+    def differentiate(ctx: Any, grad: Tensor | None, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * len(needs)
+        if ctx.backend == _dispatch.requested():
+            return backward(ctx, grad, needs)
+        # It may run in another thread, or after the `with use_backend(...)` of the forward pass has ended.
+        with _dispatch.as_requested(ctx.backend):
+            return backward(ctx, grad, needs)
+
     class Derivative(torch.autograd.function._SingleLevelFunction):
         apply: Callable[..., Any]
 
@@ -267,23 +283,30 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
                     output = apply_below(keyset, args)
             else:
                 output = apply_below(keyset, args)
-            ctx.set_materialize_grads(False)
-            ctx.backend = _dispatch.requested()
-            setup(ctx, args, output)
+            prepare(ctx, args, output)
+            if isinstance(output, tuple):
+                ctx.mark_non_differentiable(*output[1:])
             return output
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
-            needs = ctx.needs_input_grad
-            if grad is None:
-                return (None,) * len(needs)
-            if ctx.backend == _dispatch.requested():
-                return (None, *backward(ctx, grad, needs[1:]))
-            # It may run in another thread, or after the `with use_backend(...)` of the forward pass has ended.
-            with _dispatch.as_requested(ctx.backend):
-                return (None, *backward(ctx, grad, needs[1:]))
+            return (None, *differentiate(ctx, grad, ctx.needs_input_grad[1:]))
 
-    Derivative.__name__ = Derivative.__qualname__ = f"{op._opname}_backward"
+    class DirectDerivative(torch.autograd.function._SingleLevelFunction):
+        apply: Callable[..., Any]
+
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            output = impl(*args)
+            prepare(ctx, args, output)
+            return output[0] if isinstance(output, tuple) else output
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor | None) -> Any:
+            return differentiate(ctx, grad, ctx.needs_input_grad)
+
+    for derivative in (Derivative, DirectDerivative):
+        derivative.__name__ = derivative.__qualname__ = f"{op._opname}_backward"
 
     def autograd_kernel(keyset: Any, *args: Any) -> Any:
         if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
@@ -294,6 +317,47 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
         return Derivative.apply(keyset, *args)
 
     _library.impl(op._opname, autograd_kernel, "Autograd", with_keyset=True)
+    _DIRECT[op._opname] = impl, DirectDerivative.apply
+
+
+# By the op's name: its implementation, and that with a derivative.
+_DIRECT: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+_PLAIN_TYPES = frozenset((Tensor, torch.nn.Parameter, bool, int, float, str))
+# With more than these keys in force a mode, a transform or a tracer wants to see the call.
+_UNUSUAL = ~functools.reduce(
+    operator.or_,
+    (
+        torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key)).raw_repr()
+        for key in ("BackendSelect", "ADInplaceOrView", "AutocastCPU", "AutocastCUDA")
+    ),
+)
+_included = torch._C._dispatch_tls_local_include_set
+_is_excluded = torch._C._dispatch_tls_is_dispatch_key_excluded
+_AUTOGRAD_CPU = torch._C.DispatchKey.AutogradCPU
+
+
+def value(op: str, *args: Any) -> Tensor:
+    """The result of an op, of a loss without its gradients; what the public functions call.
+
+    Where nobody but autograd would see the call pass through the dispatcher it goes past it: the way through its
+    Python kernels costs several times what an op on a small image does. The arguments are of matching dtypes, so that
+    autocast has nothing to do.
+    """
+    if (
+        not torch.compiler.is_compiling()
+        and _PLAIN_TYPES.issuperset(map(type, args))
+        and (args[0].is_cpu or args[0].is_cuda)  # not meta
+        and not (_included().raw_repr() & _UNUSUAL)
+        and not _is_excluded(_AUTOGRAD_CPU)
+        and torch._C._get_tracing_state() is None
+    ):
+        impl, differentiable = _DIRECT[op]
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+            return differentiable(*args)
+        result = impl(*args)
+    else:
+        result = getattr(torch.ops.blurfft, op).default(*args)
+    return result[0] if isinstance(result, tuple) else result
 
 
 _ADJOINT_NORM = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
@@ -417,9 +481,7 @@ def _quadratic_vjp(
 
 def _spectral_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     input, target, weight, ctx.count, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
-    _, grad, weight_grad = output
-    ctx.save_for_backward(input, target, weight, grad, weight_grad)
-    ctx.mark_non_differentiable(grad, weight_grad)
+    ctx.save_for_backward(input, target, weight, *output[1:])
 
 
 def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
@@ -438,9 +500,7 @@ def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> 
 
 def _wiener_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.count, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
-    grads = output[1:]
-    ctx.save_for_backward(*tensors, *grads)
-    ctx.mark_non_differentiable(*grads)
+    ctx.save_for_backward(*tensors, *(output[1:] if ctx.parameter_grad else output[1:2]))
 
 
 def _wiener_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
@@ -505,7 +565,6 @@ def _focal_frequency_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple
     input, target, ctx.alpha, ctx.log_matrix, ctx.count, _, ctx.input_grad = inputs
     _, grad = output
     ctx.save_for_backward(input, target, grad)
-    ctx.mark_non_differentiable(grad)
 
 
 def _focal_frequency_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:

@@ -1,5 +1,6 @@
 #include "ops.h"
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
@@ -111,6 +112,14 @@ constexpr ScalarType complex_type = sizeof(T) == 8 ? ScalarType::ComplexDouble :
 
 Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
   return torch::stable::new_empty(like, sizes, type);
+}
+// (0,), for a gradient that was not asked for. Several a call: new_empty would look its operator up by name each time.
+Tensor nothing(ScalarType type) {
+  const int64_t size = 0, stride = 1;
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &size, &stride, static_cast<int32_t>(type),
+                                                  aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
 }
 Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
@@ -504,7 +513,7 @@ std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tens
   const Tensor half = as_contiguous(weight);
   const int64_t weights_n = weight.size(0), weights_c = weight.size(1);
   const int64_t samples = input.size(0), channels = input.size(1);
-  const Tensor grad = input_grad ? torch::stable::empty_like(input) : empty(input, {0}, input.scalar_type());
+  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
   Tensor loss, power_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
@@ -512,10 +521,8 @@ std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tens
     const double n = static_cast<double>(input.size(2)) * static_cast<double>(input.size(3));
     const size_t packed = packed_elements(g, k.lanes, false);
     const int64_t entries = input.size(2) * (input.size(3) / 2 + 1);
-    power_out = empty(input,
-                      weight_grad ? std::vector<int64_t>{weights_n, weights_c, input.size(2), input.size(3) / 2 + 1}
-                                  : std::vector<int64_t>{0},
-                      real_type<T>);
+    power_out = weight_grad ? empty(input, {weights_n, weights_c, input.size(2), input.size(3) / 2 + 1}, real_type<T>)
+                            : nothing(real_type<T>);
     std::vector<double> energy(samples * channels);
     fused_loss<T>(
         input, target, input_grad ? &grad : nullptr, weights_n > 1, weights_c, weight_grad, energy.data(),
@@ -550,7 +557,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
   const auto entry = [](const Tensor& t, int64_t n, int64_t c) {
     return (t.size(0) > 1 ? n : 0) * t.size(1) + (t.size(1) > 1 ? c : 0);
   };
-  const Tensor grad = input_grad ? torch::stable::empty_like(input) : empty(input, {0}, input.scalar_type());
+  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
   Tensor loss, kernel_out, nsr_out, eps_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
@@ -628,7 +635,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
 
     // Sums over the weights that a kernel, nsr or eps is shared by, in a fixed order.
     const auto reduced = [&](const Tensor& like, const std::vector<double>& sums, int64_t size) {
-      if (!kernel_grad) return empty(like, {0}, real_type<T>);
+      if (!kernel_grad) return nothing(real_type<T>);
       const Tensor result = empty(like, std::vector<int64_t>(like.sizes().begin(), like.sizes().end()), real_type<T>);
       T* out = values<T>(result);
       if (like.size(0) * like.size(1) == weights) {
@@ -653,7 +660,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
 // Every plane is transformed twice: for its spectrum's largest value, then, still in the cache, for the weighted error.
 std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
                                                 bool log_matrix, double scale, bool per_sample, bool input_grad) {
-  const Tensor grad = input_grad ? torch::stable::empty_like(input) : empty(input, {0}, input.scalar_type());
+  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
   Tensor loss;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
