@@ -1,0 +1,289 @@
+"""Images to train on: a folder of them, or real ones that installed packages bring along.
+
+Everything is decoded once and kept as 8-bit squares; what cannot be used is named and left out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .. import images as photos
+from ..images import Refused
+
+EMBEDDED = "embedded"
+"""``embedded`` is ``embedded:photographs``; the other is ``embedded:brain``."""
+
+PHOTOGRAPHS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg")
+_LARGEST_PATCH = 64
+_HELD_OUT_SHARE = 0.25
+
+_TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+_SLICES = range(30, 150)  # with brain in them; 1 mm apart
+# Of every 40 slices 8 are held out, and 4 on either side of them left out.
+_BLOCK, _HELD_OUT_FROM, _HELD_OUT_TO, _GAP = 40, 16, 24, 4
+_VARIANTS = {"train": 16, "held_out": 8}
+
+_PARTITION = "list_eval_partition.txt"
+_TRAIN_FOLDERS, _HELD_OUT_FOLDERS = ("train", "training"), ("test", "val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Square 8-bit images, (n, C, size, size) each."""
+
+    train: NDArray[np.uint8]
+    held_out: NDArray[np.uint8]
+    description: str
+
+
+Progress = Callable[[int, int], None]
+"""Is told how many of how many images are decoded."""
+
+
+def load(
+    source: str,
+    size: int,
+    channels: int | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda message: None,
+    progress: Progress = lambda done, total: None,
+) -> Images:
+    """The images of a source, cut square in the middle and scaled to ``size``.
+
+    Args:
+        source: ``"embedded"``, ``"embedded:photographs"``, ``"embedded:brain"``, or a folder. Of a folder everything
+            below it is taken. Held out are its ``test`` or ``val`` subfolders, else the images that CelebA's
+            ``list_eval_partition.txt`` in it numbers 1 or 2, else a tenth, chosen by their names.
+        size: the side.
+        channels: 1 or 3; None: 1 for the brain, 3 for others.
+        cache: where to keep a folder's decoded images; a second call with the same source and size takes them.
+        say: is told in words what was left out and why.
+        progress: is called as decoding goes on.
+
+    Raises:
+        Refused: there is nothing to train on, in words for the user.
+
+    Example:
+        >>> load("embedded", size=32).train.shape[1:]
+        (3, 32, 32)
+    """
+    name, _, which = source.partition(":")
+    if name == EMBEDDED:
+        if which in ("", "photographs"):
+            return photographs(size, channels or 3)
+        if which == "brain":
+            return brain(size, channels or 1)
+        raise Refused(f"the embedded sets are photographs and brain, got {source!r}")
+    return folder(Path(source), size, channels or 3, cache, say, progress)
+
+
+def photographs(size: int, channels: int) -> Images:
+    """Patches of photographs in scikit-image's wheel: the left three quarters of each to train on, the right quarter
+    held out."""
+    if size > _LARGEST_PATCH:
+        raise Refused(f"the embedded photographs are too small for patches of {size} pixels; at most {_LARGEST_PATCH}")
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise Refused("the embedded photographs are those of scikit-image: pip install 'blurfft[demo]'")
+    scale = 2 if size <= _LARGEST_PATCH // 2 else 1
+    train, held_out = [], []
+    for name in PHOTOGRAPHS:
+        path = Path(spec.origin).parent / "data" / name
+        try:
+            colour = _channels(photos.read(path).colour, channels)
+        except Refused as error:
+            raise Refused(f"{path}: {error}") from None
+        border = round(colour.shape[2] * (1 - _HELD_OUT_SHARE))
+        train.append(_patches(colour[:, :, :border], size, scale, stride=size // 4))
+        held_out.append(_patches(colour[:, :, border:], size, scale, stride=size // 2))
+    return Images(
+        _bytes(torch.cat(train)),
+        _bytes(torch.cat(held_out)),
+        f"patches of {size} x {size} pixels of {len(PHOTOGRAPHS)} photographs in scikit-image"
+        + (", scaled down by 2" if scale == 2 else "")
+        + "; left three quarters of each to train on, right quarter held out",
+    )
+
+
+def _patches(region: Tensor, size: int, scale: int, stride: int) -> Tensor:
+    """(C, H, W) to (n, C, size, size). Scaled here, so that no pixel of another region has a part in it."""
+    height, width = region.shape[1] // scale, region.shape[2] // scale
+    region = region[:, : height * scale, : width * scale]
+    if scale > 1:
+        region = F.avg_pool2d(region[None], scale)[0]
+    tiles = region.unfold(1, size, stride).unfold(2, size, stride)  # (C, rows, columns, size, size)
+    return tiles.permute(1, 2, 0, 3, 4).reshape(-1, region.shape[0], size, size)
+
+
+def brain(size: int, channels: int) -> Images:
+    """Axial slices of the ICBM 152 T1 template in nilearn's wheel, slightly turned, scaled and shifted at random, but
+    always alike."""
+    spec = importlib.util.find_spec("nilearn")
+    if spec is None or spec.origin is None or importlib.util.find_spec("nibabel") is None:
+        raise Refused("the embedded brain is that of nilearn: pip install 'blurfft[brain]'")
+    path = Path(spec.origin).parent / "datasets" / "data" / _TEMPLATE
+    if not path.is_file():
+        raise Refused(f"this nilearn lacks {path}; install nilearn>=0.11")
+    import nibabel
+
+    volume = torch.from_numpy(np.asarray(nibabel.load(path).dataobj, dtype=np.float32))  # type: ignore[attr-defined]
+    volume /= volume.max()
+    generator = torch.Generator().manual_seed(0)
+    slices: dict[str, list[Tensor]] = {"train": [], "held_out": []}
+    for i in _SLICES:
+        place = (i - _SLICES.start) % _BLOCK
+        if _HELD_OUT_FROM <= place < _HELD_OUT_TO:
+            part = "held_out"
+        elif _HELD_OUT_FROM - _GAP <= place < _HELD_OUT_TO + _GAP:
+            continue
+        else:
+            part = "train"
+        upright = volume[:, :, i].T.flip(0)[None, None]  # (1, 1, H, W), the nose above
+        count = _VARIANTS[part]
+        theta = _small_motions(count, upright.shape[2], upright.shape[3], generator)
+        grid = F.affine_grid(theta, [count, 1, 256, 256], align_corners=False)
+        varied = F.grid_sample(upright.expand(count, -1, -1, -1), grid, align_corners=False)
+        slices[part].append(F.interpolate(varied, size=(size, size), mode="bilinear", antialias=True))
+    parts = {name: _bytes(torch.cat(tensors).expand(-1, channels, -1, -1)) for name, tensors in slices.items()}
+    return Images(
+        parts["train"],
+        parts["held_out"],
+        f"axial slices of the ICBM 152 2009a T1 template in nilearn, {size} x {size} pixels, each in "
+        f"{_VARIANTS['train']} (held out: {_VARIANTS['held_out']}) variants turned by up to 8 degrees, scaled by up to "
+        f"8 % and shifted by up to 4 %; slabs of {_HELD_OUT_TO - _HELD_OUT_FROM} mm held out, {_GAP} mm on either side "
+        "of them unused",
+    )
+
+
+def _small_motions(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Affine maps (count, 2, 3) from a square to an image, that keep its proportions."""
+    angle, scale, dx, dy = 2 * torch.rand(4, count, generator=generator) - 1
+    angle, scale = angle * np.pi * 8 / 180, 1 + 0.08 * scale
+    side = max(height, width)
+    theta = torch.empty(count, 2, 3)
+    theta[:, 0, 0], theta[:, 0, 1] = scale * angle.cos() * side / width, -scale * angle.sin() * side / width
+    theta[:, 1, 0], theta[:, 1, 1] = scale * angle.sin() * side / height, scale * angle.cos() * side / height
+    theta[:, 0, 2], theta[:, 1, 2] = 0.08 * dx, 0.08 * dy
+    return theta
+
+
+def folder(
+    path: Path, size: int, channels: int, cache: Path | None, say: Callable[[str], None], progress: Progress
+) -> Images:
+    """The images below a folder."""
+    if not path.is_dir():
+        raise Refused(f"{path} is not a folder; --data takes a folder of images or {EMBEDDED}")
+    wanted = {"source": str(path.resolve()), "size": size, "channels": channels}
+    if cache is not None and (found := _from_cache(cache, wanted)):
+        return found
+
+    known = Image.registered_extensions()
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in known and not f.name.startswith("."))
+    if not files:
+        raise Refused(f"there is no image in {path}: no file whose name ends as one that Pillow reads")
+    train, held_out = split(path, files)
+    parts = [[], []]  # type: list[list[NDArray[np.uint8]]]
+    done, refused = 0, 0
+    # Decoders release the interpreter's lock.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for part, names in zip(parts, (train, held_out), strict=True):
+            for name, result in zip(names, _in_order(pool, names, size, channels), strict=True):
+                done += 1
+                progress(done, len(files))
+                if isinstance(result, str):
+                    refused += 1
+                    say(f"{name} is left out: {result}")
+                else:
+                    part.append(result)
+    if not parts[0] or not parts[1]:
+        which = "train on" if not parts[0] else "hold out"
+        raise Refused(
+            f"{path} has no image to {which}: {len(files)} files, {refused} of them unusable at --size {size}"
+        )
+    note = f", {refused} left out" if refused else ""
+    description = f"{len(parts[0]) + len(parts[1])} images of {path}, {size} x {size} pixels{note}"
+    result = Images(np.stack(parts[0]), np.stack(parts[1]), description)
+    if cache is not None:
+        _to_cache(cache, wanted, result)
+    return result
+
+
+def _in_order(pool: ThreadPoolExecutor, names: Sequence[Path], size: int, channels: int) -> Iterator[Any]:
+    return pool.map(lambda name: _square(name, size, channels), names)
+
+
+def split(path: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """What of a folder to train on and what to hold out; see :func:`load`."""
+    tops = {file: file.relative_to(path).parts[0].lower() for file in files}
+    if {*tops.values()} & {*_HELD_OUT_FOLDERS}:
+        held_out = [file for file in files if tops[file] in _HELD_OUT_FOLDERS]
+    elif partition := next(path.rglob(_PARTITION), None):
+        numbers = dict(line.split()[:2] for line in partition.read_text().splitlines() if len(line.split()) >= 2)
+        held_out = [file for file in files if numbers.get(file.name, "0") != "0"]
+    else:
+        order = np.random.default_rng(0).permutation(len(files))
+        held_out = [files[i] for i in sorted(order[: max(1, len(files) // 10)])]
+    chosen = {*held_out}
+    return [file for file in files if file not in chosen], held_out
+
+
+def _square(path: Path, size: int, channels: int) -> NDArray[np.uint8] | str:
+    """The image (C, size, size), or why it cannot be used."""
+    try:
+        colour = photos.read(path).colour
+    except Refused as error:
+        return str(error)
+    height, width = colour.shape[1:]
+    side = min(height, width)
+    if side < size:
+        return f"{width} x {height} pixels, too small for --size {size}"
+    top, left = (height - side) // 2, (width - side) // 2
+    square = _channels(colour[:, top : top + side, left : left + side], channels)[None]
+    return _bytes(F.interpolate(square, size=(size, size), mode="bicubic", antialias=True)[0])
+
+
+def _channels(colour: Tensor, channels: int) -> Tensor:
+    """(1|3, H, W) with that many channels; grey is the luma of ITU-R BT.601."""
+    if channels == 1 and colour.shape[0] == 3:
+        return (colour * colour.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
+    return colour.expand(channels, -1, -1)
+
+
+def _bytes(values: Tensor) -> NDArray[np.uint8]:
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().numpy()
+
+
+def _to_cache(cache: Path, wanted: dict[str, Any], found: Images) -> None:
+    cache.mkdir(parents=True, exist_ok=True)
+    for name in ("train", "held_out"):
+        with photos.atomic(cache / f"{name}.npy") as file:
+            np.save(file, getattr(found, name))
+    with photos.atomic(cache / "images.json") as file:  # last: what it describes is complete
+        file.write(json.dumps({**wanted, "description": found.description}).encode())
+
+
+def _from_cache(cache: Path, wanted: dict[str, Any]) -> Images | None:
+    if not (cache / "images.json").is_file():
+        return None
+    facts = json.loads((cache / "images.json").read_text())
+    description = facts.pop("description")
+    if facts != wanted:
+        return None
+    # Mapped: what does not fit the memory stays on disk, and processes on one machine share it.
+    return Images(
+        np.load(cache / "train.npy", mmap_mode="r"), np.load(cache / "held_out.npy", mmap_mode="r"), description
+    )

@@ -1,0 +1,232 @@
+"""A training run: data, steps, log, checkpoints and pictures in one folder, alone or as one of several processes."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..images import Refused, atomic
+from . import data, figures
+from .training import Diverged, Options, Trainer, load_checkpoint, mean_of, save_checkpoint
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+_COLUMNS = (
+    "step",
+    "loss",
+    "reconstruction",
+    "kl",
+    "beta",
+    "auxiliary",
+    "steps_per_second",
+    "held_out_reconstruction",
+    "held_out_kl",
+    "held_out_bits_per_dimension",
+)
+
+
+@dataclass
+class Watcher:
+    """What a run tells while it goes on; by default nobody listens."""
+
+    say: Callable[[str], None] = lambda message: None
+    decoded: Callable[[int, int], None] = lambda done, total: None
+    stepped: Callable[[int, int, dict[str, float]], None] = lambda done, total, terms: None
+
+
+class Log:
+    """``log.csv``, and TensorBoard's event files if it is installed. Rows after ``step`` are of a run that was cut off
+    and are dropped."""
+
+    def __init__(self, out: Path, step: int, tensorboard: bool) -> None:
+        self.path = out / LOG
+        rows = []
+        if step and self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        with atomic(self.path) as binary:
+            binary.write(text.getvalue().encode())
+        self.board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, _COLUMNS).writerow({"step": step, **values})
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name.replace("held_out_", "held_out/"), value, step)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+@contextmanager
+def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
+    """The device, the rank and the number of processes; joins the group that torchrun made, if there is one."""
+    if device not in ("auto", "cpu") and not device.startswith("cuda"):
+        raise Refused(f"--device must be auto, cpu or cuda, got {device!r}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise Refused(f"--device {device}: there is no CUDA device that torch can use")
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield torch.device(kind), 0, 1
+        return
+    place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if kind.startswith("cuda") else torch.device(kind)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield place, dist.get_rank(), world
+    finally:
+        dist.destroy_process_group()
+
+
+def tensorboard_installed() -> bool:
+    return importlib.util.find_spec("tensorboard") is not None
+
+
+def resumed_options(out: Path, given: dict[str, Any]) -> Options:
+    """The options of the run in ``out``.
+
+    Raises:
+        Refused: there is none, or one of ``given``, those of the command line, is another.
+    """
+    stored = Options(**load_checkpoint(out / CHECKPOINT)["options"])
+    for name, value in given.items():
+        before = asdict(stored)[name]
+        if value != before:
+            raise Refused(
+                f"--{name.replace('_', '-')} is {value}, but the run in {out} has {before}: a run is resumed as it was "
+                "begun"
+            )
+    return stored
+
+
+def train(
+    options: Options,
+    out: Path,
+    steps: int | None = None,
+    epochs: int | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    interval: int = 500,
+    log_every: int = 20,
+    tensorboard: bool = False,
+    watcher: Watcher | None = None,
+) -> Trainer:
+    """Trains a VAE and leaves in ``out``: ``checkpoint.pt``, ``log.csv`` and pictures.
+
+    Args:
+        options: what to train.
+        out: a folder, made if need be. One that holds a run already is only taken with ``resume``.
+        steps, epochs: how long altogether; one of them.
+        resume: continue the run in ``out`` from its checkpoint, bit for bit as if it had not been stopped.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        interval: steps between checkpoints, which is also the most that an interrupt can lose.
+        log_every: steps between rows of the log.
+        tensorboard: write event files too.
+        watcher: who is told.
+
+    Raises:
+        Refused: the data, an option or the folder cannot serve, in words for the user.
+        Diverged: the loss is not finite; the last good checkpoint is kept.
+        KeyboardInterrupt: likewise kept.
+    """
+    watcher = watcher or Watcher()
+    with processes(device) as (place, rank, world):
+        say = watcher.say if rank == 0 else lambda message: None
+        checkpoint = out / CHECKPOINT
+        if checkpoint.exists() and not resume:
+            raise Refused(f"{out} holds a run already: --resume continues it, another --out begins a new one")
+        state = load_checkpoint(checkpoint, place) if resume else None
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(f"cannot write to {out}: {error.strerror or error}") from None
+        images = _load(options, out, rank, world, say, watcher.decoded if rank == 0 else lambda done, total: None)
+        say(f"{len(images.train)} images to train on, {len(images.held_out)} held out: {images.description}")
+        if epochs is not None:
+            steps = max(1, epochs * len(images.train) // options.batch)
+        assert steps is not None
+        if place.type == "cuda":
+            torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.deterministic = True
+        trainer = Trainer(options, images, place, rank, world)
+        if trainer.term.why_no_density is not None:
+            say(f"{options.loss} reports no bits per dimension: {trainer.term.why_no_density}")
+        if state is not None:
+            trainer.load_state_dict(state)
+            say(f"resumed at step {trainer.steps_done}")
+        log = Log(out, trainer.steps_done, tensorboard) if rank == 0 else None
+        try:
+            _loop(trainer, out, steps, interval, log_every, log, watcher if rank == 0 else Watcher())
+        except Diverged as error:
+            kept = f"{checkpoint} is the last good one" if checkpoint.exists() else "there was no checkpoint yet"
+            raise Diverged(f"{error}; {kept}. A smaller --lr, a larger --eps or a larger --beta may help") from None
+        finally:
+            if log is not None:
+                log.close()
+        return trainer
+
+
+def _load(
+    options: Options, out: Path, rank: int, world: int, say: Callable[[str], None], decoded: Callable[[int, int], None]
+) -> data.Images:
+    """The images. Of several processes the first decodes a folder, the others take what it left in the cache."""
+    arguments = (options.data, options.size, options.channels, out / "images")
+    failure: list[str | None] = [None]
+    images = None
+    if rank == 0:
+        try:
+            images = data.load(*arguments, say, decoded)
+        except Refused as error:
+            failure[0] = str(error)
+    if world > 1:
+        dist.broadcast_object_list(failure)
+    if failure[0] is not None:
+        raise Refused(failure[0])
+    return images if images is not None else data.load(*arguments)
+
+
+def _loop(
+    trainer: Trainer, out: Path, steps: int, interval: int, log_every: int, log: Log | None, watcher: Watcher
+) -> None:
+    recent: list[dict[str, Tensor]] = []
+    since = time.perf_counter()
+    while trainer.steps_done < steps:
+        recent.append(trainer.step())
+        done = trainer.steps_done
+        due = done % interval == 0 or done == steps
+        if not due and done % log_every:
+            continue
+        terms = mean_of(recent)
+        trainer.check_finite(terms)
+        terms["steps_per_second"] = len(recent) / (time.perf_counter() - since)
+        watcher.stepped(done, steps, terms)
+        if log is not None:
+            if due:
+                save_checkpoint(trainer, out / CHECKPOINT)
+                terms |= {f"held_out_{name}": value for name, value in trainer.evaluate().items()}
+                figures.draw(trainer, out)
+            log.write(done, terms)
+        recent, since = [], time.perf_counter()

@@ -1,0 +1,63 @@
+"""What every reconstruction term offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class ReconstructionTerm(nn.Module):
+    """−log p(x | z), or what takes its place, as a module.
+
+    Its own parameters (a learned variance, say) are trained with the VAE. A network of its own (a kernel net, a
+    discriminator) is trained by :meth:`auxiliary_loss`, in turns with the VAE, which never changes it.
+
+    Args:
+        image_shape: (C, H, W).
+        latent: dimensions of z.
+    """
+
+    why_no_density: ClassVar[str | None] = None
+    """None if the term is −log p(x | z) in nats of a normalised density, else why it is not."""
+
+    def __init__(self, image_shape: tuple[int, int, int], latent: int) -> None:
+        super().__init__()
+        self.image_shape, self.latent = tuple(image_shape), latent
+
+    @property
+    def dimensions(self) -> int:
+        channels, height, width = self.image_shape
+        return channels * height * width
+
+    @property
+    def auxiliary(self) -> nn.Module | None:
+        """The network that :meth:`auxiliary_loss` trains."""
+        return None
+
+    def own_parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained with the VAE."""
+        others = set(self.auxiliary.parameters()) if self.auxiliary is not None else set()
+        return (p for p in self.parameters() if p.requires_grad and p not in others)
+
+    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+        """The term of each sample, (N,), or their mean, ().
+
+        Args:
+            input: reconstructions (N, C, H, W) in [0, 1].
+            target: images (N, C, H, W) in [0, 1].
+            z: the latents (N, latent) that ``input`` was decoded from.
+        """
+        raise NotImplementedError
+
+    def auxiliary_loss(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+        """What the term's network is trained with, (); ``input`` and ``z`` count as constants."""
+        raise NotImplementedError
+
+
+def frozen_call(network: nn.Module, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """``network(*inputs)`` whose gradient reaches the inputs but not the network's parameters."""
+    constants = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    return torch.func.functional_call(network, constants, inputs)

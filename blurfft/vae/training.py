@@ -1,0 +1,305 @@
+"""The training loop behind ``blurfft train``.
+
+Every random number of a step follows from the seed and the step's number, so a checkpoint needs no generator's state,
+and each of several processes can draw the whole batch and take its part.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..images import Refused, atomic
+from .data import Images
+from .elbo import RateController, bits_per_dimension, dequantise, kl_divergence
+from .networks import VAE
+from .terms import ReconstructionTerm, make_term
+
+_EVALUATED = 256  # held-out images at most, at each checkpoint
+
+
+class Diverged(RuntimeError):
+    """The loss or a parameter is not finite any more, in words for the user."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is made from. Everything that decides its result, and nothing else."""
+
+    data: str = "embedded"
+    size: int = 32
+    channels: int | None = None
+    loss: str = "blur"
+    kernel_size: int = 11
+    nsr: float = 0.01
+    eps: float = 1e-2
+    kernel: str = "attached"
+    features: str | None = None
+    beta: float = 1.0
+    rate: float | None = None
+    latent: int = 64
+    width: int = 32
+    batch: int = 64
+    learning_rate: float = 1e-3
+    amp: str | None = None
+    compile: bool = False
+    seed: int = 0
+
+    def term(self, image_shape: tuple[int, int, int]) -> ReconstructionTerm:
+        own: dict[str, Any] = {}
+        if self.loss == "blur":
+            own = {"kernel_size": self.kernel_size, "nsr": self.nsr, "eps": self.eps, "kernel": self.kernel}
+        elif self.loss == "perceptual":
+            own = {"features": feature_network(self.features)}
+        return make_term(self.loss, image_shape, self.latent, **own)
+
+
+def feature_network(place: str | None) -> nn.Module:
+    """The module that ``package.module:name`` names, or returns when it is called.
+
+    Raises:
+        Refused: there is none.
+    """
+    if place is None:
+        raise Refused("the perceptual loss needs your network: --features package.module:function")
+    module, _, name = place.partition(":")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Refused(f"--features {place} is not found: {error}") from None
+    finally:
+        sys.path.remove(here)
+    if not isinstance(found, nn.Module) and not callable(found):
+        raise Refused(f"--features {place} must be a torch.nn.Module or make one; it is not callable")
+    network = found if isinstance(found, nn.Module) else found()
+    if not isinstance(network, nn.Module):
+        raise Refused(f"--features {place} must be a torch.nn.Module or return one, got {type(network).__name__}")
+    return network
+
+
+class _Objective(nn.Module):
+    """Reconstruction term + β · rate, with only those parameters that minimise it: what DDP and compilation wrap."""
+
+    def __init__(self, vae: VAE, term: ReconstructionTerm, amp: torch.dtype | None) -> None:
+        super().__init__()
+        self.vae = vae
+        self.own = nn.ParameterList(term.own_parameters())
+        self._term = [term]  # in a list: the term's network is no part of this module
+        self.amp = amp
+
+    def forward(self, images: Tensor, noise: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(images.device.type, self.amp, enabled=self.amp is not None):
+            mean, log_variance = self.vae.encode(images)
+        mean, log_variance = mean.to(noise.dtype), log_variance.to(noise.dtype)
+        z = mean + torch.exp(0.5 * log_variance) * noise
+        with torch.autocast(images.device.type, self.amp, enabled=self.amp is not None):
+            reconstruction = self.vae.decode(z)
+        reconstruction = reconstruction.to(images.dtype)
+        distortion = self._term[0](reconstruction, images, z).mean()
+        kl = kl_divergence(mean, log_variance).mean()
+        return distortion + beta * kl, distortion, kl, reconstruction, z
+
+
+class _Auxiliary(nn.Module):
+    """The term's own network and its loss."""
+
+    def __init__(self, term: ReconstructionTerm) -> None:
+        super().__init__()
+        self.network = term.auxiliary
+        self._term = [term]
+
+    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+        return self._term[0].auxiliary_loss(input, target, z)
+
+
+class Trainer:
+    """A VAE, a reconstruction term, their optimisers and β, and one step of all.
+
+    A step trains the VAE on the term plus β · KL, then the term's network (the kernel net, for the blur error) on its
+    own loss, with reconstruction and latent held constant.
+
+    Args:
+        options: what to make.
+        images: what to train on.
+        device: where.
+        rank, world: this process and how many there are; each takes its part of every batch.
+
+    Raises:
+        Refused: the batch cannot be shared among the processes.
+        ValueError: an option is not what it should be; the message names it.
+    """
+
+    def __init__(
+        self, options: Options, images: Images, device: torch.device | str = "cpu", rank: int = 0, world: int = 1
+    ) -> None:
+        if options.batch % world:
+            raise Refused(f"--batch must be a multiple of the {world} processes, got {options.batch}")
+        self.options, self.images, self.device = options, images, torch.device(device)
+        self.rank, self.world = rank, world
+        self.steps_done = 0
+        image_shape = (images.train.shape[1], options.size, options.size)
+        with torch.random.fork_rng():
+            torch.manual_seed(options.seed)
+            self.vae = VAE(options.size, image_shape[0], options.latent, options.width).to(self.device)
+            self.term = options.term(image_shape).to(self.device)
+        amp = torch.bfloat16 if options.amp == "bf16" else None
+        self.objective: nn.Module = _Objective(self.vae, self.term, amp)
+        self.optimizer = torch.optim.Adam(self.objective.parameters(), options.learning_rate)
+        self.auxiliary: nn.Module | None = None
+        self.auxiliary_optimizer: torch.optim.Optimizer | None = None
+        if self.term.auxiliary is not None:
+            self.auxiliary = _Auxiliary(self.term)
+            self.auxiliary_optimizer = torch.optim.Adam(self.auxiliary.parameters(), options.learning_rate)
+        if world > 1:
+            self.objective = nn.parallel.DistributedDataParallel(self.objective)
+            if self.auxiliary is not None:
+                self.auxiliary = nn.parallel.DistributedDataParallel(self.auxiliary)
+        if options.compile:
+            self.objective.compile()
+        self.control = RateController(options.rate or 1.0, options.beta, device=self.device)
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+
+    def _indices(self, step: int) -> NDArray[np.int64]:
+        """Which images a step takes: epochs follow one another without a break, each in an order of its own."""
+        count, batch = len(self.images.train), self.options.batch
+        chosen = np.empty(batch, np.int64)
+        for i, position in enumerate(range(step * batch, (step + 1) * batch)):
+            epoch, place = divmod(position, count)
+            if self._order[0] != epoch:
+                self._order = epoch, np.random.default_rng((self.options.seed, epoch)).permutation(count)
+            chosen[i] = self._order[1][place]
+        return chosen
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """This process's images in [0, 1) and its noise for z."""
+        share = self.options.batch // self.world
+        part = slice(self.rank * share, (self.rank + 1) * share)
+        indices = self._indices(step)
+        generator = torch.Generator().manual_seed(self.options.seed * 2**32 + step)
+        dtype = torch.get_default_dtype()
+        noise = torch.randn(self.options.batch, self.options.latent, generator=generator, dtype=dtype)[part]
+        dither = torch.rand(self.options.batch, *self.images.train.shape[1:], generator=generator, dtype=dtype)[part]
+        images = dequantise(torch.from_numpy(self.images.train[indices[part]]), dither)
+        return images.to(self.device, non_blocking=True), noise.to(self.device, non_blocking=True)
+
+    def step(self) -> dict[str, Tensor]:
+        """One step; the terms of the loss, () each, of all processes."""
+        images, noise = self._batch(self.steps_done)
+        beta = self.control.beta
+        loss, distortion, kl, reconstruction, z = self.objective(images, noise, beta)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        terms = {"loss": loss.detach(), "reconstruction": distortion.detach(), "kl": kl.detach()}
+        if self.auxiliary is not None and self.auxiliary_optimizer is not None:
+            fit = self.auxiliary(reconstruction.detach(), images, z.detach())
+            self.auxiliary_optimizer.zero_grad()
+            fit.backward()
+            self.auxiliary_optimizer.step()
+            terms["auxiliary"] = fit.detach()
+        if self.world > 1:
+            values = torch.stack(list(terms.values()))
+            dist.all_reduce(values)
+            terms = dict(zip(terms, values / self.world, strict=True))
+        if self.options.rate is not None:
+            self.control.update(terms["kl"])
+        self.steps_done += 1
+        return {**terms, "beta": beta}
+
+    @torch.no_grad()
+    def evaluate(self, count: int = _EVALUATED) -> dict[str, float]:
+        """Reconstruction term and rate of held-out images, and bits per dimension if the term is a density."""
+        self.vae.eval()
+        distortion = kl = 0.0
+        pixels = self.images.held_out[:count]
+        generator = torch.Generator().manual_seed(self.options.seed)
+        for start in range(0, len(pixels), self.options.batch):
+            chunk = torch.from_numpy(np.array(pixels[start : start + self.options.batch]))
+            images = dequantise(chunk, torch.rand(chunk.shape, generator=generator)).to(self.device)
+            mean, log_variance = self.vae.encode(images)
+            noise = torch.randn(mean.shape, generator=generator).to(self.device)
+            z = mean + torch.exp(0.5 * log_variance) * noise
+            values = self.term(self.vae.decode(z), images, z)
+            distortion += values.mean().item() * len(chunk)
+            kl += kl_divergence(mean, log_variance).sum().item()
+        self.vae.train()
+        result = {"reconstruction": distortion / len(pixels), "kl": kl / len(pixels)}
+        if self.term.why_no_density is None:
+            nats = result["reconstruction"] + result["kl"]
+            result["bits_per_dimension"] = float(bits_per_dimension(nats, self.term.dimensions))
+        return result
+
+    @torch.no_grad()
+    def check_finite(self, terms: dict[str, float]) -> None:
+        """Raises :class:`Diverged` if a term of the loss or a parameter is not finite."""
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+        if not np.isfinite(list(terms.values())).all():
+            raise Diverged(f"the loss is not finite at step {self.steps_done}: {shown}")
+        total = torch.stack([p.abs().sum() for p in (*self.vae.parameters(), *self.term.parameters())]).sum()
+        if not torch.isfinite(total):
+            raise Diverged(f"a parameter is not finite at step {self.steps_done}: {shown}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        state = {
+            "options": asdict(self.options),
+            "step": self.steps_done,
+            "vae": self.vae.state_dict(),
+            "term": self.term.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "log_beta": self.control.log_beta,
+        }
+        if self.auxiliary_optimizer is not None:
+            state["auxiliary_optimizer"] = self.auxiliary_optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from what :meth:`state_dict` returned."""
+        self.vae.load_state_dict(state["vae"])
+        self.term.load_state_dict(state["term"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.auxiliary_optimizer is not None:
+            self.auxiliary_optimizer.load_state_dict(state["auxiliary_optimizer"])
+        self.control.log_beta = state["log_beta"].to(self.device)
+        self.steps_done = state["step"]
+
+
+def save_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Writes a checkpoint; the file of before stays until the new one is complete."""
+    with atomic(path) as file:
+        torch.save(trainer.state_dict(), file)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What :func:`save_checkpoint` wrote.
+
+    Raises:
+        Refused: there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise Refused(f"there is no checkpoint {path} to resume from")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        state["options"], state["step"]
+    except Exception as error:
+        raise Refused(f"{path} is not a checkpoint of blurfft train, or damaged: {error}") from None
+    return dict(state)
+
+
+def mean_of(steps: Iterable[dict[str, Tensor]]) -> dict[str, float]:
+    """The means of some steps' terms. The one place where the host waits for the device."""
+    steps = list(steps)
+    return {name: torch.stack([step[name] for step in steps]).mean().item() for name in steps[0]}

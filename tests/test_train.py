@@ -1,0 +1,380 @@
+"""Data, the training loop and ``blurfft train``."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from PIL import Image
+from torch import Tensor, nn
+from typer.testing import CliRunner, Result
+
+from blurfft import cli, images
+from blurfft.vae import TERMS, data, run
+from blurfft.vae.training import Diverged, Options, Trainer, load_checkpoint, save_checkpoint
+
+SMALL = Options(size=28, channels=1, kernel_size=5, latent=4, width=8, batch=8)
+
+
+def features() -> nn.Module:
+    """A network for --features."""
+    torch.manual_seed(0)
+    return nn.Conv2d(1, 4, 3)
+
+
+def pictured(n: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Images of a bright disk somewhere, (n, 1, 28, 28)."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:28, :28]
+    centres = rng.uniform(8, 20, (n, 2, 1, 1))
+    inside = (y - centres[:, 0]) ** 2 + (x - centres[:, 1]) ** 2 < 36
+    return np.where(inside, 220, 30).astype(np.uint8)[:, None]
+
+
+DISKS = data.Images(pictured(64), pictured(16), "disks")
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, pixels in enumerate(pictured(20)[:, 0]):
+        Image.fromarray(pixels).resize((40, 32)).save(folder / f"{i:02}.png")
+    return folder
+
+
+def command(*arguments: Any) -> Result:
+    return CliRunner().invoke(cli.app, ["train", *map(str, arguments)], prog_name="blurfft")
+
+
+def small(folder: Path, out: Path, *arguments: Any) -> Result:
+    options = ["--size", 28, "--channels", 1, "--latent", 4, "--width", 8, "--batch", 8, "--kernel-size", 5]
+    return command("--data", folder, "--out", out, *options, "--device", "cpu", "--no-tensorboard", *arguments)
+
+
+def words(text: str) -> str:
+    return " ".join(text.translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
+
+
+def state(folder: Path) -> dict[str, Any]:
+    return load_checkpoint(folder / "checkpoint.pt")
+
+
+def flat(values: Any) -> list[Tensor]:
+    if isinstance(values, dict):
+        return [tensor for key in values for tensor in flat(values[key])]
+    if isinstance(values, list):
+        return [tensor for value in values for tensor in flat(value)]
+    return [values] if isinstance(values, Tensor) else []
+
+
+def same(a: Any, b: Any) -> bool:
+    return len(flat(a)) == len(flat(b)) > 0 and all(map(torch.equal, flat(a), flat(b)))
+
+
+@pytest.mark.parametrize("loss", TERMS)
+def test_every_term_trains(loss):
+    options = replace(SMALL, loss=loss, features=f"{__name__}:features" if loss == "perceptual" else None)
+    trainer = Trainer(options, DISKS)
+    networks = [trainer.vae.encoder, trainer.vae.decoder]
+    networks += [trainer.term.auxiliary] if trainer.term.auxiliary is not None else []
+    parameters = [*(p for network in networks for p in network.parameters()), *trainer.term.own_parameters()]
+    before = [p.detach().clone() for p in parameters]
+    for _ in range(2):
+        terms = trainer.step()
+    trainer.check_finite({name: value.item() for name, value in terms.items()})
+    assert all(not torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+    assert ("bits_per_dimension" in trainer.evaluate()) == (TERMS[loss].why_no_density is None)
+
+
+def test_the_bound_improves_on_held_out_images(double):
+    trainer = Trainer(replace(SMALL, learning_rate=3e-3), DISKS)
+    before = trainer.evaluate()["bits_per_dimension"]
+    for _ in range(60):
+        trainer.step()
+    # Some 8 bits: a margin no draw comes near.
+    assert trainer.evaluate()["bits_per_dimension"] < before - 2
+
+
+def test_the_rate_is_steered():
+    trainer = Trainer(replace(SMALL, rate=5.0, beta=0.5), DISKS)
+    first = trainer.step()
+    assert first["beta"].item() == pytest.approx(0.5)
+    expected = 0.02 * torch.clamp((first["kl"] / 5).log(), -1, 1)
+    torch.testing.assert_close(trainer.step()["beta"].log(), np.log(0.5) + expected)
+
+
+def test_epochs_take_every_image_once():
+    trainer = Trainer(replace(SMALL, batch=24), DISKS)
+    taken = np.concatenate([trainer._indices(step) for step in range(8)])  # three epochs
+    for epoch in range(3):
+        assert sorted(taken[64 * epoch : 64 * epoch + 64]) == list(range(64))
+    assert not np.array_equal(taken[:64], taken[64:128])
+    # Asked for out of order, as after a resumption.
+    assert np.array_equal(trainer._indices(3), taken[72:96])
+
+
+def test_resumed_bit_for_bit(tmp_path):
+    whole, first, second = (Trainer(replace(SMALL, rate=5.0), DISKS) for _ in range(3))
+    for _ in range(6):
+        whole.step()
+    for _ in range(3):
+        first.step()
+    save_checkpoint(first, tmp_path / "checkpoint.pt")
+    second.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt"))
+    for _ in range(3):
+        second.step()
+    assert same(second.state_dict(), whole.state_dict())
+    assert not same(first.state_dict(), whole.state_dict())
+
+
+def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
+    assert small(photos, tmp_path / "whole", "--steps", 6, "--interval", 2).exit_code == 0
+
+    step = Trainer.step
+
+    def interrupted(self: Trainer) -> dict[str, Tensor]:
+        if self.steps_done == 5:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    cut = tmp_path / "cut"
+    result = small(photos, cut, "--steps", 6, "--interval", 2)
+    assert result.exit_code == 130
+    assert f"{cut / 'checkpoint.pt'} is the last checkpoint; --resume continues" in words(result.output)
+    assert state(cut)["step"] == 4
+
+    monkeypatch.undo()
+    result = command("--out", cut, "--steps", 6, "--resume", "--interval", 2, "--no-tensorboard", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "resumed at step 4" in result.output
+    assert same(state(cut), state(tmp_path / "whole"))
+    logs = []
+    for folder in (cut, tmp_path / "whole"):
+        with (folder / "log.csv").open(newline="") as file:
+            logs.append([{**row, "steps_per_second": ""} for row in csv.DictReader(file)])
+    assert logs[0] == logs[1]
+    assert [row["step"] for row in logs[0]] == ["2", "4", "6"]
+    assert all(row["held_out_bits_per_dimension"] for row in logs[0])
+    for name in ("reconstructions", "samples", "kernels", "error"):
+        with Image.open(cut / f"{name}.png") as picture:
+            assert np.asarray(picture).std() > 0
+
+    result = small(photos, cut, "--steps", 8)
+    assert (result.exit_code, "holds a run already: --resume continues it" in words(result.output)) == (1, True)
+    result = command("--out", cut, "--resume", "--steps", 8, "--nsr", 0.5)
+    assert result.exit_code == 1
+    assert f"--nsr is 0.5, but the run in {cut} has 0.01" in words(result.output)
+
+
+def test_what_is_not_finite_stops_the_run(photos, tmp_path, monkeypatch):
+    batch = Trainer._batch
+    monkeypatch.setattr(
+        Trainer, "_batch", lambda self, step: tuple(t * (float("nan") if step == 3 else 1) for t in batch(self, step))
+    )
+    result = small(photos, tmp_path / "run", "--steps", 6, "--interval", 2)
+    assert result.exit_code == 1
+    assert "the loss is not finite at step 4: loss nan" in words(result.output)
+    assert f"{tmp_path / 'run' / 'checkpoint.pt'} is the last good one" in words(result.output)
+    assert state(tmp_path / "run")["step"] == 2
+
+
+def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
+    trainer = Trainer(SMALL, DISKS)
+    terms = {name: value.item() for name, value in trainer.step().items()}
+    with torch.no_grad():
+        next(trainer.vae.parameters())[0] = float("inf")
+    with pytest.raises(Diverged, match="a parameter is not finite at step 1"):
+        trainer.check_finite(terms)
+
+
+def test_a_checkpoint_that_is_cut_off_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(images.Refused, match="there is no checkpoint"):
+        load_checkpoint(path)
+    save_checkpoint(Trainer(SMALL, DISKS), path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(images.Refused, match="or damaged"):
+        load_checkpoint(path)
+
+
+def test_a_failed_write_keeps_the_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    trainer = Trainer(SMALL, DISKS)
+    save_checkpoint(trainer, path)
+    trainer.step()
+
+    def full(state: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(trainer, path)
+    assert load_checkpoint(path)["step"] == 0
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def work(rank: int, folder: Path, out: Path, rendezvous: Path) -> None:
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    initialise = dist.init_process_group
+    # What torchrun gives in the environment needs a port.
+    dist.init_process_group = lambda backend: initialise(
+        backend, init_method=f"file://{rendezvous}", rank=rank, world_size=2
+    )
+    run.train(replace(SMALL, data=str(folder), rate=5.0), out, steps=3, device="cpu")
+
+
+@pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
+def test_two_processes_are_one(double, photos, tmp_path):
+    run.train(replace(SMALL, data=str(photos), rate=5.0), tmp_path / "one", steps=3, device="cpu")
+    torch.multiprocessing.spawn(work, args=(photos, tmp_path / "two", tmp_path / "rendezvous"), nprocs=2)
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    assert two["step"] == 3
+    # Adam's first steps are as large as the learning rate, 1e-3, whatever the gradient: a wrong one would show as that.
+    # Rounding shows where a gradient is about 0.
+    torch.testing.assert_close(flat(two), flat(one), rtol=1e-6, atol=1e-6)
+
+
+def test_a_batch_that_cannot_be_shared():
+    with pytest.raises(images.Refused, match="--batch must be a multiple of the 3 processes, got 8"):
+        Trainer(SMALL, DISKS, world=3)
+
+
+def test_what_is_no_use_is_left_out(photos, tmp_path):
+    (photos / "damaged.png").write_bytes((photos / "00.png").read_bytes()[:60])
+    (photos / "empty.jpg").touch()
+    (photos / "notes.txt").write_text("no image")
+    Image.new("L", (40, 20)).save(photos / "tiny.png")
+    said: list[str] = []
+    loaded = data.load(str(photos), 28, 1, tmp_path / "cache", said.append)
+    assert len(loaded.train) + len(loaded.held_out) == 20
+    assert loaded.train.shape[1:] == (1, 28, 28) and loaded.train.dtype == np.uint8
+    assert len(said) == 3
+    text = " ".join(said)
+    assert "tiny.png is left out: 40 x 20 pixels, too small for --size 28" in text
+    assert "empty.jpg is left out: the file is empty" in text
+    assert "damaged.png is left out" in text
+
+    for path in photos.iterdir():
+        path.unlink()
+    again = data.load(str(photos), 28, 1, tmp_path / "cache")  # decoded once
+    assert np.array_equal(again.train, loaded.train) and again.description == loaded.description
+
+
+@pytest.mark.parametrize("files", [[], ["a.txt"], ["a.png"]])
+def test_a_folder_with_nothing_in_it(tmp_path, files):
+    for name in files:
+        (tmp_path / name).touch()
+    result = small(tmp_path, tmp_path / "out", "--steps", 1)
+    assert result.exit_code == 1
+    assert ("has no image to" if files == ["a.png"] else "there is no image in") in words(result.output)
+
+
+def test_held_out_as_celeba_says(photos):
+    lines = [f"{path.name} {i % 3}" for i, path in enumerate(sorted(photos.glob("*.png")))]
+    (photos / "list_eval_partition.txt").write_text("\n".join(lines))
+    train, held_out = data.split(photos, sorted(photos.glob("*.png")))
+    assert [path.name for path in train] == [line.split()[0] for line in lines if line.endswith("0")]
+    assert len(train) + len(held_out) == 20
+
+
+def test_held_out_subfolders(tmp_path):
+    files = [tmp_path / "train" / "a.png", tmp_path / "val" / "b.png"]
+    assert data.split(tmp_path, files) == ([files[0]], [files[1]])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed")
+def test_held_out_photographs_come_from_elsewhere(monkeypatch):
+    """Photographs that show in every pixel which column it is: those of the two parts do not overlap."""
+    columns = torch.linspace(0, 1, 400).expand(1, 300, 400)
+    monkeypatch.setattr(images, "read", lambda path: images.Photo(columns, None, 8, "PNG", ".png", None, None, ()))
+    for size in (32, 64):
+        loaded = data.load("embedded", size, channels=1)
+        assert loaded.train.max() < loaded.held_out.min()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed")
+def test_embedded_photographs():
+    loaded = data.load("embedded:photographs", 32)
+    assert loaded.train.shape[1:] == (3, 32, 32) and len(loaded.train) > 1000
+    assert loaded.held_out.shape[1:] == (3, 32, 32) and len(loaded.held_out) > 100
+    with pytest.raises(images.Refused, match="at most 64"):
+        data.load("embedded", 128)
+
+
+needs_brain = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("nilearn", "nibabel")), reason="nilearn is not installed"
+)
+
+
+@needs_brain
+def test_embedded_brain():
+    loaded = data.load("embedded:brain", 32)
+    assert loaded.train.shape[1:] == (1, 32, 32) and len(loaded.train) > 500
+    assert len(loaded.held_out) > 100
+    assert loaded.train.mean() == pytest.approx(loaded.held_out.mean(), rel=0.2)
+    assert np.array_equal(loaded.train, data.load("embedded:brain", 32).train)
+
+
+def test_without_the_packages_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name, extra in (("embedded", "demo"), ("embedded:brain", "brain")):
+        with pytest.raises(images.Refused, match=rf"pip install 'blurfft\[{extra}\]'"):
+            data.load(name, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--loss", "l2"], 2, "'l2' is not one of mse, gaussian"),
+        (["--nsr", "-1"], 2, "it must be a finite number >= 0, got -1.0"),
+        (["--steps", "5", "--epochs", "5"], 2, "give epochs or steps, not both"),
+        (["--data", "nowhere"], 1, "nowhere is not a folder"),
+        (["--data", "embedded:faces"], 1, "the embedded sets are photographs and brain"),
+        (["--device", "tpu"], 1, "--device must be auto, cpu or cuda, got 'tpu'"),
+        (["--resume"], 1, "there is no checkpoint"),
+    ],
+)
+def test_wrong_usage_is_explained(tmp_path, monkeypatch, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    result = command(*arguments)
+    assert result.exit_code == code
+    assert message in words(result.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--loss", "perceptual"], "needs your network: --features"),
+        (["--loss", "perceptual", "--features", "nowhere:net"], "--features nowhere:net is not found"),
+        (["--loss", "perceptual", "--features", "math:pi"], "not callable"),
+        (["--eps", "0"], "eps must be a finite number above 0, got 0.0"),
+        (["--kernel-size", "29"], "kernel_size must be at most the image's side, 28, got 29"),
+        (["--size", "30"], "size must be a multiple of 4"),
+        (["--lr", "-1"], "Invalid learning rate"),
+    ],
+)
+def test_options_that_cannot_be_are_explained(photos, tmp_path, arguments, message):
+    result = small(photos, tmp_path / "out", "--steps", 1, *arguments)
+    assert result.exit_code == 1
+    assert message in words(result.output)
