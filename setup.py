@@ -2,8 +2,9 @@
 
 Read from the environment:
     BLURFFT_EXT=0              install without the extension
-    BLURFFT_CUDA=auto|0|1      CUDA kernels: if toolkit and torch allow it (default), never, or fail if they do not
-    CXX, CXXFLAGS, LDFLAGS     the C++ compiler, further flags
+    BLURFFT_CUDA=auto|0|1      CUDA kernels: if toolkit and torch allow it (default), never, or fail without a toolkit
+    TORCH_CUDA_ARCH_LIST       the GPU architectures to compile for, as in "8.0;9.0+PTX"
+    CXX, CXXFLAGS, LDFLAGS     the C++ compiler, further flags; for nvcc there is its own NVCC_APPEND_FLAGS
     MAX_JOBS                   parallel compilations (default: ninja's)
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -52,6 +54,18 @@ X86_64_CAPABILITIES = {
         "-mprefer-vector-width=512",
     ],
 }
+
+CUDA_MINIMUM = (12, 0)  # C++20
+# What NVIDIA sells runs one of these or, as newer generations do, compiles the PTX of the last one.
+CUDA_ARCHITECTURES = ["8.0", "9.0", "10.0"]
+NVCC_FLAGS = [
+    "-std=c++20",
+    "-O3",
+    "-DNDEBUG",
+    "-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra",
+    # Registers, stack and spills of every kernel, which tests and benchmarks read from the log beside the object.
+    "-Xptxas=-v",
+]
 
 
 def stop(reason: str) -> NoReturn:
@@ -121,20 +135,65 @@ def find_nvcc() -> str | None:
     return shutil.which("nvcc")
 
 
-def decide_cuda(mode: str, torch) -> tuple[bool, str]:
-    """Whether to compile the CUDA kernels, and why; a GPU in this machine or none makes no difference."""
+def toolkit_version(nvcc: str) -> tuple[int, int]:
+    output = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"release (\d+)\.(\d+)", output)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def decide_cuda(mode: str, torch) -> tuple[str | None, str]:
+    """The nvcc to compile the CUDA kernels with, or None, and why; a GPU in this machine or none makes no difference.
+
+    Under a torch without CUDA the kernels compile and load all the same, which is how they are checked without a GPU;
+    but nobody could use them, so they are compiled only if that is asked for.
+    """
     if mode == "0":
-        return False, "switched off by BLURFFT_CUDA=0"
+        return None, "switched off by BLURFFT_CUDA=0"
+    nvcc = find_nvcc()
+    torch_cuda = torch.version.cuda
+    version = toolkit_version(nvcc) if nvcc else None
     obstacles = []
-    if not any(ROOT.glob("csrc/cuda/*.cu")):
-        obstacles.append("this version of blurfft has no CUDA kernels yet")
-    if torch.version.cuda is None:
+    if torch_cuda is None and mode == "auto":
         obstacles.append(f"torch {torch.__version__} is a build without CUDA")
-    if find_nvcc() is None:
+    if version is None:
         obstacles.append("nvcc was not found in CUDA_HOME or on PATH")
+    elif version < CUDA_MINIMUM:
+        obstacles.append(f"{nvcc} is of CUDA {version[0]}.{version[1]}, older than {CUDA_MINIMUM[0]}.{CUDA_MINIMUM[1]}")
+    elif torch_cuda is not None and int(torch_cuda.split(".")[0]) != version[0]:
+        obstacles.append(f"{nvcc} is of CUDA {version[0]}.{version[1]} and torch was built for {torch_cuda}")
     if obstacles and mode == "1":
         stop(f"BLURFFT_CUDA=1 asks for the CUDA kernels, but {', and '.join(obstacles)}.")
-    return not obstacles, ", and ".join(obstacles) or f"torch for CUDA {torch.version.cuda}, {find_nvcc()}"
+    if obstacles:
+        return None, ", and ".join(obstacles)
+    return nvcc, f"torch for CUDA {torch_cuda}, {nvcc}" if torch_cuda else f"asked for by BLURFFT_CUDA=1, {nvcc}"
+
+
+def cuda_runtime(nvcc: str) -> list[str]:
+    """Links the runtime in, so that the extension loads without CUDA and beside any CUDA libraries."""
+    plan = subprocess.run([nvcc, "--dryrun", "-shared", "none.o"], capture_output=True, text=True).stderr
+    paths = re.search(r"LIBRARIES=(.*)", plan)
+    return [*(shlex.split(paths[1]) if paths else []), "-lcudart_static", "-lpthread", "-ldl", "-lrt"]
+
+
+def architecture_flags(nvcc: str) -> list[str]:
+    """nvcc's options for TORCH_CUDA_ARCH_LIST, or for the default: binaries, and PTX for whatever comes later."""
+    wish = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
+    offered = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
+    architectures = re.split(r"[;,\s]+", wish.strip()) if wish.strip() else []
+    if not architectures:
+        architectures = [a for a in CUDA_ARCHITECTURES if f"compute_{a.replace('.', '')}" in offered]
+        architectures[-1] += "+PTX"
+    flags = []
+    for architecture in architectures:
+        number = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", architecture)
+        if number is None:
+            stop(f"TORCH_CUDA_ARCH_LIST is {wish!r}, but should hold numbers like 9.0, 9.0a or 9.0+PTX.")
+        if f"compute_{number[1]}{number[2]}" not in offered:
+            stop(f"TORCH_CUDA_ARCH_LIST asks for {architecture}, but {nvcc} offers {', '.join(offered)}.")
+        name = number[1] + number[2] + number[3]
+        code = f"[sm_{name},compute_{name}]" if number[4] else f"sm_{name}"
+        flags.append(f"-gencode=arch=compute_{name},code={code}")
+    return flags
 
 
 class BuildExtension(build_ext):
@@ -154,7 +213,7 @@ class BuildExtension(build_ext):
             if find_spec(module) is None:
                 stop_extension(f"{module} is not installed in the Python that builds it", f"pip install {module}")
         self.torch = import_torch()
-        self.cuda, self.cuda_reason = decide_cuda(cuda_mode, self.torch)
+        self.nvcc, self.cuda_reason = decide_cuda(cuda_mode, self.torch)
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
@@ -176,6 +235,7 @@ class BuildExtension(build_ext):
         machine = subprocess.run([*self.cxx, "-dumpmachine"], capture_output=True, text=True).stdout
         capabilities = X86_64_CAPABILITIES if machine.startswith("x86_64") else {"baseline": []}
         have = [f"-DBLURFFT_HAVE_{name.upper()}=1" for name in capabilities if name != "baseline"]
+        have += ["-DBLURFFT_HAVE_CUDA=1"] if self.nvcc else []
         extra = shlex.split(os.environ.get("CXXFLAGS", ""))
         self.write_config(build_dir / "build_config.h", flags=[*CXX_FLAGS, *extra])
 
@@ -190,6 +250,8 @@ class BuildExtension(build_ext):
             link = ["-bundle", "-undefined", "dynamic_lookup"]
         else:
             link = ["-shared", "-Wl,--as-needed"]
+        if self.nvcc:
+            libraries += cuda_runtime(self.nvcc)
 
         def shell(arguments: list[str]) -> str:
             return shlex.join(arguments).replace("$", "$$")
@@ -202,11 +264,19 @@ class BuildExtension(build_ext):
                 "cxx", "$cxx -MD -MF $out.d $cxxflags $flags -c $in -o $out", "CXX $out", depfile="$out.d", deps="gcc"
             )
             ninja.rule("link", f"$cxx {shell(link)} $in -o $out $libs", "LINK $out")
+            if self.nvcc:
+                host = ["-ccbin", self.cxx[0]] if len(self.cxx) == 1 else []
+                nvccflags = [*host, *NVCC_FLAGS, *architecture_flags(self.nvcc), f"-I{ROOT / 'csrc'}"]
+                compile = f"{shell([self.nvcc])} -MD -MF $out.d {shell(nvccflags)} -c $in -o $out"
+                log = "$out.log 2>&1; status=$$?; grep -v -e 'ptxas info' -e 'bytes stack frame' $out.log; exit $$status"
+                ninja.rule("nvcc", f"{compile} > {log}", "NVCC $out", depfile="$out.d", deps="gcc")
 
             objects = []
             for source in ext.sources:
-                if source != CPU_KERNELS:
-                    objects += ninja.build(str(Path(source).with_suffix(".o")), "cxx", str(ROOT / source))
+                if source == CPU_KERNELS or (source.startswith("csrc/cuda/") and not self.nvcc):
+                    continue
+                rule = "nvcc" if source.endswith(".cu") else "cxx"
+                objects += ninja.build(str(Path(source).with_suffix(".o")), rule, str(ROOT / source))
             for name, flags in capabilities.items():
                 output = str(Path(CPU_KERNELS).with_suffix(f".{name}.o"))
                 variables = {"flags": shell([f"-DBLURFFT_CPU_CAPABILITY={name}", *flags])}
@@ -219,7 +289,7 @@ class BuildExtension(build_ext):
             "BLURFFT_VERSION": self.distribution.get_version(),
             "BLURFFT_TORCH_VERSION": str(self.torch.__version__),
             "BLURFFT_FLAGS": shlex.join(flags),
-            "BLURFFT_CUDA": int(self.cuda),
+            "BLURFFT_CUDA": int(self.nvcc is not None),
             "BLURFFT_CUDA_REASON": self.cuda_reason,
         }
         text = "#pragma once\n" + "".join(f"#define {key} {json.dumps(value)}\n" for key, value in values.items())
@@ -228,7 +298,8 @@ class BuildExtension(build_ext):
 
 
 if setting("BLURFFT_EXT", "1", ("0", "1")) == "1":
-    sources = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("csrc/**/*.cpp"))
+    files = [*ROOT.glob("csrc/**/*.cpp"), *ROOT.glob("csrc/cuda/*.cu")]
+    sources = sorted(file.relative_to(ROOT).as_posix() for file in files)
     setup(ext_modules=[Extension("blurfft._C", sources)], cmdclass={"build_ext": BuildExtension})
 else:
     if os.environ.get("BLURFFT_CUDA") == "1":

@@ -1,10 +1,15 @@
-// Operators of the CPU backend, through torch's stable ABI. The public operators, with their gradients, are
+// Operators of the compiled backends, through torch's stable ABI. The public operators, with their gradients, are
 // registered in blurfft/ops.py under the same names in namespace blurfft.
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/ops.h"
+#ifdef BLURFFT_HAVE_CUDA
+#include "cuda/ops.h"
+#endif
 
-STABLE_TORCH_LIBRARY(blurfft_cpu, m) {
+namespace {
+
+void define(torch::stable::detail::StableLibrary& m) {
   m.def("rfft2(Tensor input, float scale) -> Tensor");
   m.def("irfft2(Tensor input, int width, float scale) -> Tensor");
   m.def("otf(Tensor kernel, int height, int width) -> Tensor");
@@ -22,6 +27,10 @@ STABLE_TORCH_LIBRARY(blurfft_cpu, m) {
       "bool input_grad) -> (Tensor, Tensor)");
 }
 
+}  // namespace
+
+STABLE_TORCH_LIBRARY(blurfft_cpu, m) { define(m); }
+
 STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
   using namespace blurfft::cpu;
   m.impl("rfft2", TORCH_BOX(&rfft2));
@@ -34,3 +43,13 @@ STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
   m.impl("wiener_loss", TORCH_BOX(&wiener_loss));
   m.impl("focal_frequency_loss", TORCH_BOX(&focal_frequency_loss));
 }
+
+#ifdef BLURFFT_HAVE_CUDA
+STABLE_TORCH_LIBRARY(blurfft_cuda, m) { define(m); }
+
+STABLE_TORCH_LIBRARY_IMPL(blurfft_cuda, CUDA, m) {
+  using namespace blurfft::cuda;
+  m.impl("otf", TORCH_BOX(&blurfft::cuda::otf));
+  m.impl("otf_backward", TORCH_BOX(&blurfft::cuda::otf_backward));
+}
+#endif
