@@ -23,7 +23,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check
 INSTALL_TORCH := $(PIP_INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 # Another torch is another stamp.
 DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d ' ' -f 1)
-BUILT := $(VENV)/.built
+BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test lint bench wheel lock clean
@@ -81,4 +81,5 @@ $(DEPS): requirements.txt
 $(BUILT): $(DEPS) pyproject.toml setup.py $(shell find csrc -type f)
 	$(BIN)/python setup.py build_ext --inplace
 	$(BIN)/python $(PIP_INSTALL) -q --no-build-isolation --no-deps -e .
+	rm -f $(VENV)/.built*
 	touch $@

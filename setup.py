@@ -268,8 +268,9 @@ class BuildExtension(build_ext):
                 host = ["-ccbin", self.cxx[0]] if len(self.cxx) == 1 else []
                 nvccflags = [*host, *NVCC_FLAGS, *architecture_flags(self.nvcc), f"-I{ROOT / 'csrc'}"]
                 compile = f"{shell([self.nvcc])} -MD -MF $out.d {shell(nvccflags)} -c $in -o $out"
-                log = "$out.log 2>&1; status=$$?; grep -v -e 'ptxas info' -e 'bytes stack frame' $out.log; exit $$status"
-                ninja.rule("nvcc", f"{compile} > {log}", "NVCC $out", depfile="$out.d", deps="gcc")
+                others = "grep -v -e 'ptxas info' -e 'bytes stack frame' $out.log"
+                command = f"{compile} > $out.log 2>&1; status=$$?; {others}; exit $$status"
+                ninja.rule("nvcc", command, "NVCC $out", depfile="$out.d", deps="gcc")
 
             objects = []
             for source in ext.sources:
