@@ -1,10 +1,10 @@
-"""The command line: ``python -m benchmarks run``."""
+"""The command line: ``python -m benchmarks``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -14,24 +14,34 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from . import measure, memory, report
-from .cases import MAIN_SIZES, OTHER_SIZES, OUTPUT_NAMES, PIXELS, SUITES, Case, Inputs
-from .contenders import backends, contenders, truths
+from . import measure, memory, report, tables
+from .cases import LOSSES, PIXELS, SUITES, Case, Inputs, standard
+from .contenders import COPY, MSE, backends, contenders, truths
 from .report import Failure, Report, Result
 
-ROUNDS = 40
+ROUNDS = 25
 DRAWS = 3  # of inputs, where errors are measured
-QUICK_SIZES = (64, 28)
-QUICK_PIXELS = PIXELS // 8
+COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds a case
 QUICK_ROUNDS = 5
+QUICK_SHARE = 16  # of the pixels
+QUICK_SIZES = (64, 28)
 
 
 class Suite(str, Enum):
     all = "all"
     loss = "loss"
     nll = "nll"
+    ffl = "ffl"
+    filter = "filter"
+    fft = "fft"
+    overhead = "overhead"
     memory = "memory"
     accuracy = "accuracy"
+
+
+class Device(str, Enum):
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -39,171 +49,231 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @app.callback()
 def _commands() -> None:
-    """Times blurfft against its contenders, and measures its memory and its errors."""
+    """Times blurfft against its contenders, measures its memory and its errors, and shows what was measured."""
+
+
+@dataclass(frozen=True)
+class Options:
+    device: str
+    threads: int
+    pixels: int
+    rounds: int
+    quick: bool
 
 
 @app.command()
 def run(
-    suite: Annotated[
-        Suite, typer.Option(help="What to measure; benchmarks/README.md says what each holds.")
-    ] = Suite.all,
+    suite: Annotated[Suite, typer.Option(help="What to measure; benchmarks/README.md says what each holds.")] = Suite[
+        "all"
+    ],
+    device: Annotated[Device, typer.Option(help="Where to measure it.")] = Device.cpu,
     size: Annotated[
-        list[int] | None,
-        typer.Option(
-            min=11,
-            max=4096,
-            help="Side of the images; may be given again.",
-            show_default="64 128 256 28 96 160 224 512",
-        ),
+        list[int] | None, typer.Option(min=1, help="Only images of this height; may be given again.")
     ] = None,
     pixels: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Values of an image tensor, about: the batch follows from it. Beyond the caches, as in training.",
-            show_default=f"{PIXELS}, 256×3×64×64",
+            help="Values of an image tensor, about, unless the case says otherwise: the batch follows from it.",
+            show_default=", ".join(f"{name} {value}" for name, value in PIXELS.items()),
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.", show_default="torch's own")] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Turns of each contender.", show_default=str(ROUNDS))
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two sizes, small tensors, few rounds: whether it works, not how fast.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(dir_okay=False, help="A JSON file for the results.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="A JSON file for the results; other suites in it are kept.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Measure only what is not in the file yet, after an interruption.")
+    ] = False,
 ) -> None:
-    """Measures, shows the results as they come, and at the end against the targets.
+    """Measures, shows the results as they come, and saves them after each case.
 
     A contender whose result is wrong is not timed; then the exit status is 1.
     """
     if out is not None and not out.resolve().parent.is_dir():
         raise typer.BadParameter(f"the folder {out.parent} does not exist", param_hint="--out")
-    sizes = size or (QUICK_SIZES if quick else (*MAIN_SIZES, *OTHER_SIZES))
-    pixels = pixels or (QUICK_PIXELS if quick else PIXELS)
-    rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
-    suites = list(SUITES) if suite is Suite.all else [suite.value]
+    if resume and out is None:
+        raise typer.BadParameter("it needs --out, the file to go on with", param_hint="--resume")
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise typer.BadParameter("torch sees no CUDA device here", param_hint="--device")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    options = Options(
+        device=device.value,
+        threads=torch.get_num_threads(),
+        pixels=pixels or PIXELS[device.value] // (QUICK_SHARE if quick else 1),
+        rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
+        quick=quick,
+    )
+    sizes = size or (QUICK_SIZES if quick else None)
+    suites = list(SUITES) if suite.value == "all" else [suite.value]
+    results = _open(out, options, suites, resume)
+    # An entry is in the file once its case is complete.
+    plan = [
+        (name, case)
+        for name in suites
+        for case in SUITES[name](options.pixels)
+        if (sizes is None or case.size[0] in sizes) and not (resume and case in results.cases(name))
+    ]
 
     console = Console()
-    torch.set_num_threads(threads)
-    results = Report(report.conditions(threads=threads, pixels=pixels, rounds=rounds, quick=quick))
-    console.print(report.headline(results.conditions), highlight=False)
-
-    plan = [(name, case) for name in suites for case in SUITES[name](sizes, pixels)]
+    console.print(report.headline(results.machine), highlight=False)
+    disturbed = 0
+    failures = len(results.failures)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     # Drawn between measurements only: a thread that draws would disturb them.
     with Progress(
         *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, auto_refresh=False
     ) as progress:
-        task = progress.add_task("", total=sum(_seconds(name, case, rounds) for name, case in plan))
-
-        def measure_case(name: str, case: Case) -> None:
-            def advance(share: float) -> None:
-                progress.update(task, advance=share * _seconds(name, case, rounds), refresh=True)
-
-            progress.update(task, description=f"{name} {case}", refresh=True)
-            if name == "memory":
-                _measure_memory(results, case, threads, advance)
-            elif name == "accuracy":
-                _measure_errors(results, case, 1 if quick else DRAWS, advance)
-            else:
-                _measure_times(results, name, case, rounds, advance)
-
-        disturbed = 0
+        task = progress.add_task("", total=sum(_seconds(name, case, options) for name, case in plan))
         for name, case in plan:
-            known = len(results.failures)
-            measure_case(name, case)
-            console.print(report.line(results, name, case), highlight=False, soft_wrap=True)
-            waited = results.find(name, case, report.MACHINE, report.WAITED)
-            if waited is not None and waited.median > report.DISTURBED:
-                disturbed += 1
-                console.print(
-                    f"  disturbed: its threads had no core for {waited.median:.1f} % of the time", style="yellow"
-                )
-            for failure in results.failures[known:]:
-                console.print(f"  {failure.contender} is not measured: {failure.reason}", style="red", soft_wrap=True)
-            for backend, reason in backends(case).items():
-                if reason is not None:
-                    console.print(f"  backend {backend} does not serve this: {reason}", style="yellow", soft_wrap=True)
+            progress.update(task, description=f"{name} {case}", refresh=True)
+            seconds = _seconds(name, case, options)
 
-    for table in report.tables(results):
+            def advance(share: float, seconds: float = seconds) -> None:
+                progress.update(task, advance=share * seconds, refresh=True)
+
+            part = Report(results.machine)
+            _MEASURE.get(name, _measure_times)(part, name, case, options, advance)
+            results.results += part.results
+            results.failures += part.failures
+            if out is not None:
+                results.save(out)
+            disturbed += _show(console, part, name, case, options.device)
+
+    for table in tables.tables(results, suites):
         console.print(table)
     if disturbed:
         console.print(f"Cases whose times other processes disturbed, not to be quoted: {disturbed}", style="yellow")
     if out is not None:
-        results.save(out)
         console.print(f"Written to {out}")
-    if results.failures:
-        console.print(f"{len(results.failures)} not measured, see above.", style="red")
+    if len(results.failures) > failures:
+        console.print(f"{len(results.failures) - failures} not measured, see above.", style="red")
         raise typer.Exit(1)
 
 
-def _seconds(suite: str, case: Case, rounds: int) -> float:
+def _open(out: Path | None, options: Options, suites: list[str], resume: bool) -> Report:
+    """The file that the results go to, prepared for them; a new one if there is none."""
+    machine = report.machine(options.device, options.threads)
+    results = Report.load(out) if out is not None and out.exists() else Report(machine)
+    if results.machine != machine:
+        differing = ", ".join(
+            name for name in machine | results.machine if machine.get(name) != results.machine.get(name)
+        )
+        raise typer.BadParameter(
+            f"the results in {out} are of another machine: its {differing} differ", param_hint="--out"
+        )
+    run = report.run(pixels=options.pixels, rounds=options.rounds, quick=options.quick)
+    for name in suites:
+        if not resume or name not in results.runs:
+            results.begin(name, run)
+        elif (before := {**results.runs[name], "date": run["date"]}) != run:
+            differing = ", ".join(key for key in run if before.get(key) != run[key])
+            raise typer.BadParameter(f"{name} in {out} was begun with another {differing}", param_hint="--resume")
+    return results
+
+
+def _show(console: Console, part: Report, suite: str, case: Case, device: str) -> bool:
+    """Prints what is known of a case. Whether it was disturbed."""
+    console.print(tables.line(part, suite, case), highlight=False, soft_wrap=True)
+    for failure in part.failures:
+        console.print(f"  {failure.contender} is not measured: {failure.reason}", style="red", soft_wrap=True)
+    for backend, reason in backends(case, device).items():
+        if reason is not None:
+            console.print(f"  backend {backend} does not serve this: {reason}", style="yellow", soft_wrap=True)
+    waited = part.find(suite, case, report.MACHINE, report.WAITED)
+    if waited is None or waited.median <= report.DISTURBED:
+        return False
+    console.print(f"  disturbed: its threads had no core for {waited.median:.1f} % of the time", style="yellow")
+    return True
+
+
+def _seconds(suite: str, case: Case, options: Options) -> float:
     """What a case takes, roughly: for the time left."""
     if suite == "memory":
         return 4 + 2e-6 * case.pixels
-    return 1 + (1e-7 * rounds if suite != "accuracy" else 3e-6) * case.pixels
+    rounds = 30 if suite == "accuracy" else options.rounds
+    return 1 + 1e-7 * rounds * case.pixels
 
 
-def _measure_times(results: Report, suite: str, case: Case, rounds: int, advance: Callable[[float], None]) -> None:
-    inputs = Inputs.of(case)
+def _worth_compiling(case: Case, pixels: int) -> bool:
+    usual = case.size in COMPILED_SIZES and case == standard(case.op, case.size, pixels)
+    return case.op in LOSSES and usual
+
+
+def _measure_times(part: Report, suite: str, case: Case, options: Options, advance: Callable[[float], None]) -> None:
+    inputs = Inputs.of(case, options.device)
     truth = truths(case, inputs)
     right = []
-    for contender in contenders(suite, case, inputs):
-        reason = measure.fault(contender, truth[contender.truth])
+    for contender in contenders(case, inputs, compile=not options.quick and _worth_compiling(case, options.pixels)):
+        if suite == "overhead" and contender.name == COPY:
+            continue
+        reason = measure.fault(contender, truth[contender.truth], case.dtype)
         if reason is None:
             right.append(contender)
         else:
-            results.failures.append(Failure(suite, case, contender.name, reason))
+            part.failures.append(Failure(suite, case, contender.name, reason))
     del truth
     inputs.clear()
+    timer = measure.cuda_timer() if options.device == "cuda" else measure.cpu_timer
     waited, start = measure.waited(), time.perf_counter()
-    times = measure.times(right, rounds, clear=inputs.clear, after_round=lambda: advance(1 / rounds))
+    times = measure.times(
+        right, options.rounds, clear=inputs.clear, after_round=lambda: advance(1 / options.rounds), timer=timer
+    )
     seconds, waited_then = time.perf_counter() - start, measure.waited()
-    if waited is not None and waited_then is not None:
-        share = 100 * (waited_then - waited) / (seconds * torch.get_num_threads())
-        results.results.append(Result(suite, case, report.MACHINE, report.WAITED, "%", share))
-    results.results.extend(report.summarise_times(suite, case, times))
+    if options.device == "cpu" and waited is not None and waited_then is not None:
+        share = 100 * (waited_then - waited) / (seconds * options.threads)
+        part.results.append(Result(suite, case, report.MACHINE, report.WAITED, "%", share))
+    part.results.extend(report.summarise_times(suite, case, times))
 
 
-def _measure_errors(results: Report, case: Case, draws: int, advance: Callable[[float], None]) -> None:
+def _measure_errors(part: Report, suite: str, case: Case, options: Options, advance: Callable[[float], None]) -> None:
     worst: dict[tuple[str, str], float] = {}
-    wrong = set()
+    wrong: dict[str, str] = {}
+    draws = 1 if options.quick else DRAWS
     for seed in range(draws):
-        inputs = Inputs.of(case, seed)
+        inputs = Inputs.of(case, options.device, seed)
         truth = truths(case, inputs)
-        for contender in contenders("accuracy", case, inputs):
-            reason = measure.fault(contender, truth[contender.truth])
-            if reason is not None and contender.name not in wrong:
-                wrong.add(contender.name)
-                results.failures.append(Failure("accuracy", case, contender.name, reason))
-            if contender.name in wrong:
+        for contender in contenders(case, inputs):
+            if contender.name in (COPY, MSE, *wrong):
+                continue
+            reason = measure.fault(contender, truth[contender.truth], case.dtype)
+            if reason is not None:
+                wrong[contender.name] = reason
                 continue
             for name, error in measure.errors(contender.step(), truth[contender.truth]).items():
-                key = (contender.name, name)
+                key = (contender.name, report.ERROR + name)
                 worst[key] = max(worst.get(key, 0.0), error)
         advance(1 / draws)
-    for output in OUTPUT_NAMES:
-        for (contender_name, name), error in worst.items():
-            if name == output and contender_name not in wrong:
-                results.results.append(
-                    Result("accuracy", case, contender_name, report.ERROR + name, "of the largest entry", error)
-                )
+    part.failures += [Failure(suite, case, name, reason) for name, reason in wrong.items()]
+    part.results += [
+        Result(suite, case, name, quantity, "of the largest entry", error)
+        for (name, quantity), error in worst.items()
+        if name not in wrong
+    ]
 
 
-def _measure_memory(results: Report, case: Case, threads: int, advance: Callable[[float], None]) -> None:
-    one = replace(case, shape=(1, *case.shape[1:]))
-    names = [contender.name for contender in contenders("memory", one, Inputs.of(one))]
+def _measure_memory(part: Report, suite: str, case: Case, options: Options, advance: Callable[[float], None]) -> None:
+    names = memory.names(case, options.device)
     for name in names:
         try:
-            allocator, process = memory.measure(case, name, threads)
+            measured = memory.measure(case, name, options.device, options.threads)
         except Exception as error:
-            results.failures.append(Failure("memory", case, name, f"{type(error).__name__}: {error}"))
+            part.failures.append(Failure(suite, case, name, f"{type(error).__name__}: {error}"))
         else:
-            for quantity, value in ((report.ALLOCATOR_MEMORY, allocator), (report.PROCESS_MEMORY, process)):
-                if value is not None:
-                    results.results.append(Result("memory", case, name, quantity, "% of the gradient", value))
+            part.results += [
+                Result(suite, case, name, quantity, "% of the gradient", v) for quantity, v in measured.items()
+            ]
         advance(1 / len(names))
+
+
+_MEASURE = {"memory": _measure_memory, "accuracy": _measure_errors}
 
 
 if __name__ == "__main__":

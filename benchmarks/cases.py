@@ -1,147 +1,281 @@
-"""What is measured: the cases of each suite, their inputs, and the targets that the results are held against."""
+"""What is measured: the cases of each suite, and their inputs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-# Loss, gradient by input, gradient by kernel; None where there is none.
-Outputs = tuple[Tensor | None, Tensor | None, Tensor | None]
-OUTPUT_NAMES = ("loss", "input gradient", "kernel gradient")
+from blurfft import reference
 
-MAIN_SIZES = (64, 128, 256)
-OTHER_SIZES = (28, 96, 160, 224, 512)
-PIXELS = 256 * 3 * 64 * 64  # 12 MiB a tensor in fp32: several of them exceed the caches, as in training
+# What a contender computes, by name.
+Outputs = dict[str, Tensor]
+RESULT = "result"  # the loss, or what an op that is no loss returns
+INPUT_GRAD = "input gradient"
+KERNEL_GRAD = "kernel gradient"
+
+# The arguments of each op, by the names of the fields of Inputs.
+ARGUMENTS = {
+    "wiener_loss": ("input", "target", "kernel"),
+    "wiener_nll": ("input", "target", "kernel"),
+    "blur_mse": ("input", "target", "kernel"),
+    "spectral_mse": ("input", "target", "weight"),
+    "focal_frequency_loss": ("input", "target"),
+    "wiener_filter": ("input", "kernel"),
+    "blur": ("input", "kernel"),
+    "rfft2": ("input",),
+    "irfft2": ("spectrum", "size"),
+}
+LOSSES = frozenset(op for op, arguments in ARGUMENTS.items() if "target" in arguments)
+
+SIZES = (16, 32, 64, 128, 256, 512, 1024)
+AWKWARD_SIZES = (28, 96, 160, 224)
+UNSERVED_SIZE = (218, 178)  # CelebA's own: 2·109 × 2·89, which no compiled kernel transforms
 CHANNELS = 3
+PIXELS = {
+    "cpu": 256 * CHANNELS * 64 * 64,  # 12 MiB a tensor in fp32: several of them exceed the caches, as in training
+    "cuda": 2048 * CHANNELS * 64 * 64,  # 96 MiB: one alone exceeds the second-level cache
+}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One op on one shape; fp32, contiguous, forward + backward."""
+    """One op on one shape. A pixel is one value of one channel."""
 
     op: str  # its name in the public API and in blurfft.reference
     shape: tuple[int, int, int, int]  # (N, C, H, W)
+    dtype: str = "float32"
+    channels_last: bool = False
     kernel_size: int = 11
-    kernel_per_sample: bool = False  # else one kernel for the whole batch
+    kernel_shared_by: str = "batch"  # or "sample": one for each sample; or "plane": one for each channel of each
     kernel_grad: bool = False
+    backward: bool = True
 
     @property
     def pixels(self) -> int:
-        return torch.Size(self.shape).numel()
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.shape[2], self.shape[3]
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return getattr(torch, self.dtype)
+
+    @property
+    def traffic(self) -> int:
+        """How many times the bytes of the input must be moved at least: read the operands, write the results."""
+        if self.op in LOSSES:
+            return 3 if self.backward else 2
+        return 4 if self.backward else 2
+
+    @property
+    def variant(self) -> str:
+        """What sets it apart from its op at large, in words."""
+        words = []
+        if self.dtype != "float32":
+            words.append(self.dtype)
+        if self.channels_last:
+            words.append("channels_last")
+        if "kernel" in ARGUMENTS[self.op]:
+            if self.kernel_size != 11:
+                words.append(f"kernel {self.kernel_size}×{self.kernel_size}")
+            if self.kernel_shared_by != "batch":
+                words.append(f"a kernel a {self.kernel_shared_by}")
+            if self.kernel_grad:
+                words.append("its gradient")
+        if not self.backward:
+            words.append("forward")
+        return ", ".join(words)
 
     @property
     def images(self) -> str:
         return "×".join(str(extent) for extent in self.shape)
 
     def __str__(self) -> str:
-        return f"{self.op} {self.images}"
+        return f"{self.op} {self.images}" + (f" ({self.variant})" if self.variant else "")
 
 
-def _shape(size: int, pixels: int) -> tuple[int, int, int, int]:
-    batch = max(1, round(pixels / (CHANNELS * size * size)))
-    return batch, CHANNELS, size, size
+def batch_of(size: int | tuple[int, int], pixels: int, channels: int = CHANNELS) -> tuple[int, int, int, int]:
+    """The shape of about so many pixels."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return max(1, round(pixels / (channels * height * width))), channels, height, width
 
 
-def loss_cases(sizes: Sequence[int], pixels: int) -> list[Case]:
-    return [Case("wiener_loss", _shape(size, pixels)) for size in sizes]
+def standard(op: str, size: int | tuple[int, int], pixels: int) -> Case:
+    """The op as it is mostly used, on a batch of RGB images with about so many pixels in all."""
+    case = Case(op, batch_of(size, pixels), backward=op in LOSSES)
+    if op == "wiener_nll":  # of a VAE: a network predicts the kernels
+        return replace(case, kernel_shared_by="sample", kernel_grad=True)
+    if op == "blur_mse":  # the kernel is fitted
+        return replace(case, kernel_grad=True)
+    return case
 
 
-def nll_cases(sizes: Sequence[int], pixels: int) -> list[Case]:
-    return [Case("wiener_nll", _shape(size, pixels), kernel_per_sample=True, kernel_grad=True) for size in sizes]
+def _sizes(op: str, pixels: int, sizes: Sequence[int | tuple[int, int]]) -> list[Case]:
+    return [standard(op, size, pixels) for size in sizes]
 
 
-def all_cases(sizes: Sequence[int], pixels: int) -> list[Case]:
-    return loss_cases(sizes, pixels) + nll_cases(sizes, pixels)
+def _batches(base: Case, batches: Sequence[int]) -> list[Case]:
+    return [replace(base, shape=(n, *base.shape[1:])) for n in batches if n < base.shape[0]]
 
 
-SUITES: dict[str, Callable[[Sequence[int], int], list[Case]]] = {
+def loss_cases(pixels: int) -> list[Case]:
+    base = standard("wiener_loss", 64, pixels)
+    return [
+        *_sizes("wiener_loss", pixels, (*SIZES, *AWKWARD_SIZES, UNSERVED_SIZE)),
+        *_batches(base, (1, 4, 16, 64)),
+        *(replace(base, shape=batch_of(64, pixels, channels)) for channels in (1, 16, 64)),
+        *(replace(base, kernel_size=k) for k in (3, 31, 63)),
+        *(replace(base, kernel_shared_by=by) for by in ("sample", "plane")),
+        *(replace(base, dtype=dtype) for dtype in ("bfloat16", "float64")),
+        *(replace(case, channels_last=True) for case in _sizes("wiener_loss", pixels, (64, 256))),
+        *(replace(case, backward=False) for case in _sizes("wiener_loss", pixels, (64, 256))),
+        *_sizes("spectral_mse", pixels, (64, 256)),
+        *_sizes("blur_mse", pixels, (64, 256)),
+    ]
+
+
+def nll_cases(pixels: int) -> list[Case]:
+    base = standard("wiener_nll", 64, pixels)
+    return [
+        *_sizes("wiener_nll", pixels, (*SIZES, *AWKWARD_SIZES, UNSERVED_SIZE)),
+        *_batches(base, (1, 8, 64)),
+        *(replace(base, kernel_size=k) for k in (3, 31)),
+        replace(base, dtype="bfloat16"),
+        replace(base, channels_last=True),
+        replace(base, kernel_grad=False),
+        replace(base, kernel_grad=False, backward=False),
+    ]
+
+
+def ffl_cases(pixels: int) -> list[Case]:
+    base = standard("focal_frequency_loss", 64, pixels)
+    return [
+        *_sizes("focal_frequency_loss", pixels, (*SIZES, 28, 224, UNSERVED_SIZE)),
+        *_batches(base, (8,)),
+        replace(base, dtype="bfloat16"),
+        replace(base, channels_last=True),
+        replace(base, backward=False),
+    ]
+
+
+def filter_cases(pixels: int) -> list[Case]:
+    two = _sizes("wiener_filter", pixels, (64, 256))
+    return [
+        *_sizes("wiener_filter", pixels, (*SIZES, 224, UNSERVED_SIZE)),
+        *(replace(case, kernel_shared_by="sample") for case in two),
+        *(replace(case, backward=True) for case in two),
+        *_sizes("blur", pixels, (64, 256)),
+    ]
+
+
+def fft_cases(pixels: int) -> list[Case]:
+    sizes = (*SIZES, *AWKWARD_SIZES, UNSERVED_SIZE)
+    return [case for op in ("rfft2", "irfft2") for case in _sizes(op, pixels, sizes)]
+
+
+def overhead_cases(pixels: int) -> list[Case]:
+    """So small that the call costs more than what it computes."""
+    return [
+        replace(standard(op, 64, pixels), shape=shape, kernel_size=5)
+        for op in ("wiener_loss", "wiener_nll", "spectral_mse", "blur_mse", "focal_frequency_loss")
+        for shape in ((1, 1, 16, 16), (1, 3, 32, 32), (8, 1, 64, 64))
+    ]
+
+
+def memory_cases(pixels: int) -> list[Case]:
+    ops = ("wiener_loss", "wiener_nll", "focal_frequency_loss")
+    return [case for op in ops for case in _sizes(op, pixels, (64, 256, 512))]
+
+
+def accuracy_cases(pixels: int) -> list[Case]:
+    ops = ("wiener_loss", "wiener_nll", "focal_frequency_loss", "wiener_filter", "rfft2")
+    return [case for op in ops for case in _sizes(op, pixels, (28, 64, 256, 1024))]
+
+
+SUITES: dict[str, Callable[[int], list[Case]]] = {
     "loss": loss_cases,
     "nll": nll_cases,
-    "memory": all_cases,
-    "accuracy": all_cases,
+    "ffl": ffl_cases,
+    "filter": filter_cases,
+    "fft": fft_cases,
+    "overhead": overhead_cases,
+    "memory": memory_cases,
+    "accuracy": accuracy_cases,
 }
 
 
 @dataclass
 class Inputs:
+    """The tensors of a case, by the names of its op's arguments."""
+
+    case: Case
     input: Tensor  # (N, C, H, W)
     target: Tensor  # (N, C, H, W)
-    kernel: Tensor  # (kh, kw) or (N, 1, kh, kw)
+    kernel: Tensor  # (kh, kw), (N, 1, kh, kw) or (N, C, kh, kw)
 
     @classmethod
-    def of(cls, case: Case, seed: int = 0) -> Inputs:
-        generator = torch.Generator().manual_seed(seed)
-        target = torch.rand(case.shape, generator=generator)
-        noise = torch.randn(case.shape, generator=generator)
+    def of(cls, case: Case, device: str = "cpu", seed: int = 0) -> Inputs:
+        generator = torch.Generator(device).manual_seed(seed)
+        layout = torch.channels_last if case.channels_last else torch.contiguous_format
+        target = torch.rand(case.shape, generator=generator, device=device)
+        input = target + 0.1 * torch.randn(case.shape, generator=generator, device=device)
         # A blur as a network predicts it: a Gaussian with some irregularity, non-negative and of sum 1.
         k = case.kernel_size
-        axis = torch.arange(k) - k // 2
+        axis = torch.arange(k, device=device) - k // 2
         gaussian = -(axis[:, None] ** 2 + axis**2) / (2 * 2.0**2)
-        size = (case.shape[0], 1, k, k) if case.kernel_per_sample else (k, k)
-        logits = gaussian + 0.5 * torch.randn(size, generator=generator)
-        kernel = logits.flatten(-2).softmax(-1).view(size)
+        batch, channels, _, _ = case.shape
+        planes = {"batch": (), "sample": (batch, 1), "plane": (batch, channels)}[case.kernel_shared_by]
+        logits = gaussian + 0.5 * torch.randn((*planes, k, k), generator=generator, device=device)
+        kernel = logits.flatten(-2).softmax(-1).view(logits.shape)
         return cls(
-            target.add(noise, alpha=0.1).requires_grad_(),
-            target,
-            kernel.requires_grad_(case.kernel_grad),
+            case,
+            input.to(case.torch_dtype, memory_format=layout).requires_grad_(case.backward),
+            target.to(case.torch_dtype, memory_format=layout),
+            kernel.to(reference.compute_dtype(case.torch_dtype)).requires_grad_(case.kernel_grad),
         )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.case.size
+
+    @cached_property
+    def weight(self) -> Tensor:
+        return reference.wiener_weight(self.kernel.detach(), self.size)  # (1, 1, H, W//2+1)
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        return reference.rfft2(self.input.detach())  # (N, C, H, W//2+1)
+
+    @cached_property
+    def result_grad(self) -> Tensor:
+        """What backpropagation brings to an op that is no loss."""
+        return torch.flip(self.target, (0, 2))
+
     def double(self) -> Inputs:
+        """The same values in float64."""
         input, target, kernel = (
             t.detach().double().requires_grad_(t.requires_grad) for t in (self.input, self.target, self.kernel)
         )
-        return Inputs(input, target, kernel)
+        return Inputs(self.case, input, target, kernel)
 
     def clear(self) -> None:
         self.input.grad = self.kernel.grad = None
 
-    def backward(self, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Outputs:
-        """One step of training as the loss sees it: gradients set to None, forward, backward."""
+    def run(self, op: Callable[..., Tensor]) -> Outputs:
+        """A call of the op, as in training if the case has a backward pass, gradients set to None first."""
+        arguments = [getattr(self, name) for name in ARGUMENTS[self.case.op]]
+        if not self.case.backward:
+            with torch.no_grad():
+                return {RESULT: op(*arguments)}
         self.clear()
-        value = loss(self.input, self.target, self.kernel)
-        value.backward()
-        return value, self.input.grad, self.kernel.grad
-
-
-# Contenders by name; the backends of blurfft are "blurfft cpu" and so on.
-COPY = "copy"
-MSE = "mse_loss"
-EAGER = "torch.fft"
-HAND = "torch.fft by hand"
-GRADIENT = "gradient alone"
-OURS = "blurfft"
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the quotient of two contenders should be, at the main sizes and at others. It is shown, nothing more."""
-
-    numerator: str
-    denominator: str
-    relation: str  # "≤" or "≥"
-    main: float
-    other: float
-
-    def limit(self, case: Case) -> float:
-        return self.main if case.shape[2] in MAIN_SIZES and case.shape[3] in MAIN_SIZES else self.other
-
-    def met(self, case: Case, value: float) -> bool:
-        return value <= self.limit(case) if self.relation == "≤" else value >= self.limit(case)
-
-
-TARGETS = {
-    "loss": (
-        Target(OURS, MSE, "≤", 0.75, 1.0),
-        Target(EAGER, OURS, "≥", 12.0, 8.0),
-        Target(HAND, OURS, "≥", 3.0, 2.0),
-    ),
-    "nll": (
-        Target(OURS, MSE, "≤", 1.5, 2.0),
-        Target(EAGER, OURS, "≥", 10.0, 8.0),
-    ),
-    "accuracy": (Target(OURS, EAGER, "≤", 1.0, 1.0),),
-}
-MEMORY_TARGET = 2.0  # % of one gradient tensor, beyond the gradients
+        result = op(*arguments)
+        result.backward(None if self.case.op in LOSSES else self.result_grad)
+        grads = {INPUT_GRAD: self.input.grad, KERNEL_GRAD: self.kernel.grad}
+        return {RESULT: result, **{name: grad for name, grad in grads.items() if grad is not None}}

@@ -9,52 +9,83 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .cases import OUTPUT_NAMES, Outputs
+import torch
+
+from .cases import Outputs
 from .contenders import Contender
 
-# Of the largest entry of the truth. An order of magnitude above what fp32 needs, several below what a wrong formula
+# Of the largest entry of the truth. An order of magnitude above what each dtype needs, far below what a wrong formula
 # gives.
-TOLERANCE = 1e-4
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 # What one sample takes at least, so that the clock and the loop do not count.
 SAMPLE_NS = 2_000_000
+# Larger than any second-level cache of a GPU.
+FLUSHED_BYTES = 256 << 20
 
 
 def errors(actual: Outputs, truth: Outputs) -> dict[str, float]:
     """The largest error of each output, relative to the largest entry of the truth."""
     result = {}
-    for name, a, t in zip(OUTPUT_NAMES, actual, truth, strict=True):
-        if t is None and a is None:
-            continue
-        if t is None or a is None or a.shape != t.shape:
+    for name in truth | actual:
+        if name not in truth or name not in actual or actual[name].shape != truth[name].shape:
             result[name] = math.inf
             continue
-        t = t.detach()
-        error = (a.detach().to(t.dtype) - t).abs().max().item() / t.abs().max().item()
+        a, t = actual[name].detach(), truth[name].detach()
+        error = (a.to(t.dtype) - t).abs().max().item() / t.abs().max().item()
         result[name] = math.inf if math.isnan(error) else error
     return result
 
 
-def fault(contender: Contender, truth: Outputs) -> str | None:
+def fault(contender: Contender, truth: Outputs, dtype: str = "float32") -> str | None:
     """Why a contender is not worth timing: it fails, or its result is wrong."""
     try:
         actual = contender.step()
     except Exception as exception:
-        return f"{type(exception).__name__}: {exception}"
+        return f"{type(exception).__name__}: {str(exception).splitlines()[0] if str(exception) else ''}"
     for name, error in errors(actual, truth).items():
-        if error > TOLERANCE:
-            return f"its {name} is off by {error:.1e} of the largest entry, more than {TOLERANCE:.0e}"
+        if error > TOLERANCES[dtype]:
+            return f"its {name} is off by {error:.1e} of the largest entry, more than {TOLERANCES[dtype]:.0e}"
     return None
 
 
-def _time(step: Callable[[], object], calls: int) -> float:
+# Times a number of calls: nanoseconds each.
+Timer = Callable[[Callable[[], object], int], float]
+
+
+def cpu_timer(step: Callable[[], object], calls: int) -> float:
     start = time.perf_counter_ns()
     for _ in range(calls):
         step()
     return (time.perf_counter_ns() - start) / calls
 
 
+def cuda_timer() -> Timer:
+    """Times between two events in the stream, each call from a cache that holds none of its inputs.
+
+    Filling the cache keeps the device busy while the host enqueues the step, so that launches count only as far as they
+    take longer than that.
+    """
+    flushed = torch.empty(FLUSHED_BYTES, dtype=torch.int8, device="cuda")
+
+    def timer(step: Callable[[], object], calls: int) -> float:
+        events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
+        for start, end in events:
+            flushed.zero_()
+            start.record()
+            step()
+            end.record()
+        torch.cuda.synchronize()
+        return 1e6 * sum(start.elapsed_time(end) for start, end in events) / calls
+
+    return timer
+
+
 def times(
-    contenders: Sequence[Contender], rounds: int, clear: Callable[[], None], after_round: Callable[[], None]
+    contenders: Sequence[Contender],
+    rounds: int,
+    clear: Callable[[], None],
+    after_round: Callable[[], None],
+    timer: Timer = cpu_timer,
 ) -> dict[str, list[float]]:
     """Nanoseconds a call of each contender in each round.
 
@@ -65,8 +96,8 @@ def times(
     shuffle = random.Random(0).shuffle
     calls = {}
     for contender in order:
-        _time(contender.step, 2)
-        calls[contender.name] = math.ceil(SAMPLE_NS / _time(contender.step, 1))
+        timer(contender.step, 2)
+        calls[contender.name] = math.ceil(SAMPLE_NS / timer(contender.step, 1))
     samples: dict[str, list[float]] = {contender.name: [] for contender in order}
     collecting = gc.isenabled()
     gc.collect()
@@ -76,7 +107,7 @@ def times(
             shuffle(order)
             for contender in order:
                 contender.step()
-                samples[contender.name].append(_time(contender.step, calls[contender.name]))
+                samples[contender.name].append(timer(contender.step, calls[contender.name]))
                 clear()
             after_round()
     finally:

@@ -1,4 +1,4 @@
-"""Peak memory of one forward + backward, each in a process of its own."""
+"""Peak memory of one forward + backward; on a CPU each in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,19 +16,26 @@ from pathlib import Path
 
 import torch
 
-from .cases import Case, Inputs, Outputs
-from .contenders import contenders
+from .cases import INPUT_GRAD, KERNEL_GRAD, RESULT, Case, Inputs, Outputs
+from .contenders import COPY, contenders
+
+GRADIENT = "gradient alone"
+# What is measured
+ALLOCATOR = "extra memory of torch's allocator"
+PROCESS = "extra memory of the process"
 
 _M_MMAP_THRESHOLD = -3
 _PR_SET_THP_DISABLE = 41
 
 
-def measure(case: Case, contender: str, threads: int) -> tuple[float, float | None]:
-    """Peak of torch's allocator and of the whole process, beyond inputs and gradients, in % of the gradient by input.
+def measure(case: Case, contender: str, device: str, threads: int) -> dict[str, float]:
+    """The peak beyond inputs and gradients, in % of the gradient by input, of torch's allocator and, where the system
+    tells, of the whole process.
 
-    The first counts what is asked for, the second what is touched, in workspaces outside of torch's allocator too. It
-    is None where the system does not tell.
+    The first counts what is asked for, the second what is touched, in workspaces outside of torch's allocator too.
     """
+    if device == "cuda":
+        return _measure_cuda(case, contender)
     forkserver = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
     if forkserver:
@@ -38,7 +45,21 @@ def measure(case: Case, contender: str, threads: int) -> tuple[float, float | No
         return pool.submit(_measure_here, case, contender, threads).result()
 
 
-def _measure_here(case: Case, contender: str, threads: int) -> tuple[float, float | None]:
+def _measure_cuda(case: Case, contender: str) -> dict[str, float]:
+    inputs = Inputs.of(case, "cuda")
+    step = _step(case, inputs, contender)
+    step()  # tables and plans that stay are no part of a step
+    inputs.clear()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    outputs = step()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    return {ALLOCATOR: (peak - _bytes_left(outputs)) / (inputs.input.nbytes / 100)}
+
+
+def _measure_here(case: Case, contender: str, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     if sys.platform == "linux":
         # Every larger allocation in pages of its own, small ones: neither fragmentation nor rounding to 2 MiB counts.
@@ -56,14 +77,36 @@ def _measure_here(case: Case, contender: str, threads: int) -> tuple[float, floa
     process = _process_peak(step)
     inputs.clear()
     allocator = _allocator_peak(step)
-    _, *gradients = step()
-    left = sum(gradient.nbytes for gradient in gradients if gradient is not None)
+    left = _bytes_left(step())
     unit = inputs.input.nbytes / 100
-    return (allocator - left) / unit, None if process is None else (process - left) / unit
+    result = {ALLOCATOR: (allocator - left) / unit}
+    return result if process is None else {**result, PROCESS: (process - left) / unit}
+
+
+def _bytes_left(outputs: Outputs) -> int:
+    return sum(output.nbytes for name, output in outputs.items() if name != RESULT)
+
+
+def names(case: Case, device: str) -> list[str]:
+    """Those whose memory is measured."""
+    one = replace(case, shape=(1, *case.shape[1:]))
+    return [GRADIENT, *(c.name for c in contenders(one, Inputs.of(one, device)) if c.name != COPY)]
+
+
+def _gradient_alone(inputs: Inputs) -> Outputs:
+    """Gradients and nothing else: its deviation from 0 is that of the measurement."""
+    inputs.clear()
+    outputs = {}
+    for name, tensor in ((INPUT_GRAD, inputs.input), (KERNEL_GRAD, inputs.kernel)):
+        if tensor.requires_grad:
+            tensor.grad = outputs[name] = torch.ones_like(tensor)
+    return outputs
 
 
 def _step(case: Case, inputs: Inputs, contender: str) -> Callable[[], Outputs]:
-    return next(c.step for c in contenders("memory", case, inputs) if c.name == contender)
+    if contender == GRADIENT:
+        return lambda: _gradient_alone(inputs)
+    return next(c.step for c in contenders(case, inputs) if c.name == contender)
 
 
 def _process_peak(step: Callable[[], object]) -> int | None:

@@ -1,4 +1,4 @@
-"""What was measured, as a JSON file and as tables."""
+"""What was measured, where and with what: a JSON file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,24 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
-from rich.text import Text
 
 import blurfft
 from blurfft import _ext
 
-from .cases import COPY, EAGER, GRADIENT, HAND, MEMORY_TARGET, MSE, OURS, TARGETS, Case, Target
+from .cases import Case, standard
+from .contenders import COPY, EAGER, MSE, OURS
 
 ROOT = Path(__file__).resolve().parents[1]
-FORMAT = 1
-# A unit in the last place: an error below it says nothing.
-ULP = torch.finfo(torch.float32).eps
+FORMAT = 2
 
-# Quantities
+# Quantities; those of memory are in memory.py.
 TIME = "time"
 RATIO = "time ÷ "  # by the contender whose name follows
-ALLOCATOR_MEMORY = "extra memory of torch's allocator"
-PROCESS_MEMORY = "extra memory of the process"
+OVERHEAD = "time − "  # of the contender whose name follows
 ERROR = "error of the "  # followed by the name of the output
 WAITED = "time in which a thread had no core"
 
@@ -64,14 +60,26 @@ class Failure:
     reason: str
 
 
+Entry = Result | Failure
+
+
 @dataclass
 class Report:
-    conditions: dict[str, Any]
+    """The results of one machine: of each suite those of its last run."""
+
+    machine: dict[str, Any]
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by suite: commit, date, options
     results: list[Result] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
     def cases(self, suite: str) -> list[Case]:
         return list(dict.fromkeys(result.case for result in self.results if result.suite == suite))
+
+    def standard_cases(self, suite: str, op: str) -> list[Case]:
+        """Those in which nothing but the size of the images varies, from small to large."""
+        pixels = self.runs[suite]["pixels"] if suite in self.runs else 0
+        cases = (case for case in self.cases(suite) if case == standard(op, case.size, pixels))
+        return sorted(cases, key=lambda case: case.size)
 
     def find(self, suite: str, case: Case, contender: str, quantity: str) -> Result | None:
         matches = (
@@ -81,20 +89,40 @@ class Report:
         )
         return next(matches, None)
 
-    def ours(self, suite: str) -> list[str]:
-        names = (result.contender for result in self.results if result.suite == suite)
-        return list(dict.fromkeys(name for name in names if name.startswith(OURS)))
+    def contenders(self, suite: str, case: Case | None = None) -> list[str]:
+        """In the order in which they were measured, the machine left out."""
+        names = (r.contender for r in self.results if r.suite == suite and case in (None, r.case))
+        return [name for name in dict.fromkeys(names) if name != MACHINE]
+
+    def ours(self, suite: str, case: Case) -> str | None:
+        """The fastest backend that serves the case, in the order in which blurfft prefers them."""
+        return next((name for name in self.contenders(suite, case) if name.startswith(OURS)), None)
+
+    def limit(self, suite: str, case: Case) -> float | None:
+        """Nanoseconds in which the memory moves what the case must move, at the rate of the copy."""
+        copy = self.find(suite, case, COPY, TIME)
+        return None if copy is None else copy.median * case.traffic / 2
+
+    def begin(self, suite: str, run: dict[str, Any]) -> None:
+        """Replaces what is there of the suite."""
+        self.runs[suite] = run
+        self.results = [entry for entry in self.results if entry.suite != suite]
+        self.failures = [entry for entry in self.failures if entry.suite != suite]
 
     def save(self, path: Path) -> None:
         # A result a line, for diffs to be read.
-        def lines(entries: Sequence[Result] | Sequence[Failure]) -> str:
-            return ",\n".join(json.dumps(asdict(entry), ensure_ascii=False) for entry in entries)
+        def lines(entries: Iterable[Entry]) -> str:
+            return ",\n".join(json.dumps(_as_json(entry), ensure_ascii=False) for entry in entries)
 
-        path.write_text(
-            f'{{"format": {FORMAT},\n"conditions": {json.dumps(self.conditions, indent=1, ensure_ascii=False)},\n'
-            f'"results": [\n{lines(self.results)}\n],\n"failures": [\n{lines(self.failures)}\n]}}\n',
-            encoding="utf-8",
+        text = (
+            f'{{"format": {FORMAT},\n"machine": {json.dumps(self.machine, indent=1, ensure_ascii=False)},\n'
+            f'"runs": {json.dumps(self.runs, indent=1, ensure_ascii=False)},\n'
+            f'"results": [\n{lines(self.results)}\n],\n"failures": [\n{lines(self.failures)}\n]}}\n'
         )
+        # An interruption leaves the one or the other.
+        unfinished = path.with_name(path.name + ".unfinished")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Report:
@@ -107,10 +135,26 @@ class Report:
             return {**entry, "case": Case(**{**case, "shape": tuple(case["shape"])})}
 
         return cls(
-            content["conditions"],
+            content["machine"],
+            content["runs"],
             [Result(**with_case(entry)) for entry in content["results"]],
             [Failure(**with_case(entry)) for entry in content["failures"]],
         )
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    """Without what is as usual."""
+    content = asdict(entry)
+    usual = asdict(Case(entry.case.op, entry.case.shape))
+    content["case"] = {
+        name: value for name, value in content["case"].items() if name in ("op", "shape") or value != usual[name]
+    }
+    # Five digits are more than any measurement has.
+    return {
+        name: float(f"{value:.5g}") if isinstance(value, float) else value
+        for name, value in content.items()
+        if value is not None
+    }
 
 
 def summary(suite: str, case: Case, contender: str, quantity: str, unit: str, samples: Sequence[float]) -> Result:
@@ -119,45 +163,70 @@ def summary(suite: str, case: Case, contender: str, quantity: str, unit: str, sa
 
 
 def summarise_times(suite: str, case: Case, times: dict[str, list[float]]) -> Iterator[Result]:
-    """Times, and their quotients round by round, in which a disturbance of a whole round cancels."""
+    """Times, and how they relate to blurfft's: quotients within each round, from which a disturbance of a whole round
+    cancels."""
     for name, samples in times.items():
         yield summary(suite, case, name, TIME, "ns", samples)
-    for target in TARGETS[suite]:
+    for ours in (name for name in times if name.startswith(OURS)):
         for name in times:
-            if name.startswith(OURS):
-                numerator, denominator = (
-                    name if side == OURS else side for side in (target.numerator, target.denominator)
-                )
-                if numerator in times and denominator in times:
-                    ratios = [a / b for a, b in zip(times[numerator], times[denominator], strict=True)]
-                    yield summary(suite, case, numerator, RATIO + denominator, "", ratios)
+            if name not in (ours, COPY):
+                ratios = [a / b for a, b in zip(times[name], times[ours], strict=True)]
+                yield summary(suite, case, name, RATIO + ours, "", ratios)
+        if suite == "overhead":
+            differences = [a - b for a, b in zip(times[ours], times[MSE], strict=True)]
+            yield summary(suite, case, ours, OVERHEAD + MSE, "ns", differences)
+
+
+def worst(report: Report, count: int) -> list[tuple[str, Case, str, float]]:
+    """The cases in which blurfft gains least on plain torch.fft: suite, case, backend, and the quotient."""
+    found = [
+        (result.suite, result.case, ours, result.median)
+        for result in report.results
+        if result.contender == EAGER
+        and (ours := report.ours(result.suite, result.case)) is not None
+        and result.quantity == RATIO + ours
+    ]
+    return sorted(found, key=lambda entry: entry[-1])[:count]
 
 
 # Conditions
 
 
-def conditions(**options: Any) -> dict[str, Any]:
-    """Where, when and with what this runs."""
+def machine(device: str, threads: int) -> dict[str, Any]:
+    """Where and with what this runs: what must agree between results that stand in one file."""
     extension = _ext.module()
-    status = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    result = {
+        "device": device,
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": threads,
         "instruction_set": None if extension is None else extension.cpu_capability(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "torch": torch.__version__,
+    }
+    if device == "cuda":
+        result["gpu"] = torch.cuda.get_device_name()
+        result["driver"] = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        result["cuda"] = torch.version.cuda
+    return result
+
+
+def run(**options: Any) -> dict[str, Any]:
+    """When, from which sources and how a suite runs."""
+    status = _output("git", "status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md", ":!docs")
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "blurfft": blurfft.__version__,
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": _output("git", "rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
         **options,
     }
 
 
-def _git(*arguments: str) -> str | None:
+def _output(*command: str) -> str | None:
     try:
-        result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()
@@ -171,122 +240,11 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def headline(conditions: dict[str, Any]) -> str:
-    instruction_set = conditions["instruction_set"] or "no compiled extension"
-    commit = (conditions["commit"] or "no commit")[:10] + (" with changes" if conditions["dirty"] else "")
-    return (
-        f"{conditions['cpu']}, {conditions['cores']} cores, {conditions['threads']} threads, {instruction_set}; "
-        f"torch {conditions['torch']}, blurfft {conditions['blurfft']} ({commit}); {conditions['date']}"
-    )
-
-
-# Words and tables
-
-
-def _verdict(value: float, shown: str, target: Target, case: Case) -> Text:
-    met = target.met(case, value)
-    limit = f"{target.relation} {target.limit(case):g}"
-    return Text(f"{shown} {limit} {'✓' if met else '✗'}", style="green" if met else "red")
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def line(report: Report, suite: str, case: Case) -> str:
-    """The results of a case in one line, for reading along."""
-    results = [result for result in report.results if result.suite == suite and result.case == case]
-    if suite == "memory":
-        extra: dict[str, list[str]] = {}
-        for result in results:
-            extra.setdefault(result.contender, []).append(f"{result.median:.1f}")
-        parts = [f"{name} {' / '.join(values)} %" for name, values in extra.items()]
-    elif suite == "accuracy":
-        parts = [f"{r.contender} {r.quantity.removeprefix(ERROR)} {r.median:.1e}" for r in results]
+def headline(machine: dict[str, Any]) -> str:
+    """The machine in one line."""
+    if machine["device"] == "cuda":
+        where = f"{machine['gpu']}, driver {machine['driver']}, CUDA {machine['cuda']}; {machine['cpu']}"
     else:
-        parts = [
-            f"{r.contender} {_number(r.median / case.pixels)} ({_number(r.p20 / case.pixels)}–"
-            f"{_number(r.p80 / case.pixels)})"
-            for r in results
-            if r.quantity == TIME and r.p20 is not None and r.p80 is not None
-        ]
-        parts = [", ".join(parts) + " ns/pixel"] if parts else []
-    return f"{suite}  {case}: " + ", ".join(parts)
-
-
-def tables(report: Report) -> list[Table]:
-    make = {"loss": _times, "nll": _times, "memory": _memory, "accuracy": _accuracy}
-    suites = dict.fromkeys(result.suite for result in report.results)
-    return [make[suite](report, suite) for suite in suites]
-
-
-def _times(report: Report, suite: str) -> Table:
-    shown = [COPY, MSE, EAGER, *([HAND] if suite == "loss" else [])]
-    table = Table(title=f"{suite}: forward + backward, median ns per pixel, and quotients with their targets")
-    table.add_column("images")
-    for name in (*shown, OURS):
-        table.add_column(name, justify="right")
-    for target in TARGETS[suite]:
-        table.add_column(f"{target.numerator} ÷ {target.denominator}", justify="right")
-    for case in report.cases(suite):
-        for ours in report.ours(suite) or [OURS]:
-            cells: list[str | Text] = [case.images]
-            for name in (*shown, ours):
-                time = report.find(suite, case, name, TIME)
-                cells.append("–" if time is None else _number(time.median / case.pixels))
-            cells[-1] = f"{ours.removeprefix(OURS).strip()} {cells[-1]}"
-            for target in TARGETS[suite]:
-                numerator, denominator = (
-                    ours if side == OURS else side for side in (target.numerator, target.denominator)
-                )
-                ratio = report.find(suite, case, numerator, RATIO + denominator)
-                cells.append("–" if ratio is None else _verdict(ratio.median, _number(ratio.median), target, case))
-            table.add_row(*cells)
-    return table
-
-
-def _memory(report: Report, suite: str) -> Table:
-    table = Table(
-        title="memory: peak beyond inputs and gradients, in % of one gradient: of torch's allocator / of the process"
-    )
-    names = [GRADIENT, MSE, EAGER, HAND, *report.ours(suite)]
-    for name in ("case", *names):
-        table.add_column(name, justify="left" if name == "case" else "right")
-    for case in report.cases(suite):
-        cells: list[str | Text] = [str(case)]
-        for name in names:
-            found = [report.find(suite, case, name, quantity) for quantity in (ALLOCATOR_MEMORY, PROCESS_MEMORY)]
-            values = [result.median for result in found if result is not None]
-            text = Text(" / ".join(f"{value:.1f}" for value in values) or "–")
-            if name.startswith(OURS) and values:
-                met = max(values) <= MEMORY_TARGET
-                text.append(f" ≤ {MEMORY_TARGET:g} {'✓' if met else '✗'}")
-                text.stylize("green" if met else "red")
-            cells.append(text)
-        table.add_row(*cells)
-    return table
-
-
-def _accuracy(report: Report, suite: str) -> Table:
-    table = Table(
-        title="accuracy in fp32: largest error against fp64, relative to the largest entry: torch.fft, blurfft"
-    )
-    (target,) = TARGETS[suite]
-    quantities = list(dict.fromkeys(result.quantity for result in report.results if result.suite == suite))
-    table.add_column("case")
-    table.add_column("backend")
-    for quantity in quantities:
-        table.add_column(quantity.removeprefix(ERROR), justify="right")
-    for case in report.cases(suite):
-        for ours in report.ours(suite):
-            cells: list[str | Text] = [str(case), ours.removeprefix(OURS).strip()]
-            for quantity in quantities:
-                own, eager = (report.find(suite, case, name, quantity) for name in (ours, EAGER))
-                if own is None or eager is None:
-                    cells.append("–")
-                    continue
-                ratio = own.median / max(eager.median, ULP)
-                shown = f"{eager.median:.1e}, {own.median:.1e}: {_number(ratio)}"
-                cells.append(_verdict(ratio, shown, target, case))
-            table.add_row(*cells)
-    return table
+        instruction_set = machine["instruction_set"] or "no compiled extension"
+        where = f"{machine['cpu']} ({instruction_set}), {machine['threads']} of {machine['cores']} cores"
+    return f"{where}; torch {machine['torch']}, Python {machine['python']}"
