@@ -1,0 +1,60 @@
+"""Triton kernels: each op is a function of the same name in a module of the same name in :mod:`blurfft.kernels`.
+
+With ``TRITON_INTERPRET=1`` in the environment when triton is imported they run on CPU tensors, slowly, for tests.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+_OLDEST = (3, 6)
+_OPS = ("spectral_loss",)
+
+
+def _interpreted() -> bool:
+    # The rule of triton.knobs, without importing triton.
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+DEVICES = "cpu (TRITON_INTERPRET)" if _interpreted() else "cuda"
+DTYPES = "float32, float64, bfloat16, float16"
+SIZES = (
+    "height and width with no prime factor above 7, and up to 1024 with factors of 3 counted as 4, of 5 and 7 as 8"
+)
+
+
+@lru_cache(maxsize=1)
+def unavailable() -> str | None:
+    wanted = f"triton {'.'.join(map(str, _OLDEST))} or newer"
+    if importlib.util.find_spec("triton") is None:
+        return f"triton is not installed: pip install 'triton>={'.'.join(map(str, _OLDEST))}'"
+    version = importlib.metadata.version("triton")
+    if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < _OLDEST:
+        return f"it needs {wanted} and triton {version} is installed: pip install --upgrade triton"
+    if not _interpreted() and not torch.cuda.is_available():
+        return "torch sees no GPU; TRITON_INTERPRET=1, set before Python starts, interprets the kernels on the CPU"
+    return None
+
+
+def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
+    if op not in _OPS:
+        return "there is no Triton kernel for it"
+    served = "cpu" if _interpreted() else "cuda"
+    if device != served:
+        return f"it runs on {served!r} and the tensors are on {device!r}"
+    from blurfft.kernels import fft
+
+    return fft.why_not(height, width)
+
+
+def __getattr__(op: str) -> Callable[..., Any]:
+    if op not in _OPS:
+        raise AttributeError(op)
+    return getattr(importlib.import_module(f"blurfft.kernels.{op}"), op)

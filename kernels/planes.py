@@ -1,0 +1,142 @@
+"""Which planes a program transforms, and how they get in and out of its tile.
+
+Planes that share a spectrum ω are a group. Two of them travel as a + ib: ω is real and symmetric, so nothing needs to be taken
+apart again. A program holds a batch of slots; a slot is a pair of planes, or several in turn.
+"""
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import fft
+
+_ENOUGH = 1024  # slots that keep a GPU busy
+
+
+class Grouping(NamedTuple):
+    shape: tuple[int, int]  # groups by (sample, channel); 1 where all samples or channels share one
+    members: int
+    member_channels: int
+
+    @property
+    def count(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def pairs(self) -> int:
+        return triton.cdiv(self.members, 2)
+
+
+def grouping(samples: int, channels: int, n: int, c: int) -> Grouping:
+    """The groups of planes (samples, channels) that share one of (n, c) spectra."""
+    return Grouping((n, c), samples // n * (channels // c), channels // c)
+
+
+def turns(group: Grouping) -> int:
+    """How many pairs a slot takes in turn where it accumulates a spectrum: as many as leave the GPU busy, so that
+    spectra are little of the traffic."""
+    return max(1, min(16, group.pairs, group.count * group.pairs // _ENOUGH))
+
+
+def broadcast_strides(spectrum: Tensor) -> tuple[int, int]:
+    """Over samples and channels, zero where they share one."""
+    n, c = spectrum.shape[:2]
+    return (spectrum.stride(0) if n > 1 else 0), (spectrum.stride(1) if c > 1 else 0)
+
+
+@triton.jit
+def member(group, plane, group_channels, member_channels):
+    """Sample and channel of a plane, given by its group and its number in it.
+
+    Groups are numbered (sample, channel) with ``group_channels`` channels, members with ``member_channels``; one of the
+    two is 1 and the other C, and likewise for samples.
+    """
+    n = group // group_channels + plane // member_channels
+    c = group % group_channels + plane % member_channels
+    return n, c
+
+
+@triton.jit
+def load(image, n, c, valid, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr, dtype: tl.constexpr):
+    """The planes (n, c) of an image of any strides, zero beyond their sides: (BATCH, padded H, padded W)."""
+    offset, mask = _offsets(n, c, valid, sn, sc, sh, sw, H, W)
+    return tl.load(image + offset, mask=mask, other=0.0).to(dtype)
+
+
+@triton.jit
+def store(image, values, n, c, valid, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr):
+    offset, mask = _offsets(n, c, valid, sn, sc, sh, sw, H, W)
+    tl.store(image + offset, values.to(image.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _offsets(n, c, valid, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr):
+    h, inside_h = fft.index(tl.arange(0, fft.pad(H)), H)
+    w, inside_w = fft.index(tl.arange(0, fft.pad(W)), W)
+    base = n.to(tl.int64) * sn + c.to(tl.int64) * sc
+    offset = base[:, None, None] + (h.to(tl.int64) * sh)[None, :, None] + (w.to(tl.int64) * sw)[None, None, :]
+    mask = valid[:, None, None]
+    if fft.pad(H) > fft.product(H):
+        mask = mask & inside_h[None, :, None]
+    if fft.pad(W) > fft.product(W):
+        mask = mask & inside_w[None, None, :]
+    return offset, mask
+
+
+@triton.jit
+def isolate(x):
+    """Planes (BATCH, H, W) with those that are not finite set to zero, and what to add to results: 0 or NaN (BATCH,).
+
+    In a transform that two planes share, a value that is not finite would spread to both.
+    """
+    poison = tl.sum(tl.sum(x * 0.0, 2), 1)
+    return tl.where((poison == 0.0)[:, None, None], x, 0.0), poison
+
+
+@triton.jit
+def half_spectrum(H: tl.constexpr, W: tl.constexpr):
+    """Where in a half spectrum (H, W//2+1) each position of a transformed tile finds its frequency, or its mirror image.
+
+    Offset, offset of the mirror image for the columns that are their own, whether it is the mirror image, whether the
+    column is its own, whether there is a frequency at all: (1, padded H, padded W).
+    """
+    NH: tl.constexpr = fft.product(H)
+    NW: tl.constexpr = fft.product(W)
+    f1, inside_h = fft.frequency(tl.arange(0, fft.pad(H))[None, :, None], H)
+    f2, inside_w = fft.frequency(tl.arange(0, fft.pad(W))[None, None, :], W)
+    mirrored = f2 > NW // 2
+    row = tl.where(mirrored, (NH - f1) % NH, f1)
+    column = tl.where(mirrored, NW - f2, f2)
+    own = (f2 == 0) | (2 * f2 == NW)
+    offset = row * (NW // 2 + 1) + column
+    opposite = (NH - f1) % NH * (NW // 2 + 1) + column
+    return offset, opposite, mirrored, own, inside_h & inside_w
+
+
+@triton.jit
+def weight(spectrum, base, valid, H: tl.constexpr, W: tl.constexpr, SYMMETRIC: tl.constexpr):
+    """A real half spectrum at the positions of a transformed tile: (BATCH, padded H, padded W).
+
+    Columns 0 and W/2 hold a frequency and its mirror image; unless they are known to be equal, their mean counts.
+    """
+    offset, opposite, _, own, inside = half_spectrum(H, W)
+    mask = valid[:, None, None] & inside
+    pointers = spectrum + base[:, None, None]
+    value = tl.load(pointers + offset, mask=mask, other=0.0)
+    if not SYMMETRIC:
+        other = tl.load(pointers + opposite, mask=mask & own, other=0.0)
+        value = tl.where(own, 0.5 * (value + other), value)
+    return value
+
+
+@triton.jit
+def store_spectrum(spectrum, values, slot, valid, H: tl.constexpr, W: tl.constexpr):
+    """Transformed tiles into a full spectrum (slots, H, W) in natural order."""
+    NH: tl.constexpr = fft.product(H)
+    NW: tl.constexpr = fft.product(W)
+    f1, inside_h = fft.frequency(tl.arange(0, fft.pad(H))[None, :, None], H)
+    f2, inside_w = fft.frequency(tl.arange(0, fft.pad(W))[None, None, :], W)
+    base = (slot.to(tl.int64) * (NH * NW))[:, None, None]
+    tl.store(spectrum + base + (f1 * NW + f2), values, mask=valid[:, None, None] & inside_h & inside_w)

@@ -1,0 +1,169 @@
+"""Weighted squared error in the spectrum, with its gradients, in one pass over the images."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import fft, planes
+from .fold import fold
+from .launch import launch
+
+
+@triton.jit
+def spectral_loss_kernel(
+    input,
+    target,
+    weight,
+    grad,
+    loss,
+    power,
+    row_table,
+    column_table,
+    scale: "fp64",
+    slots,
+    chunks,
+    members,
+    group_channels,
+    member_channels,
+    weight_n,
+    weight_c,
+    input_n,
+    input_c,
+    input_h,
+    input_w,
+    target_n,
+    target_c,
+    target_h,
+    target_w,
+    grad_n,
+    grad_c,
+    grad_h,
+    grad_w,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    BATCH: tl.constexpr,
+    TURNS: tl.constexpr,
+    PAIRED: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    GRAD: tl.constexpr,
+    POWER: tl.constexpr,
+):
+    """A slot is ``TURNS`` pairs of a group in turn: slot = group * chunks + chunk.
+
+    loss (slots,): scale * sum weight |Z|^2 over the slot. power (slots, H, W): scale * sum |Z|^2 over it, Z the
+    unnormalised transform of a + ib.
+    """
+    PH: tl.constexpr = fft.pad(H)
+    PW: tl.constexpr = fft.pad(W)
+    dtype: tl.constexpr = row_table.dtype.element_ty
+    never = slots < 0
+    slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
+    group = slot // chunks
+    first = slot % chunks * TURNS
+    factor = tl.full((), scale, dtype)
+
+    base = (group // group_channels).to(tl.int64) * weight_n + (group % group_channels).to(tl.int64) * weight_c
+    total = tl.zeros((BATCH,), dtype)
+    accumulated = tl.zeros((BATCH * PH * PW,), dtype)
+    for turn in range(TURNS):
+        plane = first + turn
+        if PAIRED:
+            plane *= 2
+        valid = (slot < slots) & (plane < members)
+        n, c = planes.member(group, plane, group_channels, member_channels)
+        e = planes.load(input, n, c, valid, input_n, input_c, input_h, input_w, H, W, dtype)
+        e -= planes.load(target, n, c, valid, target_n, target_c, target_h, target_w, H, W, dtype)
+        if PAIRED:
+            second = valid & (plane + 1 < members)
+            n2, c2 = planes.member(group, plane + 1, group_channels, member_channels)
+            e2 = planes.load(input, n2, c2, second, input_n, input_c, input_h, input_w, H, W, dtype)
+            e2 -= planes.load(target, n2, c2, second, target_n, target_c, target_h, target_w, H, W, dtype)
+            e, poison = planes.isolate(e)
+            e2, poison2 = planes.isolate(e2)
+            im = tl.reshape(e2, (BATCH * PH * PW,))
+        else:
+            im = tl.zeros((BATCH * PH * PW,), dtype)
+        re = tl.reshape(e, (BATCH * PH * PW,))
+
+        re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
+        squares = re * re + im * im
+        w = tl.reshape(planes.weight(weight, base, valid, H, W, SYMMETRIC), (BATCH * PH * PW,)) * factor
+        total += tl.sum(tl.reshape(w * squares, (BATCH, PH * PW)), 1)
+        if PAIRED:
+            total += poison + poison2
+        if POWER:
+            accumulated += squares
+            if PAIRED:
+                both = tl.broadcast_to((poison + poison2)[:, None], (BATCH, PH * PW))
+                accumulated += tl.reshape(both, (BATCH * PH * PW,))
+        if GRAD:
+            w *= 2.0
+            re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
+            g = tl.reshape(re, (BATCH, PH, PW))
+            if PAIRED:
+                g += poison[:, None, None]
+                g2 = tl.reshape(im, (BATCH, PH, PW)) + poison2[:, None, None]
+                planes.store(grad, g2, n2, c2, second, grad_n, grad_c, grad_h, grad_w, H, W)
+            planes.store(grad, g, n, c, valid, grad_n, grad_c, grad_h, grad_w, H, W)
+
+    tl.store(loss + slot, total, mask=slot < slots)
+    if POWER:
+        planes.store_spectrum(power, tl.reshape(accumulated * factor, (BATCH, PH, PW)), slot, slot < slots, H, W)
+
+
+def spectral_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    scale: float,
+    per_sample: bool,
+    input_grad: bool,
+    weight_grad: bool,
+    symmetric: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As the op. ``symmetric``: the weight is known to be equal at frequencies that are mirror images."""
+    samples, channels, height, width = input.shape
+    group = planes.grouping(samples, channels, samples if per_sample else weight.shape[0], weight.shape[1])
+    turns = planes.turns(group) if weight_grad else 1
+    chunks = triton.cdiv(group.pairs, turns)
+    slots = group.count * chunks
+    extent = fft.pad(fft.radices(height)) * fft.pad(fft.radices(width))
+    batch, num_warps = fft.tile(extent, slots, weight.dtype)
+
+    loss = weight.new_empty(slots)
+    grad = torch.empty_like(input) if input_grad else input.new_empty(0)
+    power = weight.new_empty((*group.shape, chunks, height, width)) if weight_grad else weight.new_empty(0)
+    launch(
+        spectral_loss_kernel,
+        (triton.cdiv(slots, batch),),
+        input,
+        target,
+        weight,
+        grad,
+        loss,
+        power,
+        fft.table(width, weight.dtype, weight.device),
+        fft.table(height, weight.dtype, weight.device),
+        scale / (height * width),
+        slots,
+        chunks,
+        group.members,
+        group.shape[1],
+        group.member_channels,
+        *planes.broadcast_strides(weight),
+        *input.stride(),
+        *target.stride(),
+        *(grad.stride() if input_grad else (0, 0, 0, 0)),
+        H=fft.radices(height),
+        W=fft.radices(width),
+        BATCH=batch,
+        TURNS=turns,
+        PAIRED=group.members > 1,
+        SYMMETRIC=symmetric,
+        GRAD=input_grad,
+        POWER=weight_grad,
+        num_warps=num_warps,
+    )
+    loss = loss.view(samples, -1).sum(1) if per_sample else loss.sum()
+    return loss, grad, fold(power, *weight.shape[:2], width) if weight_grad else power

@@ -1,0 +1,114 @@
+"""Every kernel as the backend would launch it, for looking at its machine code where there is no GPU."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import fft, spectral_loss
+from .launch import Launch, recording
+
+_TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    function: Any  # the JIT function
+    signature: dict[str, str]  # Triton type of every argument
+    constexprs: dict[str, Any]
+    attrs: dict[tuple[int, ...], list[list[Any]]]  # arguments that are divisible by 16
+    num_warps: int
+    num_stages: int
+    planes: int  # a program
+    pixels: int  # a plane
+    bytes_per_pixel: float  # of traffic with main memory
+    flop_per_pixel: float
+
+
+def static_cases() -> Iterator[Case]:
+    """Each kernel, in the configurations worth compiling."""
+    for height, width in ((32, 32), (64, 64), (128, 128), (28, 28), (96, 96)):
+        yield from _spectral_loss(height, width, torch.float32)
+    yield from _spectral_loss(64, 64, torch.bfloat16)
+    yield from _spectral_loss(64, 64, torch.float64)
+    yield from _spectral_loss(64, 64, torch.float32, weight_grad=True)
+
+
+def transform_flop(height: int, width: int) -> float:
+    """Floating-point operations to a pixel of the complex transform of a plane, by its radices."""
+    # Real additions and multiplications of a butterfly, and 6 for each leaf with a twiddle factor.
+    butterflies = {2: 4, 3: 16, 4: 16, 5: 40, 7: 84, 8: 52}
+    flop = 0.0
+    for side in (height, width):
+        digits = fft.radices(side)
+        assert digits is not None
+        for stage, r in enumerate(digits):
+            flop += butterflies[r] / r + (6 * (r - 1) / r if stage + 1 < len(digits) else 0)
+    return flop
+
+
+def _images(height: int, width: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(1024, 3, height, width, dtype=dtype, device="meta")
+
+
+def _spectral_loss(height: int, width: int, dtype: torch.dtype, weight_grad: bool = False) -> Iterator[Case]:
+    image = _images(height, width, dtype)
+    weight = torch.empty(
+        1, 1, height, width // 2 + 1, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device="meta"
+    )
+    # A complex transform serves two planes; weight, loss and the gradient's factor come to 6 operations.
+    yield from _cases(
+        f"{height}x{width} {_TYPES[dtype]}" + (" weight_grad" if weight_grad else ""),
+        lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, weight_grad, symmetric=True),
+        height * width,
+        3 * dtype.itemsize,
+        transform_flop(height, width) + 3,
+    )
+
+
+def _cases(name: str, call: Callable[[], Any], pixels: int, bytes_per_pixel: float, flop: float) -> Iterator[Case]:
+    with recording() as launches:
+        call()
+    for launch in launches:
+        constants = launch.constants
+        planes = constants.get("BATCH", 1) * constants.get("TURNS", 1) * (2 if constants.get("PAIRED") else 1)
+        yield _case(name, launch, planes, pixels, bytes_per_pixel, flop)
+
+
+def _case(name: str, launch: Launch, planes: int, pixels: int, bytes_per_pixel: float, flop: float) -> Case:
+    """Types and specialisations as Triton's launcher derives them from the arguments."""
+    names = launch.kernel.arg_names
+    signature: dict[str, str] = {}
+    constexprs: dict[str, Any] = dict(launch.constants)
+    attrs: dict[tuple[int, ...], list[list[Any]]] = {}
+    for i, (argument, value) in enumerate(zip(names, launch.arguments, strict=False)):
+        annotated = launch.kernel.params[i].annotation_type
+        if isinstance(value, Tensor):
+            signature[argument] = f"*{_TYPES[value.dtype]}"
+            attrs[(i,)] = [["tt.divisibility", 16]]
+        elif annotated:
+            signature[argument] = annotated
+        elif value == 1:
+            signature[argument] = "constexpr"
+            constexprs[argument] = 1
+        else:
+            signature[argument] = "i32" if abs(value) < 2**31 else "i64"
+            if value % 16 == 0:
+                attrs[(i,)] = [["tt.divisibility", 16]]
+    signature |= dict.fromkeys(launch.constants, "constexpr")
+    return Case(
+        f"{launch.kernel.__name__.removesuffix('_kernel')} {name}",
+        launch.kernel,
+        signature,
+        constexprs,
+        attrs,
+        launch.num_warps,
+        1,
+        planes,
+        pixels,
+        bytes_per_pixel,
+        flop,
+    )
