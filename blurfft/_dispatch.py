@@ -15,16 +15,15 @@ from typing import Any
 
 import torch
 
-from ._backends import cpu, reference
+from ._backends import cpu, reference, triton
 
 AUTO = "auto"
 
-# Fastest first.
-_BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "reference": reference}
+# Fastest first; on the CPU Triton is only interpreted.
+_BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": reference}
 # Named by the specification, not part of this version.
 _PLANNED = {
     "cuda": "this version of blurfft has no CUDA C++ kernels",
-    "triton": "this version of blurfft has no Triton kernels",
 }
 
 _default = os.environ.get("BLURFFT_BACKEND") or AUTO

@@ -1,23 +1,24 @@
 """The transform that every kernel is built of: butterflies on the axes of a tensor.
 
-A tile of B x H x W complex numbers is a pair of flat tensors, real and imaginary, in row-major order. A length n is a product of
-radices; its axis is then as many axes, one a digit. A pass works on one digit: ``tl.split`` takes the tile apart along
-it into leaves, the butterfly is arithmetic between leaves, and ``tl.join`` puts them together. Reshapes, permutations,
-splits and joins rename registers if a thread holds all of the digit; the compiler inserts the one exchange through
-shared memory that makes it so. Decimation in frequency leaves the digits of the frequency in reverse, lowest
-first, and so they stay: spectra are indexed in that order (:func:`frequency`) and the inverse consumes it.
+A tile of B x H x W complex numbers is a pair of flat tensors, real and imaginary, in row-major order. A length n is a
+product of radices; its axis is then as many axes, one a digit. A pass works on one digit: ``tl.split`` takes the tile
+apart along it into leaves, the butterfly is arithmetic between leaves, and ``tl.join`` puts them together. Reshapes,
+permutations, splits and joins rename registers if a thread holds all of the digit; the compiler inserts the one
+exchange through shared memory that makes it so. Decimation in frequency leaves the digits of the frequency in
+reverse, lowest first, and so they stay: spectra are indexed in that order (:func:`frequency`) and the inverse
+consumes it.
 
 A digit of radix 3, 5 or 7 has an axis of 4 or 8 whose last entries are zero. They cost registers but no memory
-traffic, since loads and stores are masked. At most one such digit comes first, so that an index in the tile is the index
-in the image (:func:`index`) and accesses stay wide.
+traffic, since loads and stores are masked. At most one such digit comes first, so that an index in the tile is the
+index in the image (:func:`index`) and accesses stay wide.
 
 Why not ``tl.dot``: compiled for sm_90, a pair of 64 x 64 planes as dense DFT matrices needs 255 registers and spills,
-or 19 KB of stack in full precision. This form needs 167 registers, no stack and 16 KB of shared memory
-(4 warps, forward and inverse with weight and loss).
+or 19 KB of stack in full precision. This form needs 167 registers, no stack and 16 KB of shared memory (4 warps,
+forward and inverse with weight and loss).
 """
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import torch
 import triton
@@ -28,7 +29,7 @@ TILE = 128 * 128  # the largest tile, in padded complex numbers: 16 warps of 32 
 _PER_WARP = 1024  # 32 complex numbers a thread
 
 
-@lru_cache(maxsize=None)
+@cache
 def radices(n: int) -> tuple[int, ...] | None:
     """The digits of a side of length ``n``, slowest first; None where a prime factor is above 7."""
     odd = []
@@ -66,7 +67,9 @@ def why_not(height: int, width: int) -> str | None:
     return None
 
 
-SIZES = f"height and width with no prime factor above 7, and up to {LIMIT} with factors of 3 counted as 4, of 5 and 7 as 8"
+SIZES = (
+    f"height and width with no prime factor above 7, and up to {LIMIT} with factors of 3 counted as 4, of 5 and 7 as 8"
+)
 
 
 def fits(height: int, width: int, dtype: torch.dtype) -> bool:
@@ -81,7 +84,7 @@ def tile(size: int, slots: int, dtype: torch.dtype) -> tuple[int, int]:
     return batch, max(1, size * batch // per_warp)
 
 
-@lru_cache(maxsize=None)
+@cache
 def table(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, 2): cos and sin of -2 pi t / n, rounded from float64."""
     angle = torch.arange(n, dtype=torch.float64) * (-2 * math.pi / n)
@@ -121,12 +124,12 @@ def _is_plain(digits):
 
 @triton.constexpr_function
 def _cos(j, r):
-    return math.cos(2 * math.pi * j / r)
+    return math.cos(2 * math.pi * int(j) / int(r))
 
 
 @triton.constexpr_function
 def _sin(j, r):
-    return math.sin(2 * math.pi * j / r)
+    return math.sin(2 * math.pi * int(j) / int(r))
 
 
 @triton.jit
@@ -224,13 +227,9 @@ def _dft8(x, y, SIGN: tl.constexpr):
     c, d = x[2] - x[6], y[2] - y[6]
     e, f = x[3] - x[7], y[3] - y[7]
     if SIGN < 0:
-        odd = _dft4(
-            (x[0] - x[4], (a + b) * R, d, (f - e) * R), (y[0] - y[4], (b - a) * R, -c, (-e - f) * R), SIGN
-        )
+        odd = _dft4((x[0] - x[4], (a + b) * R, d, (f - e) * R), (y[0] - y[4], (b - a) * R, -c, (-e - f) * R), SIGN)
     else:
-        odd = _dft4(
-            (x[0] - x[4], (a - b) * R, -d, (-e - f) * R), (y[0] - y[4], (a + b) * R, c, (e - f) * R), SIGN
-        )
+        odd = _dft4((x[0] - x[4], (a - b) * R, -d, (-e - f) * R), (y[0] - y[4], (a + b) * R, c, (e - f) * R), SIGN)
     g, h = even[0], odd[0]
     k, m = even[1], odd[1]
     return (g[0], h[0], g[1], h[1], g[2], h[2], g[3], h[3]), (k[0], m[0], k[1], m[1], k[2], m[2], k[3], m[3])
@@ -247,10 +246,8 @@ def _dft_odd(x, y, RADIX: tl.constexpr, SIGN: tl.constexpr):
     for k in tl.static_range(1, RADIX):
         re, im = x[0], y[0]
         for j in tl.static_range(1, RADIX // 2 + 1):
-            COS: tl.constexpr = _cos(j * k, RADIX)
-            SIN: tl.constexpr = SIGN * _sin(j * k, RADIX)
-            re += COS * (x[j] + x[RADIX - j]) - SIN * (y[j] - y[RADIX - j])
-            im += COS * (y[j] + y[RADIX - j]) + SIN * (x[j] - x[RADIX - j])
+            re += _cos(j * k, RADIX) * (x[j] + x[RADIX - j]) - _sin(SIGN * j * k, RADIX) * (y[j] - y[RADIX - j])
+            im += _cos(j * k, RADIX) * (y[j] + y[RADIX - j]) + _sin(SIGN * j * k, RADIX) * (x[j] - x[RADIX - j])
         xs = xs + (re,)
         ys = ys + (im,)
     return xs, ys
@@ -275,7 +272,7 @@ def _twiddle(x, y, table, DIGITS: tl.constexpr, STAGE: tl.constexpr, SIGN: tl.co
     N: tl.constexpr = product(DIGITS)
     STEP: tl.constexpr = product(_before(DIGITS, STAGE))
     REST: tl.constexpr = _after(DIGITS, STAGE)
-    j, valid = index(tl.arange(0, pad(REST))[None, :, None], REST)
+    j, _ = index(tl.arange(0, pad(REST))[None, :, None], REST)
     xs, ys = (x[0],), (y[0],)
     for k in tl.static_range(1, DIGITS[STAGE]):
         t = (k * STEP * j) % N
@@ -306,12 +303,12 @@ def _pass(
     OUTER: tl.constexpr = BEFORE * pad(_before(DIGITS, STAGE))
     x = _split(re, OUTER, PADDED, REST, AFTER)
     y = _split(im, OUTER, PADDED, REST, AFTER)
+    # Otherwise the compiler, seeing the same loads in another pass, keeps their results in registers until then.
+    tl.debug_barrier()
     # The compiler spreads layouts from loads of the size of a tensor, and where there is none takes a default for every
     # join: three more trips through shared memory a pass, 4.5 times the traffic in all. So here is a load; its
     # mask is never true.
-    zero = tl.load(
-        table + tl.reshape(tl.arange(0, OUTER * REST * AFTER), (OUTER, REST, AFTER)), mask=never, other=0.0
-    )
+    zero = tl.load(table + tl.reshape(tl.arange(0, OUTER * REST * AFTER), (OUTER, REST, AFTER)), mask=never, other=0.0)
     x = (x[0] + zero,) + x[1:]
     y = (y[0] + zero,) + y[1:]
     if SIGN > 0 and REST > 1:
@@ -346,7 +343,7 @@ def inverse(re, im, table, never, BEFORE: tl.constexpr, DIGITS: tl.constexpr, AF
 
 @triton.jit
 def forward2(re, im, rows, columns, never, BATCH: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
-    """Both axes of a (BATCH, H, W) tile, H and W given by their digits, ``rows`` the table of W, ``columns`` that of H."""
+    """Both axes of a (BATCH, H, W) tile, given by their digits; ``rows`` is the table of W, ``columns`` that of H."""
     re, im = forward(re, im, columns, never, BATCH, H, pad(W))
     return forward(re, im, rows, never, BATCH * pad(H), W, 1)
 

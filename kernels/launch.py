@@ -1,4 +1,4 @@
-"""Starting kernels: on the device and stream of their tensors, or, instead, writing down what would have been started."""
+"""Starting kernels on the device and stream of their tensors or, instead, writing down what would be started."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,7 @@
 """Which planes a program transforms, and how they get in and out of its tile.
 
-Planes that share a spectrum ω are a group. Two of them travel as a + ib: ω is real and symmetric, so nothing needs to be taken
-apart again. A program holds a batch of slots; a slot is a pair of planes, or several in turn.
+Planes that share a spectrum ω are a group. Two of them travel as a + ib: ω is real and symmetric, so nothing needs to
+be taken apart again. A program holds a batch of slots; a slot is a pair of planes, or several in turn.
 """
 
 from typing import NamedTuple
@@ -97,7 +97,7 @@ def isolate(x):
 
 @triton.jit
 def half_spectrum(H: tl.constexpr, W: tl.constexpr):
-    """Where in a half spectrum (H, W//2+1) each position of a transformed tile finds its frequency, or its mirror image.
+    """Where in a half spectrum (H, W//2+1) each position of a transformed tile finds its frequency or its mirror image.
 
     Offset, offset of the mirror image for the columns that are their own, whether it is the mirror image, whether the
     column is its own, whether there is a frequency at all: (1, padded H, padded W).

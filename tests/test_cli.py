@@ -66,8 +66,8 @@ def test_help_teaches():
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "-1"], "it must be a finite number >= 0, got -1.0"),
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "nan"], "it must be a finite number >= 0, got nan"),
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--max-pixels", "0"], "--max-pixels"),
-        (["check", "--backend", "fastest"], "'fastest' is not one of cpu, reference, cuda, triton"),
-        (["check", "--backend", "auto"], "'auto' is not one of cpu, reference"),
+        (["check", "--backend", "fastest"], "'fastest' is not one of cpu, triton, reference, cuda"),
+        (["check", "--backend", "auto"], "'auto' is not one of cpu, triton, reference"),
     ],
 )
 def test_wrong_usage_is_explained(tmp_path, monkeypatch, arguments, message):
@@ -104,7 +104,7 @@ def test_info_agrees_with_the_choice_that_is_made():
 def test_info_as_json():
     facts = json.loads(run("info", "--json").output)
     assert facts["versions"]["blurfft"] == blurfft.__version__
-    assert [row["name"] for row in facts["backends"]] == ["cpu", "reference", "cuda", "triton"]
+    assert [row["name"] for row in facts["backends"]] == ["cpu", "triton", "reference", "cuda"]
 
 
 def test_info_without_extension(monkeypatch):

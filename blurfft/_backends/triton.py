@@ -5,6 +5,7 @@ With ``TRITON_INTERPRET=1`` in the environment when triton is imported they run 
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -25,9 +26,7 @@ def _interpreted() -> bool:
 
 DEVICES = "cpu (TRITON_INTERPRET)" if _interpreted() else "cuda"
 DTYPES = "float32, float64, bfloat16, float16"
-SIZES = (
-    "height and width with no prime factor above 7, and up to 1024 with factors of 3 counted as 4, of 5 and 7 as 8"
-)
+SIZES = "height and width with no prime factor above 7, and up to 1024 with factors of 3 counted as 4, of 5 and 7 as 8"
 
 
 @lru_cache(maxsize=1)
@@ -49,9 +48,7 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     served = "cpu" if _interpreted() else "cuda"
     if device != served:
         return f"it runs on {served!r} and the tensors are on {device!r}"
-    from blurfft.kernels import fft
-
-    return fft.why_not(height, width)
+    return importlib.import_module("blurfft.kernels.fft").why_not(height, width)
 
 
 def __getattr__(op: str) -> Callable[..., Any]:
