@@ -4,9 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-
-import blurfft
-from blurfft import _dispatch
+from backends import ON_CPU, Backend
 
 torch.manual_seed(0)  # what test modules draw when they are imported, too
 
@@ -29,11 +27,8 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(params=ON_CPU)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Runs the test with each backend that runs on the CPU."""
-    reason = next(row["unavailable"] for row in _dispatch.explain() if row["name"] == request.param)
-    if reason is not None:
-        pytest.skip(f"backend {request.param}: {reason}")
-    with blurfft.use_backend(request.param):
+    with request.param.serving():
         yield request.param

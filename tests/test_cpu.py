@@ -11,14 +11,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import conformance
 import pytest
 import torch
+from conformance import CALLS, TAKING_IMAGES, Case
+from inputs import images
 from tolerances import assert_close
-from torch import Tensor
 
 from blurfft import _ext
 from blurfft._backends import reference
-from blurfft.reference import compute_dtype
 
 extension = _ext.module()
 pytestmark = pytest.mark.skipif(extension is None, reason=str(_ext.why_not()))
@@ -40,69 +41,29 @@ def capability(request: pytest.FixtureRequest) -> Iterator[str]:
     extension.set_cpu_capability(before)
 
 
-def images(height: int, width: int, layout: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    channels = 20 if layout == "many channels last" else 3
-    pair = []
-    for _ in range(2):
-        t = torch.randn(2, channels, height, width, dtype=torch.float64).to(dtype)
-        if layout.endswith("channels last"):
-            t = t.contiguous(memory_format=torch.channels_last)
-        elif layout == "strided":
-            t = torch.randn(2, channels, width, 2 * height, dtype=torch.float64).to(dtype)[..., ::2].transpose(2, 3)
-        pair.append(t)
-    return pair[0], pair[1]
-
-
-def agree(ops: Any, height: int, width: int, layout: str, dtype: torch.dtype) -> None:
-    """All ops against the torch.fft formulas in float64."""
-    x, y = images(height, width, layout, dtype)
-    n, c = x.shape[:2]
-    compute = compute_dtype(dtype)
-    kernel = torch.rand(n, 1, min(height, 5), min(width, 4), dtype=compute)
-    kernel /= kernel.sum((2, 3), keepdim=True)
-    half = (height, width // 2 + 1)
-    weight, transfer = torch.rand(n, c, *half, dtype=compute), torch.randn(1, 1, *half, dtype=compute.to_complex())
-    nsr, eps = torch.rand(1, 1, dtype=compute) + 0.1, torch.rand(n, 1, dtype=compute) + 0.1
-    for op, *arguments in (
-        ("rfft2", x.to(compute), 0.5),
-        ("irfft2", transfer, width, 0.5),
-        ("otf", kernel, height, width),
-        ("otf_backward", transfer, width, *kernel.shape[-2:]),
-        ("spectral_filter", x, transfer),
-        ("spectral_filter", x, weight),
-        ("cross_spectrum", x, y, n, 1, True),
-        ("spectral_loss", x, y, weight, 0.5, True, True, True),
-        ("spectral_loss", x, y, weight[:1, :1].contiguous(), 0.5, False, True, True),
-        ("wiener_loss", x, y, kernel, nsr, eps, 0.5, True, False, True, True),
-        ("wiener_loss", x, y, kernel[:1].contiguous(), nsr, eps[:1].contiguous(), 0.5, False, False, True, True),
-        ("focal_frequency_loss", x, y, 1.0, False, 0.5, True, True),
-        ("focal_frequency_loss", x, y, 0.7, True, 0.5, False, True),
-    ):
-        wide = [a.to(torch.promote_types(a.dtype, torch.float64)) if isinstance(a, Tensor) else a for a in arguments]
-        actual, expected = getattr(ops, op)(*arguments), getattr(reference, op)(*wide)
-        if isinstance(actual, Tensor):
-            actual, expected = (actual,), (expected,)
-        for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
-            # The parameters' gradients are differences of a quadratic and a log-determinant term of near size.
-            assert_close(a, e, factor=10.0 if op == "wiener_loss" and i > 1 else 1.0)
+def check_every_op(ops: Any, case: Case) -> None:
+    for call in CALLS:
+        if call in TAKING_IMAGES or case.dtype.itemsize > 2:
+            conformance.check(ops, call, case)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_every_radix(capability: str, size: tuple[int, int], dtype: torch.dtype) -> None:
-    agree(torch.ops.blurfft_cpu, *size, "contiguous", dtype)
+    check_every_op(torch.ops.blurfft_cpu, Case(*size, dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("layout", ["channels last", "many channels last", "strided"])
+@pytest.mark.parametrize(
+    ("layout", "channels"), [("channels_last", 3), ("channels_last", 20), ("transposed", 3), ("sliced", 3)]
+)
 @pytest.mark.parametrize("size", [(9, 7), (28, 30), (64, 64)], ids=lambda s: f"{s[0]}x{s[1]}")
-def test_every_layout(capability: str, layout: str, size: tuple[int, int], dtype: torch.dtype) -> None:
-    agree(torch.ops.blurfft_cpu, *size, layout, dtype)
+def test_every_layout(capability: str, layout: str, channels: int, size: tuple[int, int], dtype: torch.dtype) -> None:
+    check_every_op(torch.ops.blurfft_cpu, Case(*size, dtype, layout, layout, channels=channels))
 
 
 def test_results_do_not_depend_on_the_number_of_threads(capability: str) -> None:
-    x, y = images(64, 48, "contiguous", torch.float32)
-    x, y = x.repeat(60, 1, 1, 1), y.repeat(60, 1, 1, 1)
+    x, y = images((120, 3, 64, 48), torch.float32), images((120, 3, 64, 48), torch.float32)
     kernel, constant = torch.rand(1, 1, 5, 5), torch.full((1, 1), 0.1)
     threads = torch.get_num_threads()
     results = []
@@ -198,6 +159,6 @@ def wide_ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("size", [(1, 1), (4, 6), (9, 7), (28, 28), (64, 64), (35, 96)], ids=lambda s: f"{s[0]}x{s[1]}")
-@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_the_widest_vectors(wide_ops: Any, layout: str, size: tuple[int, int], dtype: torch.dtype) -> None:
-    agree(wide_ops, *size, layout, dtype)
+    check_every_op(wide_ops, Case(*size, dtype, layout, layout))
