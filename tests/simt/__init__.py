@@ -22,7 +22,7 @@ CHECKED = (
 )
 NINJA = f"""
 rule checked
-  command = $cxx {FLAGS} {CHECKED} -MD -MF $out.d -c $in -o $out
+  command = $cxx {FLAGS} {CHECKED} -MD -MF $out.d -x c++ -c $in -o $out
   depfile = $out.d
   deps = gcc
 rule emulator
@@ -57,13 +57,15 @@ def unavailable() -> str | None:
 
 
 def load(name: str) -> ctypes.CDLL:
-    """``tests/simt/NAME.cpp``, compiled if it or a header has changed."""
+    """``tests/simt/NAME.cpp``, compiled if something has changed; ``kernels`` with all of ``csrc/cuda/*.cu``."""
     lines = [NINJA, f"cxx = {os.environ.get('CXX', 'g++')}", f"build simt.o: emulator {HERE}/simt.cpp"]
-    for source in sorted(HERE.glob("*.cpp")):
-        if source.stem != "simt":
-            lines.append(f"build {source.stem}.o: checked {source}")
-            # The emulator first: of an inline function that both define, the linker keeps the first copy.
-            lines.append(f"build {source.stem}.so: link simt.o {source.stem}.o")
+    kernels = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+    lines += [f"build {source.name}.o: checked {source}" for source in kernels]
+    for source, more in (HERE / "broken.cpp", []), (HERE / "kernels.cpp", kernels):
+        objects = [f"{source.name}.o", *(f"{kernel.name}.o" for kernel in more)]
+        lines.append(f"build {source.name}.o: checked {source}")
+        # The emulator first: of an inline function that several define, the linker keeps the first copy.
+        lines.append(f"build {source.stem}.so: link simt.o {' '.join(objects)}")
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
     command = [str(find_ninja()), "-C", str(BUILD), f"{name}.so"]
