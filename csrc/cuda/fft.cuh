@@ -273,7 +273,7 @@ inline Line make_line(int n) {
 
 inline Line make_line(int first, int second) { return {first * second, 2, {first, second}}; }
 
-inline int twiddle_count(const Line& line) { return line.passes ? line.n - line.radix[line.passes - 1] : 0; }
+BLURFFT_HD int twiddle_count(const Line& line) { return line.passes ? line.n - line.radix[line.passes - 1] : 0; }
 
 // On the host. out: twiddle_count(line) entries. Angles are reduced exactly and rounded once.
 template <class T>

@@ -1,0 +1,166 @@
+// Which kernel serves which size, which planes a block works on, and sums of what blocks leave behind.
+#pragma once
+
+#include "any_plane.cuh"
+
+namespace blurfft::cuda {
+
+template <class... Planes>
+struct PlaneList {};
+
+// Sizes that have kernels of their own, in fp32 arithmetic. Threads, planes of a block and blocks of a multiprocessor
+// are chosen for an H100: see README.md. All others, and fp64, go to AnyPlane.
+using FixedPlanes = PlaneList<FixedPlane<float, TwoPass<4, 4>, TwoPass<4, 4>, 32, 4, 8>,
+                              FixedPlane<float, TwoPass<7, 4>, TwoPass<4, 7>, 32, 4, 8>,
+                              FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 4, 8>,
+                              FixedPlane<float, TwoPass<8, 8>, TwoPass<8, 8>, 128, 1, 8>,
+                              FixedPlane<float, TwoPass<8, 12>, TwoPass<8, 12>, 192, 1, 4>,
+                              FixedPlane<float, TwoPass<8, 16>, TwoPass<16, 8>, 256, 1, 3>,
+                              FixedPlane<float, TwoPass<10, 16>, TwoPass<16, 10>, 320, 1, 2>,
+                              FixedPlane<float, TwoPass<12, 16>, TwoPass<16, 12>, 768, 1, 1>,
+                              FixedPlane<float, TwoPass<14, 16>, TwoPass<16, 14>, 448, 1, 1>>;
+
+// How a plane is transformed: the lines that its twiddle tables are for, and the shared memory of a block.
+struct PlanePlan {
+  Line vertical, horizontal;  // no passes: not served
+  size_t shared_bytes;
+};
+
+namespace detail {
+
+template <class T, class F>
+auto try_planes(int, int, F&& f, PlaneList<>) {
+  return f.template operator()<AnyPlane<T>>();
+}
+// f<Plane>() of the first plane of the list that is of this size and arithmetic type.
+template <class T, class F, class First, class... Rest>
+auto try_planes(int height, int width, F&& f, PlaneList<First, Rest...>) {
+  if constexpr (std::is_same_v<T, typename First::T>) {
+    if (height == First::kHeight && width == First::kWidth) return f.template operator()<First>();
+  }
+  return try_planes<T>(height, width, f, PlaneList<Rest...>{});
+}
+
+}  // namespace detail
+
+template <class T, class F>
+auto with_plane(const PlaneTables<T>& tables, F&& f) {
+  return detail::try_planes<T>(tables.vertical.n, tables.horizontal.n, f, FixedPlanes{});
+}
+
+// The rule: T of the arithmetic (float for half precision), both lengths without prime factors above 7 and of at least
+// 2, and a packed plane within `shared_limit`, the most that a block of the device may have
+// (cudaDevAttrMaxSharedMemory- PerBlockOptin: 163 KB on an A100, 227 KB on an H100). Only then has the plan passes.
+template <class T>
+PlanePlan plan_plane(int height, int width, size_t shared_limit) {
+  PlanePlan plan = detail::try_planes<T>(
+      height, width,
+      [&]<class Plane>() -> PlanePlan {
+        const size_t bytes = Plane::shared_bytes(height, width);
+        if constexpr (Plane::kWidth > 0) {
+          return {make_line(Plane::C1, Plane::C2), make_line(Plane::R1, Plane::R2), bytes};
+        } else {
+          return {make_line(height), make_line(width), bytes};
+        }
+      },
+      FixedPlanes{});
+  if (plan.vertical.passes == 0 || plan.horizontal.passes == 0 || plan.shared_bytes > shared_limit) {
+    plan.vertical.passes = plan.horizontal.passes = 0;
+  }
+  return plan;
+}
+
+struct PlaneIndex {
+  int index, n, c;
+};
+
+// Planes that share something whose gradient is a sum over them (a weight, say) form a group; a group is cut into
+// chunks, and an item, a chunk of a group, is one block's work (one warp's, where planes are small), plane after plane.
+// Member k of group g is plane g * group_step + k * member_step.
+struct Schedule {
+  int channels, groups, members, chunks;  // members: planes of a group; chunks: of each group
+  int group_step, member_step;
+
+  BLURFFT_HD int items() const { return groups * chunks; }
+  BLURFFT_HD int begin(int item) const {
+    return static_cast<int>(static_cast<long long>(members) * (item % chunks) / chunks);
+  }
+  BLURFFT_HD int end(int item) const {
+    return static_cast<int>(static_cast<long long>(members) * (item % chunks + 1) / chunks);
+  }
+  BLURFFT_HD PlaneIndex plane(int item, int member) const {
+    const int index = item / chunks * group_step + member * member_step;
+    return {index, index / channels, index % channels};
+  }
+};
+
+// Every plane for itself.
+inline Schedule plane_schedule(int samples, int channels) { return {channels, samples * channels, 1, 1, 1, 0}; }
+
+// Groups of planes that share one of (n, c) planes, n = 1 or `samples`, c = 1 or `channels`, cut into about `items`.
+inline Schedule sharing_schedule(int samples, int channels, int n, int c, int items) {
+  Schedule s{channels, n * c, samples / n * (channels / c), 1, 1, 0};
+  if (c < channels) {
+    s.member_step = 1;
+    s.group_step = n < samples ? 0 : channels;
+  } else {
+    s.member_step = n < samples ? channels : 0;
+  }
+  const int chunks = items / s.groups;
+  s.chunks = chunks < 1 ? 1 : chunks < s.members ? chunks : s.members;
+  return s;
+}
+
+template <class Plane>
+constexpr int block_threads() {
+  return Plane::kThreads * Plane::kPlanes;
+}
+template <class Plane>
+__device__ __forceinline__ int first_item() {
+  return blockIdx.x * Plane::kPlanes + threadIdx.x / Plane::kThreads;
+}
+template <class Plane>
+LaunchConfig plane_launch(const PlaneTables<typename Plane::T>& tables, int items, cudaStream_t stream) {
+  return {.grid = dim3((items + Plane::kPlanes - 1) / Plane::kPlanes),
+          .block = dim3(block_threads<Plane>()),
+          .shared_bytes = Plane::shared_bytes(tables.vertical.n, tables.horizontal.n),
+          .cluster = 1,
+          .stream = stream};
+}
+
+// out[g * size + i] = sum over k < count of in[(g * count + k) * size + i], always in the same order.
+template <class Value>
+__global__ void __launch_bounds__(256) sum_slabs_kernel(const Value* in, Value* out, int groups, int count, int size) {
+  const long long total = static_cast<long long>(groups) * size;
+  for (long long at = blockIdx.x * 256LL + threadIdx.x; at < total; at += gridDim.x * 256LL) {
+    const Value* from = in + (at / size * count) * size + at % size;
+    Value sum = from[0];
+    for (int k = 1; k < count; ++k) sum = sum + from[static_cast<long long>(k) * size];
+    out[at] = sum;
+  }
+}
+
+// out[g] = the sum of group g's `count` consecutive values, accumulated in double.
+template <class T>
+__global__ void __launch_bounds__(256) sum_rows_kernel(const T* in, T* out, int count) {
+  const T* row = in + static_cast<long long>(blockIdx.x) * count;
+  double sum = 0;
+  for (int i = threadIdx.x; i < count; i += 256) sum += row[i];
+  sum = reduce<256>(sum, threadIdx.x, Add{});
+  if (threadIdx.x == 0) out[blockIdx.x] = static_cast<T>(sum);
+}
+
+template <class Value>
+cudaError_t sum_slabs(const Value* in, Value* out, int groups, int count, int size, cudaStream_t stream) {
+  const long long blocks = (static_cast<long long>(groups) * size + 255) / 256;
+  const LaunchConfig config{
+      .grid = dim3(blocks < 4096 ? static_cast<unsigned>(blocks) : 4096u), .block = dim3(256), .stream = stream};
+  return launch(sum_slabs_kernel<Value>, config, in, out, groups, count, size);
+}
+template <class T>
+cudaError_t sum_rows(const T* in, T* out, int rows, int count, cudaStream_t stream) {
+  const LaunchConfig config{.grid = dim3(rows), .block = dim3(256), .stream = stream};
+  return launch(sum_rows_kernel<T>, config, in, out, count);
+}
+
+}  // namespace blurfft::cuda

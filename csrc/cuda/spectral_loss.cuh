@@ -1,0 +1,98 @@
+// scale * sum of weight * |F (input - target)|^2 over a plane's full spectrum, with its gradients, in one visit.
+#pragma once
+
+#include "planes.cuh"
+
+namespace blurfft::cuda {
+
+template <class T>
+struct SpectralLossParams {
+  Image input, target, grad;          // grad.data: null if it is not wanted
+  const T* weight;                    // (N | 1, C | 1, H, W/2 + 1)
+  int weight_sample, weight_channel;  // in planes of the weight, 0 where it is shared
+  T scale;
+  T* loss;   // for each plane
+  T* power;  // scale * multiplicity * |F e|^2, a sum for each item of the schedule; null if it is not wanted
+  PlaneTables<T> tables;
+  Schedule schedule;
+};
+
+template <class T, bool Power>
+struct LossVisitor {
+  using Loaded = T;
+  const T* weight;
+  SpectrumSize size;
+  T factor, power_factor;
+  T* power;
+  bool first;
+  T sum;
+
+  template <bool Edge>
+  __device__ __forceinline__ Loaded load(int f1, int f2) const {
+    return load_half<Edge>(weight, size, f1, f2);
+  }
+  template <bool Edge>
+  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, T w, T count) {
+    const T energy = x.re * x.re + x.im * x.im;
+    w *= factor;
+    sum += count * (w * energy);
+    if constexpr (Power) {
+      const T multiplicity = Edge && size.self_mirrored(f2) ? 1 : 2;
+      store_half<Edge>(power, size, f1, f2, power_factor * multiplicity * energy, first);
+    }
+    return w * x;
+  }
+};
+
+// Power: whether the gradient of the weight is wanted; it takes registers that the rest can do without.
+template <class Plane, bool Power>
+__global__ void __launch_bounds__(block_threads<Plane>(), Power ? (Plane::kBlocks * 3 + 1) / 4 : Plane::kBlocks)
+    spectral_loss_kernel(const SpectralLossParams<typename Plane::T> p) {
+  using T = typename Plane::T;
+  BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
+  const int item = first_item<Plane>();
+  if (item >= p.schedule.items()) return;
+  Plane plane(shared, p.tables);
+  const SpectrumSize size = plane.size();
+  const T factor = p.scale / (size.height * size.width);
+  const bool back = p.grad.data != nullptr;
+  const auto work = [&](PlaneIndex at, bool first) {
+    plane.forward(
+        Source<T, Plane::kWidth, true>{p.input, p.target, p.input.plane(at.n, at.c), p.target.plane(at.n, at.c)});
+    const long long weight_plane = at.n * p.weight_sample + at.c * p.weight_channel;
+    LossVisitor<T, Power> visitor{p.weight + weight_plane * size.elements(),
+                                  size,
+                                  factor,
+                                  factor / 4,
+                                  Power ? p.power + static_cast<long long>(item) * size.elements() : nullptr,
+                                  first,
+                                  0};
+    plane.template visit<true, true>(visitor, back);
+    const T sum = reduce<Plane::kThreads>(visitor.sum, plane.thread, Add{});
+    if (plane.thread == 0) p.loss[at.index] = sum / 4;
+    if (back) {
+      plane.inverse(Sink<T, Plane::kWidth>{p.grad, p.grad.plane(at.n, at.c)});
+    } else if (Power) {
+      plane.sync();
+    }
+  };
+  if constexpr (Power) {
+    const int begin = p.schedule.begin(item), end = p.schedule.end(item);
+#pragma unroll 1
+    for (int member = begin; member < end; ++member) work(p.schedule.plane(item, member), member == begin);
+  } else {
+    work({item, item / p.schedule.channels, item % p.schedule.channels}, true);
+  }
+}
+
+// With power: sharing_schedule() of the weight's planes; without: plane_schedule().
+template <class T>
+cudaError_t spectral_loss(const SpectralLossParams<T>& params, cudaStream_t stream) {
+  return with_plane<T>(params.tables, [&]<class Plane>() {
+    const LaunchConfig config = plane_launch<Plane>(params.tables, params.schedule.items(), stream);
+    return params.power ? launch(spectral_loss_kernel<Plane, true>, config, params)
+                        : launch(spectral_loss_kernel<Plane, false>, config, params);
+  });
+}
+
+}  // namespace blurfft::cuda
