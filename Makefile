@@ -1,4 +1,4 @@
-## make demo     restore blurred photographs; pictures in out/
+## make demo     restore blurred photographs, train a small VAE; pictures in out/
 ## make test     run the tests, with the coverage of Python lines
 ## make lint     ruff, mypy, clang-format
 ## make bench    time every backend against its contenders
@@ -34,6 +34,7 @@ help:
 
 demo: $(BUILT)
 	$(BIN)/blurfft demo $(ARGS)
+	$(BIN)/blurfft train --steps 150 --width 16 --batch 16 --lr 2e-3 --no-tensorboard --overwrite --out out/train
 
 test: $(BUILT)
 	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

@@ -547,6 +547,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, bit for bit as if it had not stopped.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     interval: Annotated[
         int, typer.Option(min=1, help="Steps between checkpoints; an interrupt loses no more than these.")
     ] = 500,
@@ -571,6 +572,8 @@ def train(
         if name in Options.__dataclass_fields__
     }
     given = {name for name in values if getattr(context.get_parameter_source(name), "name", None) != "DEFAULT"}
+    if resume and overwrite:
+        raise typer.BadParameter("give --resume or --overwrite, not both", param_hint="--resume")
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give epochs or steps, not both", param_hint="--steps")
     if steps is None and epochs is None:
@@ -604,7 +607,7 @@ def train(
             )
             board = run.tensorboard_installed() if tensorboard is None else tensorboard
             trainer = run.train(
-                options, out, steps, epochs, resume, device, interval, tensorboard=board, watcher=watcher
+                options, out, steps, epochs, resume, overwrite, device, interval, tensorboard=board, watcher=watcher
             )
     except (images.Refused, Diverged, ValueError) as error:
         errors.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)

@@ -179,6 +179,8 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
 
     result = small(photos, cut, "--steps", 8)
     assert (result.exit_code, "holds a run already: --resume continues it" in words(result.output)) == (1, True)
+    assert small(photos, cut, "--steps", 1, "--overwrite").exit_code == 0
+    assert state(cut)["step"] == 1
     result = command("--out", cut, "--resume", "--steps", 8, "--nsr", 0.5)
     assert result.exit_code == 1
     assert f"--nsr is 0.5, but the run in {cut} has 0.01" in words(result.output)
@@ -351,6 +353,7 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch):
         (["--steps", "5", "--epochs", "5"], 2, "give epochs or steps, not both"),
         (["--data", "nowhere"], 1, "nowhere is not a folder"),
         (["--data", "embedded:faces"], 1, "the embedded sets are photographs and brain"),
+        (["--resume", "--overwrite"], 2, "give --resume or --overwrite, not both"),
         (["--device", "tpu"], 1, "--device must be auto, cpu or cuda, got 'tpu'"),
         (["--resume"], 1, "there is no checkpoint"),
     ],

@@ -5,6 +5,7 @@ Everything is decoded once and kept as 8-bit squares; what cannot be used is nam
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -138,9 +139,8 @@ def brain(size: int, channels: int) -> Images:
     path = Path(spec.origin).parent / "datasets" / "data" / _TEMPLATE
     if not path.is_file():
         raise Refused(f"this nilearn lacks {path}; install nilearn>=0.11")
-    import nibabel
-
-    volume = torch.from_numpy(np.asarray(nibabel.load(path).dataobj, dtype=np.float32))  # type: ignore[attr-defined]
+    nibabel: Any = importlib.import_module("nibabel")  # of an extra, which may be absent where types are checked
+    volume = torch.from_numpy(np.asarray(nibabel.load(path).dataobj, dtype=np.float32))
     volume /= volume.max()
     generator = torch.Generator().manual_seed(0)
     slices: dict[str, list[Tensor]] = {"train": [], "held_out": []}
@@ -173,7 +173,7 @@ def _small_motions(count: int, height: int, width: int, generator: torch.Generat
     """Affine maps (count, 2, 3) from a square to an image, that keep its proportions."""
     angle, scale, dx, dy = 2 * torch.rand(4, count, generator=generator) - 1
     angle, scale = angle * np.pi * 8 / 180, 1 + 0.08 * scale
-    side = max(height, width)
+    side = 0.85 * max(height, width)  # what is beyond is black
     theta = torch.empty(count, 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = scale * angle.cos() * side / width, -scale * angle.sin() * side / width
     theta[:, 1, 0], theta[:, 1, 1] = scale * angle.sin() * side / height, scale * angle.cos() * side / height

@@ -63,8 +63,9 @@ class Decoder(nn.Sequential):
         ]
         for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True):
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(coarse, fine, 3, padding=1), ResidualBlock(fine)]
-        layers += [_norm(width), nn.SiLU(), nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2)]
-        super().__init__(*layers, nn.Sigmoid())
+        layers += [_norm(width), nn.SiLU(), nn.Upsample(scale_factor=2), nn.Conv2d(width, width // 2, 3, padding=1)]
+        layers += [nn.SiLU(), nn.Conv2d(width // 2, channels, 3, padding=1), nn.Sigmoid()]
+        super().__init__(*layers)
 
 
 class VAE(nn.Module):

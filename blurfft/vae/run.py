@@ -128,6 +128,7 @@ def train(
     steps: int | None = None,
     epochs: int | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
     interval: int = 500,
     log_every: int = 20,
@@ -138,9 +139,11 @@ def train(
 
     Args:
         options: what to train.
-        out: a folder, made if need be. One that holds a run already is only taken with ``resume``.
+        out: a folder, made if need be. One that holds a run already is only taken with ``resume`` or
+            ``overwrite``.
         steps, epochs: how long altogether; one of them.
         resume: continue the run in ``out`` from its checkpoint, bit for bit as if it had not been stopped.
+        overwrite: replace the run in ``out``.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         interval: steps between checkpoints, which is also the most that an interrupt can lose.
         log_every: steps between rows of the log.
@@ -156,11 +159,13 @@ def train(
     with processes(device) as (place, rank, world):
         say = watcher.say if rank == 0 else lambda message: None
         checkpoint = out / CHECKPOINT
-        if checkpoint.exists() and not resume:
-            raise Refused(f"{out} holds a run already: --resume continues it, another --out begins a new one")
+        if checkpoint.exists() and not resume and not overwrite:
+            raise Refused(f"{out} holds a run already: --resume continues it, --overwrite replaces it")
         state = load_checkpoint(checkpoint, place) if resume else None
         try:
             out.mkdir(parents=True, exist_ok=True)
+            if not resume and rank == 0:
+                checkpoint.unlink(missing_ok=True)
         except OSError as error:
             raise Refused(f"cannot write to {out}: {error.strerror or error}") from None
         images = _load(options, out, rank, world, say, watcher.decoded if rank == 0 else lambda done, total: None)

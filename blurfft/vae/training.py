@@ -26,6 +26,10 @@ from .elbo import RateController, bits_per_dimension, dequantise, kl_divergence
 from .networks import VAE
 from .terms import ReconstructionTerm, make_term
 
+# A scale starts factors away from where it belongs, and Adam's steps are of the learning rate's size: of the logarithm
+# of a scale they may be larger than of a weight.
+_OWN_RATE = 10
+
 _EVALUATED = 256  # held-out images at most, at each checkpoint
 
 
@@ -157,7 +161,10 @@ class Trainer:
             self.term = options.term(image_shape).to(self.device)
         amp = torch.bfloat16 if options.amp == "bf16" else None
         self.objective: nn.Module = _Objective(self.vae, self.term, amp)
-        self.optimizer = torch.optim.Adam(self.objective.parameters(), options.learning_rate)
+        groups: list[dict[str, Any]] = [{"params": list(self.vae.parameters())}]
+        if own := list(self.term.own_parameters()):
+            groups.append({"params": own, "lr": _OWN_RATE * options.learning_rate})
+        self.optimizer = torch.optim.Adam(groups, options.learning_rate)
         self.auxiliary: nn.Module | None = None
         self.auxiliary_optimizer: torch.optim.Optimizer | None = None
         if self.term.auxiliary is not None:

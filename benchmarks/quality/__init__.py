@@ -1,0 +1,1 @@
+"""Compares reconstruction terms on one model at one rate: ``python -m benchmarks.quality``."""

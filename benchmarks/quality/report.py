@@ -1,0 +1,182 @@
+"""Tables and pictures of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from blurfft import pictures
+from blurfft.vae.figures import enlarged
+from blurfft.vae.terms import TERMS
+
+NAMES = {
+    "mse": "Gaussian, fixed variance (MSE)",
+    "gaussian": "Gaussian, learned variance",
+    "laplace": "Laplace (L1)",
+    "bernoulli": "Bernoulli",
+    "blur": "blur error (ours)",
+    "focal-frequency": "focal frequency",
+    "watson": "Watson-DFT, not fitted",
+    "robust": "adaptive robust",
+    "perceptual": "perceptual, random features",
+    "vae-gan": "VAE-GAN",
+}
+COLUMNS = {
+    "psnr": ("PSNR, dB", 2),
+    "ssim": ("SSIM", 3),
+    "scc": ("SCC", 3),
+    "high_energy": ("high-frequency energy", 2),
+    "high_error": ("high-frequency error", 2),
+    "sharpness": ("sharpness", 2),
+    "samples_sharpness": ("sharpness of samples", 2),
+    "kl": ("rate held out, nats", 1),
+    "train_kl": ("rate in training, nats", 1),
+    "bits_per_dimension": ("bits / dimension", 2),
+    "step_ms": ("step, ms", 0),
+}
+_SWEEP_COLUMNS = ("bits_per_dimension", "psnr", "ssim", "high_energy", "high_error", "sharpness", "kl", "step_ms")
+
+Result = dict[str, Any]
+
+
+def of_stage(results: Iterable[Result], stage: str, data: str | None = None) -> dict[str, list[Result]]:
+    """The results of a stage by their label, in the order they came."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if result["stage"] == stage and data in (None, result["options"]["data"]):
+            found.setdefault(result["label"], []).append(result)
+    return found
+
+
+def _cell(results: Sequence[Result], metric: str) -> str:
+    values = [result["metrics"][metric] for result in results]
+    if any(value is None for value in values):
+        return "no density"
+    digits = COLUMNS[metric][1]
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 and metric != "step_ms" else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def table(groups: dict[str, list[Result]], columns: Sequence[str] = tuple(COLUMNS), first: str = "term") -> list[str]:
+    """Markdown: a row for each label, mean ± standard deviation over seeds."""
+    lines = [
+        "| " + " | ".join([first, *(COLUMNS[column][0] for column in columns)]) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for label, results in groups.items():
+        cells = [NAMES.get(label, label), *(_cell(results, column) for column in columns)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def shares_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| images | width | contender | step, ms | term, ms | kernel fit, ms | share of the term | with the fit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        step, term, fit = row["step_ms"], row["term_ms"], row["fit_ms"]
+        shares = f"{100 * term / step:.0f} % | {100 * (term + fit) / step:.0f} %"
+        lines.append(
+            f"| {row['images']} | {row['width']} | {row['contender']} | {step:.1f} | {term:.2f} | "
+            f"{fit:.2f} | {shares} |"
+        )
+    return lines
+
+
+def markdown(conditions: dict[str, Any], content: dict[str, Any], descriptions: dict[str, str]) -> str:
+    """The whole text beside the JSON file."""
+    results = content["results"]
+    lines = ["# Reconstruction terms, one model, one rate", ""]
+    lines += [
+        "Written by `python -m benchmarks.quality`; [benchmarks/README.md](../README.md#quality) says what each column "
+        "is.",
+        "",
+        f"{conditions['cpu']}, {conditions['threads']} thread(s), torch {conditions['torch']}, commit "
+        f"{(conditions['commit'] or 'none')[:10]}, {conditions['date']}.",
+    ]
+    for data, description in descriptions.items():
+        groups = of_stage(results, "terms", data)
+        if not groups:
+            continue
+        some = next(iter(groups.values()))[0]
+        seeds = {len(group) for group in groups.values()}
+        lines += [
+            "",
+            f"## {data.rpartition(':')[2].capitalize()}",
+            "",
+            f"{description[0].upper()}{description[1:]}. {some['steps']} steps of {some['options']['batch']} images, "
+            f"{some['options']['latent']} latents, rate {some['options']['rate']:g} nats, "
+            f"{'/'.join(map(str, sorted(seeds)))} seeds.",
+            "",
+            *table({name: groups[name] for name in TERMS if name in groups}),
+        ]
+    sweep = of_stage(results, "sweep")
+    if sweep:
+        some = next(iter(sweep.values()))[0]
+        lines += ["", "## Sweep of the blur error's options", ""]
+        lines += [f"Photographs, one seed, {some['steps']} steps; the first row is the centre.", ""]
+        lines += table(sweep, _SWEEP_COLUMNS, "option")
+    if content["shares"]:
+        lines += ["", "## The term's share of a training step", "", *shares_table(content["shares"])]
+    return "\n".join(lines) + "\n"
+
+
+def draw_pictures(folder: Path, results: Sequence[Result], data: str, out: Path) -> bool:
+    """Truth, and a row of reconstructions and of samples for each term, of the first seed."""
+    groups = of_stage(results, "terms", data)
+    rows: list[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+    for name in TERMS:
+        file = folder / f"terms-{data.rpartition(':')[2]}-{name}-0.npz"
+        if name in groups and file.is_file():
+            with np.load(file) as arrays:
+                if not rows:
+                    rows.append(("truth", arrays["target"], np.full_like(arrays["samples"], 255)))
+                rows.append((NAMES[name], arrays["reconstruction"], arrays["samples"]))
+    if not rows:
+        return False
+    tile = enlarged(pictures.picture(torch.from_numpy(rows[0][1][0]) / 255)).width
+    label, gap, head, between = 260, 2, 34, 24
+    count = len(rows[0][1])
+    width = label + 2 * count * (tile + gap) + between
+    canvas = Image.new("RGB", (width, head + len(rows) * (tile + gap)), pictures.PAPER)
+    for title, left in (("held-out images, reconstructed", label), ("samples", label + count * (tile + gap) + between)):
+        pictures.write_text(canvas, (left, 6), title, 18, pictures.INK, count * tile)
+    for i, (name, reconstructions, samples) in enumerate(rows):
+        top = head + i * (tile + gap)
+        pictures.write_text(canvas, (8, top + tile // 2 - 10), name, 17, pictures.INK, label - 12)
+        for j, values in enumerate((*reconstructions, *samples)):
+            left = label + j * (tile + gap) + (between if j >= count else 0)
+            canvas.paste(enlarged(pictures.picture(torch.from_numpy(values) / 255)), (left, top))
+    canvas.save(out, optimize=True)
+    return True
+
+
+def draw_spectra(results: Sequence[Result], datas: Sequence[str], out: Path) -> None:
+    """Radial power spectra of the reconstructions over that of the truth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(datas), figsize=(6 * len(datas), 4.2), squeeze=False)
+    for axis, data in zip(axes[0], datas, strict=True):
+        for i, (name, group) in enumerate(of_stage(results, "terms", data).items()):
+            truth = np.mean([result["spectrum"]["truth"] for result in group], 0)
+            ratio = np.mean([result["spectrum"]["reconstruction"] for result in group], 0) / truth
+            frequency = np.arange(1, len(ratio) + 1) / (2 * len(ratio))
+            style = {"color": "black", "linewidth": 2.4} if name == "blur" else {"color": f"C{i}", "linewidth": 1.2}
+            axis.plot(frequency, ratio, label=NAMES[name], **style)
+        axis.axhline(1, color="0.7", linewidth=0.8)
+        axis.set(yscale="log", xlabel="cycles / pixel", title=data.rpartition(":")[2])
+    axes[0][0].set_ylabel("power of reconstructions ÷ power of the truth")
+    axes[0][-1].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)

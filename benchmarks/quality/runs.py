@@ -1,0 +1,85 @@
+"""One training run and what is measured of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from blurfft.vae import dequantise
+from blurfft.vae.data import Images
+from blurfft.vae.training import Options, Trainer
+
+from . import metrics
+
+_EVALUATED = 256
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained for how long; ``stage`` says what for, ``label`` what is varied."""
+
+    stage: str
+    label: str
+    options: Options
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}-{self.options.data.rpartition(':')[2]}-{self.label}-{self.options.seed}"
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What a result is known by."""
+    return {"stage": run.stage, "label": run.label, "steps": run.steps, "options": asdict(run.options)}
+
+
+def measure(run: Run, images: Images, pictures: Path, advance: Callable[[int], None]) -> dict[str, Any]:
+    """Trains and measures. Held-out reconstructions are decoded from a sample of q(z | x): what the rate pays for."""
+    trainer = Trainer(run.options, images)
+    seconds, rates = [], []
+    for _ in range(run.steps):
+        start = time.perf_counter()
+        terms = trainer.step()
+        seconds.append(time.perf_counter() - start)
+        rates.append(terms["kl"].item())
+        advance(1)
+    trainer.check_finite({name: value.item() for name, value in terms.items()})
+
+    trainer.vae.eval()
+    generator = torch.Generator().manual_seed(run.options.seed)
+    target = dequantise(torch.from_numpy(images.held_out[:_EVALUATED]), torch.tensor(0.5))
+    with torch.no_grad():
+        mean, log_variance = trainer.vae.encode(target)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator)
+        reconstruction = trainer.vae.decode(z)
+        samples = trainer.vae.sample(len(target), generator)
+    held_out = trainer.evaluate(_EVALUATED)
+    shown = np.linspace(0, len(target) - 1, _SHOWN).astype(int)
+    pictures.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        pictures / f"{run.name}.npz",
+        target=images.held_out[shown],
+        reconstruction=(reconstruction[shown] * 255).round().byte().numpy(),
+        samples=(samples[:_SHOWN] * 255).round().byte().numpy(),
+    )
+    return {
+        **describe(run),
+        "metrics": {
+            **metrics.compare(reconstruction, target),
+            "samples_sharpness": metrics.sharpness(samples) / metrics.sharpness(target),
+            "kl": held_out["kl"],
+            "train_kl": float(np.mean(rates[-run.steps // 5 :])),
+            "beta": terms["beta"].item(),
+            "bits_per_dimension": held_out.get("bits_per_dimension"),
+            "step_ms": 1e3 * median(seconds),
+        },
+        "spectrum": {"truth": metrics.radial_power(target), "reconstruction": metrics.radial_power(reconstruction)},
+    }

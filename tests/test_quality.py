@@ -1,0 +1,126 @@
+"""The quality benchmark measures what it says."""
+# ruff: noqa: E402  (the folder that is tested may be absent)
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from typer.testing import CliRunner
+
+import blurfft
+from blurfft import psf
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "benchmarks" / "quality").is_dir():
+    pytest.skip("the folder benchmarks is not beside the tests: it is not installed", allow_module_level=True)
+pytest.importorskip("torchmetrics")
+pytest.importorskip("skimage")
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.quality import __main__ as command
+from benchmarks.quality import metrics, report, runs, shares
+from benchmarks.quality.features import RandomFeatures
+from blurfft.vae import data
+
+
+def test_metrics_of_the_truth():
+    truth = torch.rand(4, 3, 32, 32)
+    measured = metrics.compare(truth, truth)
+    assert measured["psnr"] > 100
+    for name in ("ssim", "scc", "high_energy", "sharpness"):
+        assert measured[name] == pytest.approx(1, abs=1e-4)
+    assert measured["high_error"] == 0
+
+
+def test_metrics_of_a_blurred_image():
+    truth = torch.rand(4, 1, 32, 32)
+    measured = metrics.compare(blurfft.blur(truth, psf.gaussian(2.0)), truth)
+    assert measured["high_energy"] < 0.01
+    assert measured["high_error"] == pytest.approx(1, abs=0.1)
+    assert measured["sharpness"] < 0.01
+
+
+def test_psnr_is_the_mean_over_images():
+    truth = torch.rand(2, 1, 32, 32) / 2
+    images = truth + torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
+    assert metrics.compare(images, truth)["psnr"] == pytest.approx(30, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [31, 32])
+def test_power_is_energy(size):
+    images = torch.rand(3, 2, size, size)
+    assert metrics.power(images).sum().item() == pytest.approx(images.square().sum((2, 3)).mean().item(), rel=1e-5)
+
+
+def test_radial_power_finds_a_wave():
+    wave = torch.cos(2 * torch.pi * 5 * torch.arange(32) / 32).expand(1, 1, 32, 32)
+    spectrum = metrics.radial_power(wave)
+    assert len(spectrum) == 16
+    assert np.argmax(spectrum) == 4  # the first ring has radius 1
+    white = metrics.radial_power(torch.randn(200, 1, 32, 32))
+    np.testing.assert_allclose(white, 1, atol=0.1)
+
+
+def test_sharpness_of_a_point():
+    point = F.pad(torch.ones(1, 1, 1, 1), (2, 2, 2, 2))
+    assert metrics.sharpness(point) == pytest.approx((16 + 4) / 9)
+
+
+def test_random_features_are_always_the_same():
+    torch.manual_seed(1)
+    first = RandomFeatures()
+    torch.manual_seed(2)
+    images = torch.rand(2, 1, 32, 32)
+    assert all(map(torch.equal, first(images), RandomFeatures()(images)))
+
+
+def test_everything_is_planned_once():
+    planned = command.plan(command.Stage.all, 5, 5, 3, list(command.SETS))
+    assert len({run.name for run in planned}) == len(planned) == len(command.SWEEP) + 2 * 3 * len(report.NAMES)
+    terms = [run for run in planned if run.stage == "terms"]
+    ignored = {"data": "", "loss": "", "seed": 0}
+    # The same in all but what is compared.
+    assert len({replace(run.options, **ignored) for run in terms}) == 1
+
+
+def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "SETS", ("embedded:photographs",))
+    monkeypatch.setattr(command, "BASE", replace(command.BASE, width=8, batch=4))
+    monkeypatch.setattr(command, "TERMS", {name: command.TERMS[name] for name in ("mse", "blur", "bernoulli")})
+    out = tmp_path / "quality.json"
+    arguments = ["--steps", 2, "--seeds", 2, "--stage", "terms", "--out", out, "--pictures", tmp_path / "p"]
+    arguments += ["--threads", torch.get_num_threads()]
+    result = CliRunner().invoke(command.app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    content = json.loads(out.read_text())
+    assert len(content["results"]) == 6
+    for row in content["results"]:
+        assert (row["metrics"]["bits_per_dimension"] is None) == (row["label"] == "bernoulli")
+        assert len(row["spectrum"]["truth"]) == 16
+    text = out.with_suffix(".md").read_text()
+    assert text.count("no density") == 1 and "2 seeds" in text and report.NAMES["blur"] in text
+    for name in ("photographs", "spectra"):
+        with Image.open(tmp_path / f"quality-{name}.png") as picture:
+            assert np.asarray(picture).std() > 10
+
+    monkeypatch.setattr(runs, "measure", lambda *arguments: pytest.fail("measured again"))
+    assert CliRunner().invoke(command.app, [str(argument) for argument in arguments]).exit_code == 0
+
+
+def test_shares_are_of_the_step():
+    options = replace(command.BASE, width=8, batch=4, rate=None)
+    rows = shares.measure(options, data.load(options.data, 32), 2, lambda count: None)
+    assert [row["contender"] for row in rows] == ["MSE", "torch.fft", "blurfft"]
+    for row in rows:
+        assert row["term_ms"] > 0 and row["step_ms"] > 0
+        assert (row["fit_ms"] > 0) == (row["contender"] != "MSE")
+    assert "torch.fft" not in shares.TERMS
+    assert len(report.shares_table(rows)) == 5
