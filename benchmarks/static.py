@@ -1,0 +1,574 @@
+"""What the GPU kernels cost, read from their machine code on any machine: ``python -m benchmarks.static``.
+
+Nothing is run. Every kernel and configuration is compiled for each target; registers, spills, stack, shared memory,
+instructions and the width of memory accesses are read from the result, and a roofline *estimate* of the time follows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import blurfft
+
+from .machine_code import Code, bulk_width, read_amdgcn, read_cubin
+from .report import commit
+
+# Machines
+
+
+@dataclass(frozen=True)
+class Target:
+    """An instruction set, and what one multiprocessor (compute unit) of its GPUs holds."""
+
+    name: str
+    lanes: int  # of a warp
+    registers: int  # in all
+    registers_step: int  # the unit in which a thread gets them
+    warps: int
+    blocks: int
+    shared: int  # bytes
+    shared_reserved: int  # bytes of each block
+
+    @property
+    def compute_capability(self) -> int | None:
+        return int(self.name[3:]) if self.name.startswith("sm_") else None
+
+
+# CUDA C++ Programming Guide, table "Technical Specifications per Compute Capability". AMD: "MI300 ISA" (a compute
+# unit has 4 SIMDs of 512 vector registers a lane, and 64 KiB of LDS); LLVM, "AMDGPU Usage" (at most 8 waves a SIMD).
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("sm_80", 32, 65536, 8, 64, 32, 164 * 1024, 1024),
+        Target("sm_90", 32, 65536, 8, 64, 32, 228 * 1024, 1024),
+        Target("sm_100", 32, 65536, 8, 64, 32, 228 * 1024, 1024),
+        Target("gfx942", 64, 4 * 512 * 64, 8, 32, 32, 64 * 1024, 0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The figures of a data sheet: multiprocessors, bytes/s, and flop/s by type (dense)."""
+
+    name: str
+    target: str
+    multiprocessors: int
+    bandwidth: float
+    fp32: float
+    fp64: float
+    tensor: dict[str, float]
+    source: str
+
+    @property
+    def clock(self) -> float:
+        """Hz. The fp32 rate of the data sheet stands for it: 64 (sm_80) or 128 fused multiply-adds a cycle."""
+        return self.fp32 / (2 * (64 if self.target == "sm_80" else 128) * self.multiprocessors)
+
+
+MACHINES = (
+    Machine(
+        name="A100 SXM 80 GB",
+        target="sm_80",
+        multiprocessors=108,
+        bandwidth=2.039e12,
+        fp32=19.5e12,
+        fp64=9.7e12,
+        tensor={"tf32": 156e12, "fp16": 312e12, "fp64": 19.5e12},
+        source="https://www.nvidia.com/content/dam/en-zz/Solutions/Data-Center/a100/pdf/"
+        "nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf",
+    ),
+    Machine(
+        name="H100 SXM 80 GB",
+        target="sm_90",
+        multiprocessors=132,
+        bandwidth=3.35e12,
+        fp32=67e12,
+        fp64=34e12,
+        tensor={"tf32": 494.5e12, "fp16": 989.5e12, "fp64": 67e12},
+        source="https://www.nvidia.com/en-us/data-center/h100/ (tensor figures there are with sparsity: halved)",
+    ),
+)
+SHARED_BYTES_PER_CYCLE = 128  # a multiprocessor, without bank conflicts
+WARP_INSTRUCTIONS_PER_CYCLE = 4  # a multiprocessor
+
+
+# Kernels
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel in one configuration. ``compile`` makes its machine code for a target."""
+
+    backend: str
+    kernel: str
+    configuration: str
+    pixels: int  # that a program (a block) works on; one value of one channel of one image is a pixel
+    bytes_per_pixel: float  # of global memory, read and written
+    flop_per_pixel: float
+    compile: Callable[[Target], Compiled]
+
+    def __str__(self) -> str:
+        return f"{self.kernel} {self.configuration}"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    code: Code
+    threads: int  # of a block
+    shared: int  # bytes of a block, static and dynamic
+
+
+def every_case() -> tuple[Case, ...]:
+    return triton_cases()
+
+
+@cache
+def triton_cases() -> tuple[Case, ...]:
+    from blurfft.kernels.static import static_cases
+
+    def compiler(case: Any) -> Callable[[Target], Compiled]:
+        return lambda target: compile_triton(
+            case.function, case.signature, case.constexprs, case.num_warps, case.num_stages, target
+        )
+
+    return tuple(
+        Case(
+            "triton",
+            case.kernel,
+            case.configuration,
+            case.pixels,
+            case.bytes_per_pixel,
+            case.flop_per_pixel,
+            compiler(case),
+        )
+        for case in static_cases()
+    )
+
+
+def compile_triton(
+    function: Any,
+    signature: dict[str, str],
+    constexprs: dict[str, Any],
+    num_warps: int,
+    num_stages: int,
+    target: Target,
+) -> Compiled:
+    """Pointers count as divisible by 16 bytes, as those of torch's allocator are."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    attributes = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
+    source = ASTSource(function, signature, constexprs, attributes)
+    number = target.compute_capability
+    gpu = GPUTarget("hip", target.name, target.lanes) if number is None else GPUTarget("cuda", number, target.lanes)
+    options = {"num_warps": num_warps, "num_stages": num_stages}
+    compiled = triton.compile(source, target=gpu, options=options)
+    if number is None:
+        code = read_amdgcn(compiled.asm["amdgcn"])
+    else:
+        with TemporaryDirectory() as folder:
+            cubin = Path(folder, "kernel.cubin")
+            cubin.write_bytes(compiled.asm["cubin"])
+            (code,) = read_cubin(cubin, number).values()
+    return Compiled(code, target.lanes * compiled.metadata.num_warps, code.shared + compiled.metadata.shared)
+
+
+# What follows from the machine code
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """By the roofline: the slowest of memory, arithmetic, shared memory and instruction issue, at large batch.
+
+    With a single block on a multiprocessor nothing overlaps: memory and the slowest of the others add up.
+    """
+
+    machine: str
+    ns_per_pixel: float
+    share: float  # of the memory limit
+    limit: str
+
+
+@dataclass(frozen=True)
+class Row:
+    backend: str
+    kernel: str
+    configuration: str
+    target: str
+    code: Code
+    threads: int
+    shared: int
+    blocks: int  # resident on a multiprocessor
+    occupancy: float  # share of its warps
+    pixels: int
+    bytes_per_pixel: float
+    flop_per_pixel: float  # as the code executes them, as far as they can be counted
+    estimates: list[Estimate] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    excused: dict[str, str] = field(default_factory=dict)  # fault: why
+
+
+def resident_blocks(compiled: Compiled, target: Target) -> int:
+    warps = -(-compiled.threads // target.lanes)
+    step = target.registers_step
+    registers = max(step, -(-compiled.code.registers // step) * step) * target.lanes * warps
+    shared = compiled.shared + target.shared_reserved
+    limits = [target.blocks, target.warps // warps, target.registers // registers]
+    if shared:
+        limits.append(target.shared // shared)
+    return min(limits)
+
+
+def repetitions(case: Case, compiled: Compiled) -> float:
+    """How often the code runs, by its arithmetic: 1 where it has no loop."""
+    counted = compiled.code.flop * compiled.threads / case.pixels
+    return max(1.0, case.flop_per_pixel / counted) if compiled.code.loops and counted else 1.0
+
+
+def executed_flop(case: Case, compiled: Compiled) -> float:
+    """A pixel, by the code; by the case where the code does not tell."""
+    code = compiled.code
+    if code.loops or (code.tensor and not code.tensor_flop):
+        return case.flop_per_pixel
+    return code.flop * compiled.threads / case.pixels
+
+
+def estimate(case: Case, compiled: Compiled, blocks: int, machine: Machine) -> Estimate:
+    code = compiled.code
+    threads = repetitions(case, compiled) * compiled.threads / case.pixels  # a pixel
+    multiprocessors = machine.multiprocessors * machine.clock
+    memory = case.bytes_per_pixel / machine.bandwidth
+    arithmetic = 2 * (code.fma + code.add + code.multiply) / machine.fp32 + code.double / machine.fp64
+    arithmetic += sum(flop / machine.tensor[kind] for kind, flop in code.tensor_flop.items())
+    others = {
+        "arithmetic": threads * arithmetic,
+        "shared memory": threads * code.shared_moved / (SHARED_BYTES_PER_CYCLE * multiprocessors),
+        "instructions": threads * code.instructions / 32 / (WARP_INSTRUCTIONS_PER_CYCLE * multiprocessors),
+    }
+    slowest = max(others, key=lambda name: others[name])
+    if blocks > 1:
+        seconds = max(memory, others[slowest])
+        limit = "memory" if memory >= others[slowest] else slowest
+    else:
+        seconds = memory + others[slowest]
+        limit = f"memory, then {slowest}"
+    return Estimate(machine.name, 1e9 * seconds, memory / seconds, limit)
+
+
+# Faults
+
+NARROW = 64  # bits: a warp that moves less at once than 256 bytes needs more instructions than the memory has time for
+
+
+@dataclass(frozen=True)
+class Exemption:
+    """A fault that is accepted; the names are patterns as of a shell."""
+
+    fault: str
+    kernel: str
+    configuration: str
+    target: str
+    why: str
+
+    def covers(self, fault: str, row: Row) -> bool:
+        return fault.startswith(self.fault) and all(
+            fnmatchcase(name, pattern)
+            for name, pattern in (
+                (row.kernel, self.kernel),
+                (row.configuration, self.configuration),
+                (row.target, self.target),
+            )
+        )
+
+
+EXEMPTIONS: tuple[Exemption, ...] = ()
+
+
+def faults(compiled: Compiled, blocks: int) -> list[str]:
+    code = compiled.code
+    found = []
+    if code.spills:
+        found.append(f"spills {code.spills} bytes a thread")
+    if code.stack:
+        found.append(f"stack of {code.stack} bytes a thread")
+    for name, accesses in (("loads", code.loads), ("stores", code.stores)):
+        width = bulk_width(accesses)
+        if width is not None and width < NARROW:
+            found.append(f"narrow {name} of {width} bits")
+    if blocks == 0:
+        found.append(f"does not fit: {code.registers} registers × {compiled.threads} threads, {compiled.shared} bytes")
+    return found
+
+
+def examine(case: Case, target: Target, exemptions: Sequence[Exemption] = EXEMPTIONS) -> Row:
+    compiled = case.compile(target)
+    blocks = resident_blocks(compiled, target)
+    row = Row(
+        backend=case.backend,
+        kernel=case.kernel,
+        configuration=case.configuration,
+        target=target.name,
+        code=compiled.code,
+        threads=compiled.threads,
+        shared=compiled.shared,
+        blocks=blocks,
+        occupancy=blocks * -(-compiled.threads // target.lanes) / target.warps,
+        pixels=case.pixels,
+        bytes_per_pixel=case.bytes_per_pixel,
+        flop_per_pixel=executed_flop(case, compiled),
+        estimates=[estimate(case, compiled, blocks, m) for m in MACHINES if m.target == target.name and blocks],
+    )
+    for fault in faults(compiled, blocks):
+        exemption = next((e for e in exemptions if e.covers(fault, row)), None)
+        if exemption is None:
+            row.faults.append(fault)
+        else:
+            row.excused[fault] = exemption.why
+    return row
+
+
+# Output
+
+
+def conditions() -> dict[str, Any]:
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    name, dirty = commit()
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "triton": installed("triton"),
+        "blurfft": blurfft.__version__,
+        "commit": name,
+        "dirty": dirty,
+    }
+
+
+def widths(accesses: dict[int, int]) -> str:
+    """The widest and the narrowest, in bits."""
+    if not accesses:
+        return "–"
+    widest, narrowest = max(accesses), min(accesses)
+    return f"{widest}" if widest == narrowest else f"{widest}…{narrowest}"
+
+
+COLUMNS = (
+    *("kernel", "configuration", "registers", "spills", "stack", "shared KiB", "blocks", "occupancy", "tensor"),
+    *("FMA", "ADD", "MUL", "loads", "stores", "bytes/px", "flop/px"),
+)
+ESTIMATE_COLUMNS = ("ns/px", "of memory limit", "limited by")
+
+
+def cells(row: Row) -> list[str]:
+    code = row.code
+    shown = [
+        *(row.kernel, row.configuration, f"{code.registers}", f"{code.spills}", f"{code.stack}"),
+        *(f"{row.shared / 1024:.3g}", f"{row.blocks}", f"{100 * row.occupancy:.0f} %", f"{code.tensor}"),
+        *(f"{code.fma}", f"{code.add}", f"{code.multiply}", widths(code.loads), widths(code.stores)),
+        *(f"{row.bytes_per_pixel:.3g}", f"{row.flop_per_pixel:.3g}"),
+    ]
+    for e in row.estimates:
+        shown += [f"{e.ns_per_pixel:.2g}", f"{100 * e.share:.0f} %", e.limit]
+    return shown
+
+
+def by_target(rows: Iterable[Row]) -> dict[Target, list[Row]]:
+    groups: dict[Target, list[Row]] = {target: [] for target in TARGETS.values()}
+    for row in rows:
+        groups[TARGETS[row.target]].append(row)
+    return {target: sorted(group, key=lambda r: (r.backend, r.kernel)) for target, group in groups.items() if group}
+
+
+def heading(target: Target) -> str:
+    machines = [machine.name for machine in MACHINES if machine.target == target.name]
+    return f"{target.name}, estimates for {machines[0]}" if machines else target.name
+
+
+def columns(target: Target) -> tuple[str, ...]:
+    has_estimates = any(machine.target == target.name for machine in MACHINES)
+    return COLUMNS + (ESTIMATE_COLUMNS if has_estimates else ())
+
+
+def tables(rows: Iterable[Row]) -> list[Table]:
+    made = []
+    for target, group in by_target(rows).items():
+        table = Table(title=heading(target))
+        for name in columns(target):
+            table.add_column(name, justify="left" if name in ("kernel", "configuration", "limited by") else "right")
+        for row in group:
+            table.add_row(*cells(row), style="red" if row.faults else None)
+        made.append(table)
+    return made
+
+
+def as_json(rows: Sequence[Row], about: dict[str, Any]) -> str:
+    # A row a line, for diffs to be read.
+    lines = ",\n".join(json.dumps(asdict(row), ensure_ascii=False) for row in rows)
+    machines = json.dumps([asdict(machine) for machine in MACHINES], indent=1, ensure_ascii=False)
+    about = {"estimate": True, **about}
+    return f'{{"conditions": {json.dumps(about, indent=1)},\n"machines": {machines},\n"rows": [\n{lines}\n]}}\n'
+
+
+INTRODUCTION = """\
+# Static cost of the GPU kernels: an estimate
+
+**Nothing here was measured.** `python -m benchmarks.static` compiles each kernel and configuration without a GPU and
+reads registers, spills, shared memory, instructions and the width of memory accesses from the machine code.
+
+Times are roofline *estimates*: the slowest of memory (bytes a pixel over the bandwidth of the data sheet), arithmetic,
+shared memory and instruction issue, at large batch, perfectly overlapped; where only one block fits a multiprocessor,
+nothing overlaps and the slowest of the others is added to memory. Latency, launch overhead and bank conflicts are not
+in the model, so that a measurement can only be slower.
+
+A pixel is one value of one channel. `blocks` is how many fit a multiprocessor, `occupancy` the share of its warps that
+they make. Instructions (`tensor`, `FMA`, `ADD`, `MUL`) are counted as they stand in the code, however often a loop runs
+them; `flop/px` counts executions. `loads` and `stores` are the widest and the narrowest access to global memory, in
+bits a thread. Spills and stack are bytes a thread.
+"""
+
+
+def as_markdown(rows: Sequence[Row], about: dict[str, Any]) -> str:
+    def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+        return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *body)]
+
+    changed = " with changes" if about["dirty"] else ""
+    lines = [
+        *INTRODUCTION.splitlines(),
+        "",
+        f"triton {about['triton']}, blurfft {about['blurfft']} ({(about['commit'] or 'no commit')[:10]}{changed}), "
+        f"{about['date']}",
+        "",
+        *table(
+            ("machine", "target", "multiprocessors", "GB/s", "fp32 Tflop/s", "tf32 Tflop/s", "source"),
+            (
+                (
+                    *(m.name, m.target, f"{m.multiprocessors}", f"{m.bandwidth / 1e9:.0f}", f"{m.fp32 / 1e12:g}"),
+                    *(f"{m.tensor['tf32'] / 1e12:g}", m.source),
+                )
+                for m in MACHINES
+            ),
+        ),
+    ]
+    for target, group in by_target(rows).items():
+        lines += ["", f"## {heading(target)}", "", *table(columns(target), map(cells, group))]
+    excused = [(row.kernel, row.configuration, row.target, *item) for row in rows for item in row.excused.items()]
+    if excused:
+        lines += ["", "## Accepted faults", "", *table(("kernel", "configuration", "target", "fault", "why"), excused)]
+    failed = [(row.kernel, row.configuration, row.target, fault) for row in rows for fault in row.faults]
+    if failed:
+        lines += ["", "## Faults", "", *table(("kernel", "configuration", "target", "fault"), failed)]
+    return "\n".join(lines) + "\n"
+
+
+# The command
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def static(
+    kernel: Annotated[
+        list[str] | None, typer.Option(help="Kernels, as a pattern like 'spectral_*'; may be given again.")
+    ] = None,
+    configuration: Annotated[list[str] | None, typer.Option(help="Configurations, as a pattern.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="May be given again.", show_default=" ".join(TARGETS))
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The first configuration of each kernel, for sm_90 alone.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Compilations at a time.")] = os.cpu_count() or 1,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, exists=True, help="A folder for static.json and static.md.")
+    ] = None,
+) -> None:
+    """Compiles the GPU kernels without a GPU, and shows what their machine code holds and how fast it could be.
+
+    The exit status is 1 if a kernel spills, has a stack or moves its data in narrow accesses, and no exemption in
+    benchmarks/static.py explains why.
+    """
+    names = target or (["sm_90"] if quick else list(TARGETS))
+    for name in names:
+        if name not in TARGETS:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(TARGETS)}", param_hint="--target")
+    console, messages = Console(), Console(stderr=True)
+    cases = every_case()
+    every = kernel is None and configuration is None and not quick
+    cases = tuple(
+        case
+        for case in cases
+        if any(fnmatchcase(case.kernel, pattern) for pattern in kernel or ["*"])
+        and any(fnmatchcase(case.configuration, pattern) for pattern in configuration or ["*"])
+    )
+    if not cases:
+        raise typer.BadParameter("no kernel has such a name", param_hint="--kernel, --configuration")
+    if quick:
+        cases = tuple({case.kernel: case for case in reversed(cases)}.values())[::-1]
+
+    with (
+        Progress(
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+            *(TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
+            console=messages,
+        ) as progress,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        plan = {pool.submit(examine, case, TARGETS[name]): (case, name) for case in cases for name in names}
+        task = progress.add_task("", total=len(plan))
+        for done in as_completed(plan):
+            case, name = plan[done]
+            progress.update(task, description=f"{case} {name}", advance=1)
+        rows = [future.result() for future in plan]
+
+    about = conditions()
+    if as_json_:
+        print(as_json(rows, about), end="")
+    else:
+        for table in tables(rows):
+            console.print(table)
+    if out is not None:
+        (out / "static.json").write_text(as_json(rows, about), encoding="utf-8")
+        (out / "static.md").write_text(as_markdown(rows, about), encoding="utf-8")
+    failed = False
+    for row in rows:
+        for fault in row.faults:
+            failed = True
+            messages.print(f"{row.kernel} {row.configuration} {row.target}: {fault}", style="red", soft_wrap=True)
+    if every and target is None:
+        for exemption in unused(rows):
+            failed = True
+            messages.print(f"This exemption excuses nothing: {exemption}", style="red", soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def unused(rows: Sequence[Row], exemptions: Sequence[Exemption] = EXEMPTIONS) -> list[Exemption]:
+    return [e for e in exemptions if not any(e.covers(fault, row) for row in rows for fault in row.excused)]
+
+
+if __name__ == "__main__":
+    app()

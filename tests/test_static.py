@@ -1,0 +1,280 @@
+"""What is read from machine code, and what follows from it. No GPU is needed."""
+# ruff: noqa: E402  (the folder that is tested may be absent)
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "benchmarks" / "static.py").is_file():
+    pytest.skip("the folder benchmarks is not beside the tests: it is not installed", allow_module_level=True)
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import static
+from benchmarks.machine_code import Code, bulk_width, read_amdgcn, read_sass
+from benchmarks.static import MACHINES, TARGETS, Case, Compiled, Exemption, compile_triton, estimate, examine
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = None
+needs_triton = pytest.mark.skipif(triton is None, reason="triton is not installed")
+
+SASS = """
+        /*0000*/                   LDC R1, c[0x0][0x28] ;                  /* 0x00000a00ff017b82 */
+                                                                           /* 0x000e220000000800 */
+        /*0010*/                   STL.64 [R1], R2 ;                       /* 0x0000000000007919 */
+        /*0020*/              @!P0 LDG.E.128 R8, desc[UR4][R2.64] ;        /* 0x0000000402088981 */
+        /*0030*/                   LDG.E.U16.CONSTANT R4, desc[UR4][R2.64] ;  /* 0x0000000402088981 */
+        /*0040*/                   STS.128 [R3], R8 ;                      /* 0x0000000402088981 */
+        /*0050*/                   BAR.SYNC.DEFER_BLOCKING 0x0 ;           /* 0x0000000402088981 */
+        /*0060*/                   LDS R5, [R3] ;                          /* 0x0000000402088981 */
+        /*0070*/                   FFMA R5, R5, R6, R7 ;                   /* 0x0000000402088981 */
+        /*0080*/                   FFMA2 R6, R6.F32x2.HI_LO, R4.F32x2.HI_LO, R2.F32x2.HI_LO ;  /* 0x0000000402088981 */
+        /*0090*/                   FADD R5, R5, -R6 ;                      /* 0x0000000402088981 */
+        /*00a0*/                   FMUL R5, R5, R6 ;                       /* 0x0000000402088981 */
+        /*00b0*/                   HMMA.1688.F32.TF32 R4, R4, R8, R4 ;     /* 0x0000000402088981 */
+        /*00c0*/               @P1 BRA 0x60 ;                              /* 0x0000000402088981 */
+        /*00d0*/                   LDL R9, [R1] ;                          /* 0x0000000402088981 */
+        /*00e0*/                   DFMA R4, R4, R6, R8 ;                   /* 0x0000000402088981 */
+        /*00f0*/                   STG.E.64 desc[UR4][R2.64], R4 ;         /* 0x0000000402088981 */
+        /*0100*/                   EXIT ;                                  /* 0x000000000000794d */
+        /*0110*/                   BRA 0x60 ;                              /* 0xfffffffc00fc7947 */
+        /*0120*/                   BRA 0x120;                              /* 0xfffffffc00fc7947 */
+        /*0130*/                   NOP;                                    /* 0xfffffffc00fc7947 */
+"""
+
+AMDGCN = """\t.text
+toy:                                    ; @toy
+\ts_load_dwordx2 s[2:3], s[0:1], 0x0      ; a comment
+\tbuffer_load_dwordx4 v[2:5], v1, s[4:7], 0 offen
+\tglobal_load_ushort v6, v[0:1], off
+.LBB0_1:                                ; =>This Inner Loop Header: Depth=1
+\tv_pk_fma_f32 v[2:3], v[2:3], v[4:5], v[6:7]
+\tv_fmac_f32_e32 v2, v3, v4
+\tv_mul_f32_e32 v2, v3, v4
+\tv_mfma_f32_32x32x2_f32 a[0:15], v2, v3, a[0:15]
+\ts_cbranch_scc1 .LBB0_1
+\tv_add_f64 v[2:3], v[2:3], v[4:5]
+\tglobal_store_dwordx2 v[0:1], v[2:3], off
+\ts_endpgm
+\t.section\t.rodata,"a",@progbits
+    .group_segment_fixed_size: 512
+    .private_segment_fixed_size: 24
+    .vgpr_count:     130
+    .vgpr_spill_count: 5
+"""
+
+
+def test_sass() -> None:
+    assert read_sass(SASS.splitlines(), registers=40) == Code(
+        registers=40,
+        spills=8 + 4,
+        instructions=19,
+        loops=1,
+        fma=3,
+        add=1,
+        multiply=1,
+        double=2,
+        tensor=1,
+        tensor_flop={"tf32": 2 * 16 * 8 * 8 / 32},
+        loads={128: 1, 16: 1},
+        stores={64: 1},
+        shared_moved=16 + 4,
+    )
+
+
+def test_amdgcn() -> None:
+    assert read_amdgcn(AMDGCN) == Code(
+        registers=130,
+        spills=20,
+        stack=24,
+        shared=512,
+        instructions=11,
+        loops=1,
+        fma=3,
+        multiply=1,
+        double=1,
+        tensor=1,
+        loads={128: 1, 16: 1},
+        stores={64: 1},
+    )
+
+
+def test_the_bulk_of_the_bytes_counts() -> None:
+    assert bulk_width({128: 8, 32: 8}) == 128
+    assert bulk_width({128: 1, 32: 8}) == 32
+    assert bulk_width({32: 1}) == 32
+    assert bulk_width({}) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "threads", "registers", "shared", "blocks"),
+    [
+        ("sm_90", 128, 32, 0, 16),  # 2048 threads
+        ("sm_90", 32, 32, 0, 32),  # 32 blocks
+        ("sm_90", 128, 255, 0, 2),  # 65536 registers
+        ("sm_80", 128, 32, 64 * 1024, 2),  # 164 KiB of shared memory, of which each block takes 1 more
+        ("sm_90", 128, 32, 64 * 1024, 3),
+        ("sm_90", 128, 32, 228 * 1024, 0),
+        ("gfx942", 256, 129, 0, 3),  # 512 registers a lane, in steps of 8
+        ("gfx942", 256, 8, 16 * 1024, 4),
+    ],
+)
+def test_resident_blocks(target: str, threads: int, registers: int, shared: int, blocks: int) -> None:
+    compiled = Compiled(Code(registers=registers), threads, shared)
+    assert static.resident_blocks(compiled, TARGETS[target]) == blocks
+
+
+def case(code: Code = Code(), **options: Any) -> Case:  # noqa: B008  (it is frozen)
+    fields: dict[str, Any] = {"kernel": "copy", "configuration": "plain", "pixels": 1024}
+    fields |= {"bytes_per_pixel": 8, "flop_per_pixel": 2} | options
+    return Case(backend="triton", compile=lambda target: Compiled(code, 128, 0), **fields)
+
+
+GOOD = Code(registers=32, instructions=40, fma=8, loads={128: 2}, stores={128: 2})
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_estimate(machine: static.Machine) -> None:
+    def of(code: Code, blocks: int = 2, **options: Any) -> static.Estimate:
+        c = case(code, **options)
+        return estimate(c, c.compile(TARGETS[machine.target]), blocks, machine)
+
+    copy = of(GOOD)
+    assert (copy.share, copy.limit) == (1.0, "memory")
+    assert copy.ns_per_pixel == pytest.approx(8e9 / machine.bandwidth)
+    # A thread does the work of 8 pixels.
+    busy = of(replace(GOOD, fma=8000))
+    assert (busy.limit, busy.ns_per_pixel) == ("arithmetic", pytest.approx(2000e9 / machine.fp32))
+    assert busy.share == pytest.approx(copy.ns_per_pixel / busy.ns_per_pixel)
+    tensor = of(replace(GOOD, fma=0, tensor_flop={"tf32": 8e6}))
+    assert (tensor.limit, tensor.ns_per_pixel) == ("arithmetic", pytest.approx(1e15 / machine.tensor["tf32"]))
+    # In a loop the code runs as often as the flop of the case ask for.
+    looping = of(replace(GOOD, instructions=4, loops=1), flop_per_pixel=2000)
+    assert (looping.limit, looping.ns_per_pixel) == (busy.limit, pytest.approx(busy.ns_per_pixel))
+    assert of(replace(GOOD, shared_moved=10**6)).limit == "shared memory"
+    assert of(replace(GOOD, instructions=10**6)).limit == "instructions"
+    alone = of(replace(GOOD, fma=8000), blocks=1)
+    assert alone.ns_per_pixel == pytest.approx(busy.ns_per_pixel + copy.ns_per_pixel)
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m.name)
+def test_the_figures_of_a_machine_agree(machine: static.Machine) -> None:
+    assert 1.3e9 < machine.clock < 2.0e9
+    assert machine.fp64 == pytest.approx(machine.fp32 / 2, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        (replace(GOOD, spills=8), "spills 8 bytes a thread"),
+        (replace(GOOD, stack=16), "stack of 16 bytes a thread"),
+        (replace(GOOD, loads={32: 64, 128: 2}), "narrow loads of 32 bits"),
+        (replace(GOOD, stores={16: 1}), "narrow stores of 16 bits"),
+        (replace(GOOD, registers=2000), "does not fit: 2000 registers × 128 threads, 0 bytes"),
+    ],
+)
+def test_faults(code: Code, fault: str) -> None:
+    assert examine(case(GOOD), TARGETS["sm_90"]).faults == []
+    assert examine(case(code), TARGETS["sm_90"]).faults == [fault]
+    exemption = Exemption(fault.split()[0], "cop*", "*", "sm_?0", "a test")
+    row = examine(case(code), TARGETS["sm_90"], [exemption])
+    assert (row.faults, row.excused) == ([], {fault: "a test"})
+    assert examine(case(code), TARGETS["gfx942"], [exemption]).faults == [fault]
+    assert static.unused([row], [exemption, replace(exemption, kernel="other")]) == [replace(exemption, kernel="other")]
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(static.app, list(arguments), env={"COLUMNS": "250"})
+
+
+def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cases = (case(GOOD), case(GOOD, configuration="strided"), case(replace(GOOD, spills=8), kernel="spilling"))
+    monkeypatch.setattr(static, "every_case", lambda: cases)
+    good = run("--kernel", "copy", "--out", str(tmp_path))
+    assert good.exit_code == 0, good.output
+    for word in ("strided", "sm_80, estimates for A100", "gfx942", "memory"):
+        assert word in good.stdout
+    written = json.loads((tmp_path / "static.json").read_text())
+    assert written["conditions"]["estimate"] is True
+    assert [row["target"] for row in written["rows"]] == 2 * list(TARGETS)
+    page = (tmp_path / "static.md").read_text()
+    assert "an estimate" in page and "| copy | strided | 32 |" in page and "Faults" not in page
+
+    bad = run("--target", "sm_90")
+    assert bad.exit_code == 1 and "spilling plain sm_90: spills 8 bytes a thread" in bad.output
+    quick = run("--quick", "--json")
+    assert [(row["kernel"], row["configuration"]) for row in json.loads(quick.stdout)["rows"]] == [
+        ("copy", "plain"),
+        ("spilling", "plain"),
+    ]
+    for arguments, message in (
+        (("--kernel", "paste"), "no kernel has such a name"),
+        (("--target", "sm_70"), "'sm_70' is none of sm_80, sm_90"),
+    ):
+        refused = run(*arguments)
+        assert refused.exit_code == 2 and message in refused.output
+
+
+if triton is not None:
+
+    @triton.jit
+    def affine_kernel(x, y, BLOCK: tl.constexpr):
+        i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(y + i, tl.load(x + i) * 2 + 1)
+
+    @triton.jit
+    def centred_kernel(x, y, BLOCK: tl.constexpr):
+        i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        v = tl.load(x + i)
+        tl.store(y + i, v - tl.sum(v) / BLOCK)
+
+    @triton.jit
+    def matmul_kernel(x, y, BLOCK: tl.constexpr):
+        i = tl.arange(0, BLOCK)[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
+        a = tl.load(x + i)
+        tl.store(y + i, tl.dot(a, a, input_precision="tf32"))
+
+
+def of_triton(function: Any, block: int, num_warps: int = 4) -> Callable[[static.Target], Compiled]:
+    signature = {"x": "*fp32", "y": "*fp32", "BLOCK": "constexpr"}
+    return lambda target: compile_triton(function, signature, {"BLOCK": block}, num_warps, 1, target)
+
+
+@needs_triton
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_triton_kernel(target: str) -> None:
+    compiled = of_triton(affine_kernel, 4096)(TARGETS[target])
+    each = 4096 // compiled.threads
+    assert compiled.threads == 4 * TARGETS[target].lanes
+    assert (compiled.code.fma, compiled.code.add, compiled.code.multiply) == (each, 0, 0)
+    assert compiled.code.loads == compiled.code.stores == {128: each // 4}
+    assert compiled.code.spills == compiled.code.stack == compiled.shared == compiled.code.loops == 0
+    assert 4 < compiled.code.registers <= 64
+
+
+@needs_triton
+@pytest.mark.parametrize("target", ["sm_80", "sm_90"])
+def test_a_triton_kernel_that_spills(target: str) -> None:
+    # One warp with 512 values a thread.
+    compiled = of_triton(centred_kernel, 16384, 1)(TARGETS[target])
+    assert compiled.code.spills > 0 and compiled.code.stack > 0
+
+
+@needs_triton
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_triton_kernel_with_tensor_cores(target: str) -> None:
+    compiled = of_triton(matmul_kernel, 64)(TARGETS[target])
+    assert compiled.code.tensor > 0 and compiled.shared > 0
+    if target in ("sm_80", "sm_90"):
+        assert compiled.code.tensor_flop == {"tf32": 2 * 64**3 / compiled.threads}
