@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _functions(disassembly: str) -> Iterator[tuple[str, list[str]]]:
 
 def read_sass(lines: Iterable[str], registers: int = 0, stack: int = 0, shared: int = 0) -> Code:
     """The code of one function as ``cuobjdump -sass`` writes it."""
-    count: dict[str, int] = Counter()
+    count: dict[str, Any] = Counter()
     loads: Counter[int] = Counter()
     stores: Counter[int] = Counter()
     flop: dict[str, float] = {}
@@ -209,7 +210,7 @@ def read_amdgcn(assembly: str) -> Code:
         match = re.search(rf"^\s+\.{name}:\s+(\d+)", assembly, re.MULTILINE)
         return int(match[1]) if match else 0
 
-    count: dict[str, int] = Counter()
+    count: dict[str, Any] = Counter()
     accesses: dict[str, Counter[int]] = {"load": Counter(), "store": Counter()}
     labels: set[str] = set()
     loops: set[str] = set()
