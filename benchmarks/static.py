@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -25,10 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-import blurfft
-
+from . import report
 from .machine_code import Code, bulk_width, read_amdgcn, read_cubin
-from .report import commit
 
 # Machines
 
@@ -144,43 +140,31 @@ def every_case() -> tuple[Case, ...]:
 def triton_cases() -> tuple[Case, ...]:
     from blurfft.kernels.static import static_cases
 
-    def compiler(case: Any) -> Callable[[Target], Compiled]:
-        return lambda target: compile_triton(
-            case.function, case.signature, case.constexprs, case.num_warps, case.num_stages, target
-        )
-
-    return tuple(
-        Case(
+    def case(kernel: Any) -> Case:
+        name, _, configuration = kernel.name.partition(" ")
+        return Case(
             "triton",
-            case.kernel,
-            case.configuration,
-            case.pixels,
-            case.bytes_per_pixel,
-            case.flop_per_pixel,
-            compiler(case),
+            name,
+            configuration,
+            kernel.planes * kernel.pixels,
+            kernel.bytes_per_pixel,
+            kernel.flop_per_pixel,
+            lambda target: compile_triton(kernel, target),
         )
-        for case in static_cases()
-    )
+
+    return tuple(map(case, static_cases()))
 
 
-def compile_triton(
-    function: Any,
-    signature: dict[str, str],
-    constexprs: dict[str, Any],
-    num_warps: int,
-    num_stages: int,
-    target: Target,
-) -> Compiled:
-    """Pointers count as divisible by 16 bytes, as those of torch's allocator are."""
+def compile_triton(kernel: Any, target: Target) -> Compiled:
+    """``kernel`` has the function, its signature and so on, as a case of ``blurfft.kernels.static``."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    attributes = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(function, signature, constexprs, attributes)
+    source = ASTSource(kernel.function, kernel.signature, kernel.constexprs, kernel.attrs)
     number = target.compute_capability
     gpu = GPUTarget("hip", target.name, target.lanes) if number is None else GPUTarget("cuda", number, target.lanes)
-    options = {"num_warps": num_warps, "num_stages": num_stages}
+    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages}
     compiled = triton.compile(source, target=gpu, options=options)
     if number is None:
         code = read_amdgcn(compiled.asm["amdgcn"])
@@ -356,14 +340,9 @@ def conditions() -> dict[str, Any]:
         except PackageNotFoundError:
             return None
 
-    name, dirty = commit()
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "triton": installed("triton"),
-        "blurfft": blurfft.__version__,
-        "commit": name,
-        "dirty": dirty,
+    run = report.conditions()
+    return {name: run[name] for name in ("date", "python", "blurfft", "commit", "dirty")} | {
+        "triton": installed("triton")
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -246,15 +246,22 @@ if triton is not None:
         tl.store(y + i, tl.dot(a, a, input_precision="tf32"))
 
 
-def of_triton(function: Any, block: int, num_warps: int = 4) -> Callable[[static.Target], Compiled]:
-    signature = {"x": "*fp32", "y": "*fp32", "BLOCK": "constexpr"}
-    return lambda target: compile_triton(function, signature, {"BLOCK": block}, num_warps, 1, target)
+def of_triton(function: Any, block: int, target: str, num_warps: int = 4) -> Compiled:
+    kernel = SimpleNamespace(
+        function=function,
+        signature={"x": "*fp32", "y": "*fp32", "BLOCK": "constexpr"},
+        constexprs={"BLOCK": block},
+        attrs={(i,): [["tt.divisibility", 16]] for i in range(2)},
+        num_warps=num_warps,
+        num_stages=1,
+    )
+    return compile_triton(kernel, TARGETS[target])
 
 
 @needs_triton
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_triton_kernel(target: str) -> None:
-    compiled = of_triton(affine_kernel, 4096)(TARGETS[target])
+    compiled = of_triton(affine_kernel, 4096, target)
     each = 4096 // compiled.threads
     assert compiled.threads == 4 * TARGETS[target].lanes
     assert (compiled.code.fma, compiled.code.add, compiled.code.multiply) == (each, 0, 0)
@@ -267,14 +274,14 @@ def test_a_triton_kernel(target: str) -> None:
 @pytest.mark.parametrize("target", ["sm_80", "sm_90"])
 def test_a_triton_kernel_that_spills(target: str) -> None:
     # One warp with 512 values a thread.
-    compiled = of_triton(centred_kernel, 16384, 1)(TARGETS[target])
+    compiled = of_triton(centred_kernel, 16384, target, num_warps=1)
     assert compiled.code.spills > 0 and compiled.code.stack > 0
 
 
 @needs_triton
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_triton_kernel_with_tensor_cores(target: str) -> None:
-    compiled = of_triton(matmul_kernel, 64)(TARGETS[target])
+    compiled = of_triton(matmul_kernel, 64, target)
     assert compiled.code.tensor > 0 and compiled.shared > 0
     if target in ("sm_80", "sm_90"):
         assert compiled.code.tensor_flop == {"tf32": 2 * 64**3 / compiled.threads}
