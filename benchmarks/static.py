@@ -6,6 +6,7 @@ instructions and the width of memory accesses are read from the result, and a ro
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -138,8 +139,6 @@ def every_case() -> tuple[Case, ...]:
 
 @cache
 def triton_cases() -> tuple[Case, ...]:
-    from blurfft.kernels.static import static_cases
-
     def case(kernel: Any) -> Case:
         name, _, configuration = kernel.name.partition(" ")
         return Case(
@@ -152,7 +151,7 @@ def triton_cases() -> tuple[Case, ...]:
             lambda target: compile_triton(kernel, target),
         )
 
-    return tuple(map(case, static_cases()))
+    return tuple(map(case, importlib.import_module("blurfft.kernels.static").static_cases()))
 
 
 def compile_triton(kernel: Any, target: Target) -> Compiled:
@@ -340,7 +339,7 @@ def conditions() -> dict[str, Any]:
         except PackageNotFoundError:
             return None
 
-    run = report.conditions()
+    run = report.run()
     return {name: run[name] for name in ("date", "python", "blurfft", "commit", "dirty")} | {
         "triton": installed("triton")
     }

@@ -8,6 +8,7 @@ of the result is left.
 from __future__ import annotations
 
 import torch
+from backends import INTERPRETED
 from torch import Tensor
 
 TOLERANCES = {
@@ -16,6 +17,9 @@ TOLERANCES = {
     torch.float16: 6e-4,
     torch.bfloat16: 5e-3,
 }
+if INTERPRETED:
+    # Triton's interpreter cuts float32 off to bfloat16 where a GPU rounds to nearest: off by one unit instead of half.
+    TOLERANCES[torch.bfloat16] *= 2
 
 
 def assert_close(actual: Tensor, truth: Tensor, factor: float = 1.0) -> None:
