@@ -339,10 +339,7 @@ def conditions() -> dict[str, Any]:
         except PackageNotFoundError:
             return None
 
-    run = report.run()
-    return {name: run[name] for name in ("date", "python", "blurfft", "commit", "dirty")} | {
-        "triton": installed("triton")
-    }
+    return report.run(triton=installed("triton"))
 
 
 def widths(accesses: dict[int, int]) -> str:
