@@ -46,40 +46,42 @@ def radices(n: int) -> tuple[int, ...] | None:
     return (*odd, *powers)
 
 
-def padded(n: int) -> int | None:
-    """The extent of a side of length ``n`` in a tile; None where it cannot be transformed."""
-    digits = radices(n)
-    if digits is None:
-        return None
-    extent = pad(digits)
-    return extent if extent <= LIMIT else None
+SIZES = (
+    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, "
+    f"up to {LIMIT} and together up to {TILE} (float64: {TILE // 4})"
+)
 
 
-def why_not(height: int, width: int) -> str | None:
+def why_not(op: str, dtype: torch.dtype, height: int, width: int) -> str | None:
     """Why planes of this size cannot be transformed."""
     for name, side in (("height", height), ("width", width)):
         digits = radices(side)
         if digits is None:
             return f"it serves {SIZES}; the {name} {side} has a prime factor above 7"
-        if padded(side) is None:
-            extent = pad(digits)
-            return f"it serves {SIZES}; the {name} {side} comes to {extent}"
+        if pad(digits) > LIMIT:
+            return f"it serves {SIZES}; the {name} {side} comes to {pad(digits)}"
+    if op not in ("otf", "otf_backward") and not fits(height, width, dtype):
+        return f"it serves {SIZES}; {height}x{width} comes to {extent(height, width)}"
     return None
-
-
-SIZES = (
-    f"height and width with no prime factor above 7, and up to {LIMIT} with factors of 3 counted as 4, of 5 and 7 as 8"
-)
 
 
 def fits(height: int, width: int, dtype: torch.dtype) -> bool:
     """Whether a plane is one tile."""
-    return padded(height) * padded(width) <= (TILE if dtype != torch.float64 else TILE // 4)
+    return extent(height, width) <= (TILE if compute_dtype(dtype) != torch.float64 else TILE // 4)
 
 
-def tile(size: int, slots: int, dtype: torch.dtype) -> tuple[int, int]:
-    """How many of ``slots`` tiles of ``size`` a program holds, and its warps."""
-    per_warp = _PER_WARP if dtype != torch.float64 else _PER_WARP // 4
+def extent(height: int, width: int) -> int:
+    """Of a plane in a tile."""
+    return pad(radices(height)) * pad(radices(width))
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def tile(size: int, slots: int, dtype: torch.dtype, tiles: int = 1) -> tuple[int, int]:
+    """How many of ``slots`` planes of ``size`` a program holds, in so many tiles at a time, and its warps."""
+    per_warp = _PER_WARP // tiles if dtype != torch.float64 else _PER_WARP // 4
     batch = min(max(1, per_warp // size), triton.next_power_of_2(slots))
     return batch, max(1, size * batch // per_warp)
 

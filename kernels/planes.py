@@ -47,7 +47,7 @@ def broadcast_strides(spectrum: Tensor) -> tuple[int, int]:
 
 
 @triton.jit
-def member(group, plane, group_channels, member_channels):
+def _member(group, plane, group_channels, member_channels):
     """Sample and channel of a plane, given by its group and its number in it.
 
     Groups are numbered (sample, channel) with ``group_channels`` channels, members with ``member_channels``; one of the
@@ -59,16 +59,36 @@ def member(group, plane, group_channels, member_channels):
 
 
 @triton.jit
-def load(image, n, c, valid, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr, dtype: tl.constexpr):
-    """The planes (n, c) of an image of any strides, zero beyond their sides: (BATCH, padded H, padded W)."""
-    offset, mask = _offsets(n, c, valid, sn, sc, sh, sw, H, W)
-    return tl.load(image + offset, mask=mask, other=0.0).to(dtype)
+def pair(turn, exists, group, members, group_channels, member_channels, PAIRED: tl.constexpr):
+    """The planes of a pair of each group: sample, channel and whether there is one (BATCH,), then of the second."""
+    first = turn * 2 if PAIRED else turn
+    n, c = _member(group, first, group_channels, member_channels)
+    n2, c2 = _member(group, first + 1, group_channels, member_channels)
+    return n, c, exists & (first < members), n2, c2, exists & (first + 1 < members)
 
 
 @triton.jit
-def store(image, values, n, c, valid, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr):
-    offset, mask = _offsets(n, c, valid, sn, sc, sh, sw, H, W)
-    tl.store(image + offset, values.to(image.dtype.element_ty), mask=mask)
+def load(image, where, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr, PAIRED: tl.constexpr, dtype: tl.constexpr):
+    """A pair of planes of an image of any strides, zero beyond their sides: 2 x (BATCH, padded H, padded W)."""
+    n, c, exists, n2, c2, exists2 = where
+    offset, mask = _offsets(n, c, exists, sn, sc, sh, sw, H, W)
+    re = tl.load(image + offset, mask=mask, other=0.0).to(dtype)
+    if PAIRED:
+        offset, mask = _offsets(n2, c2, exists2, sn, sc, sh, sw, H, W)
+        im = tl.load(image + offset, mask=mask, other=0.0).to(dtype)
+    else:
+        im = tl.zeros_like(re)
+    return re, im
+
+
+@triton.jit
+def store(image, re, im, where, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr, PAIRED: tl.constexpr):
+    n, c, exists, n2, c2, exists2 = where
+    offset, mask = _offsets(n, c, exists, sn, sc, sh, sw, H, W)
+    tl.store(image + offset, re.to(image.dtype.element_ty), mask=mask)
+    if PAIRED:
+        offset, mask = _offsets(n2, c2, exists2, sn, sc, sh, sw, H, W)
+        tl.store(image + offset, im.to(image.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -86,13 +106,25 @@ def _offsets(n, c, valid, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def isolate(x):
-    """Planes (BATCH, H, W) with those that are not finite set to zero, and what to add to results: 0 or NaN (BATCH,).
+def isolate(re, im, PAIRED: tl.constexpr):
+    """A pair of planes with those that are not finite set to zero, and what to add to their results, 0 or NaN (BATCH,).
 
-    In a transform that two planes share, a value that is not finite would spread to both.
+    In a transform that two planes share, a value that is not finite would spread to both. A plane alone needs no care.
     """
-    poison = tl.sum(tl.sum(x * 0.0, 2), 1)
-    return tl.where((poison == 0.0)[:, None, None], x, 0.0), poison
+    poison = tl.zeros((re.shape[0],), re.dtype)
+    poison2 = poison
+    if PAIRED:
+        poison = tl.sum(tl.sum(re * 0.0, 2), 1)
+        poison2 = tl.sum(tl.sum(im * 0.0, 2), 1)
+        re = tl.where((poison == 0.0)[:, None, None], re, 0.0)
+        im = tl.where((poison2 == 0.0)[:, None, None], im, 0.0)
+    return re, im, poison, poison2
+
+
+@triton.jit
+def spectrum_offset(group, group_channels, sn, sc):
+    """Where the spectrum of a group begins; the strides are zero where samples or channels share one."""
+    return (group // group_channels).to(tl.int64) * sn + (group % group_channels).to(tl.int64) * sc
 
 
 @triton.jit
@@ -116,19 +148,33 @@ def half_spectrum(H: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def weight(spectrum, base, valid, H: tl.constexpr, W: tl.constexpr, SYMMETRIC: tl.constexpr):
+def weight(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr, SYMMETRIC: tl.constexpr):
     """A real half spectrum at the positions of a transformed tile: (BATCH, padded H, padded W).
 
     Columns 0 and W/2 hold a frequency and its mirror image; unless they are known to be equal, their mean counts.
     """
     offset, opposite, _, own, inside = half_spectrum(H, W)
-    mask = valid[:, None, None] & inside
+    mask = exists[:, None, None] & inside
     pointers = spectrum + base[:, None, None]
     value = tl.load(pointers + offset, mask=mask, other=0.0)
     if not SYMMETRIC:
         other = tl.load(pointers + opposite, mask=mask & own, other=0.0)
         value = tl.where(own, 0.5 * (value + other), value)
     return value
+
+
+@triton.jit
+def transfer(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr):
+    """A complex half spectrum of real and imaginary parts in turn, as that of a real filter: 2 x (BATCH, ...)."""
+    offset, opposite, mirrored, own, inside = half_spectrum(H, W)
+    mask = exists[:, None, None] & inside
+    pointers = spectrum + base[:, None, None]
+    re = tl.load(pointers + 2 * offset, mask=mask, other=0.0)
+    im = tl.load(pointers + 2 * offset + 1, mask=mask, other=0.0)
+    im = tl.where(mirrored, -im, im)
+    other_re = tl.load(pointers + 2 * opposite, mask=mask & own, other=0.0)
+    other_im = tl.load(pointers + 2 * opposite + 1, mask=mask & own, other=0.0)
+    return tl.where(own, 0.5 * (re + other_re), re), tl.where(own, 0.5 * (im - other_im), im)
 
 
 @triton.jit

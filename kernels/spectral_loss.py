@@ -63,35 +63,20 @@ def spectral_loss_kernel(
     first = slot % chunks * TURNS
     factor = tl.full((), scale, dtype)
 
-    base = (group // group_channels).to(tl.int64) * weight_n + (group % group_channels).to(tl.int64) * weight_c
+    base = planes.spectrum_offset(group, group_channels, weight_n, weight_c)
     total = tl.zeros((BATCH,), dtype)
     accumulated = tl.zeros((BATCH * PH * PW,), dtype)
     for turn in range(TURNS):
-        plane = first + turn
-        if PAIRED:
-            plane *= 2
-        valid = (slot < slots) & (plane < members)
-        n, c = planes.member(group, plane, group_channels, member_channels)
-        e = planes.load(input, n, c, valid, input_n, input_c, input_h, input_w, H, W, dtype)
-        e -= planes.load(target, n, c, valid, target_n, target_c, target_h, target_w, H, W, dtype)
-        if PAIRED:
-            second = valid & (plane + 1 < members)
-            n2, c2 = planes.member(group, plane + 1, group_channels, member_channels)
-            e2 = planes.load(input, n2, c2, second, input_n, input_c, input_h, input_w, H, W, dtype)
-            e2 -= planes.load(target, n2, c2, second, target_n, target_c, target_h, target_w, H, W, dtype)
-            e, poison = planes.isolate(e)
-            e2, poison2 = planes.isolate(e2)
-            im = tl.reshape(e2, (BATCH * PH * PW,))
-        else:
-            im = tl.zeros((BATCH * PH * PW,), dtype)
-        re = tl.reshape(e, (BATCH * PH * PW,))
+        where = planes.pair(first + turn, slot < slots, group, members, group_channels, member_channels, PAIRED)
+        re, im = planes.load(input, where, input_n, input_c, input_h, input_w, H, W, PAIRED, dtype)
+        re2, im2 = planes.load(target, where, target_n, target_c, target_h, target_w, H, W, PAIRED, dtype)
+        re, im, poison, poison2 = planes.isolate(re - re2, im - im2, PAIRED)
+        re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
 
         re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
         squares = re * re + im * im
-        w = tl.reshape(planes.weight(weight, base, valid, H, W, SYMMETRIC), (BATCH * PH * PW,)) * factor
-        total += tl.sum(tl.reshape(w * squares, (BATCH, PH * PW)), 1)
-        if PAIRED:
-            total += poison + poison2
+        w = tl.reshape(planes.weight(weight, base, slot < slots, H, W, SYMMETRIC), (BATCH * PH * PW,)) * factor
+        total += tl.sum(tl.reshape(w * squares, (BATCH, PH * PW)), 1) + (poison + poison2)
         if POWER:
             accumulated += squares
             if PAIRED:
@@ -100,12 +85,9 @@ def spectral_loss_kernel(
         if GRAD:
             w *= 2.0
             re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
-            g = tl.reshape(re, (BATCH, PH, PW))
-            if PAIRED:
-                g += poison[:, None, None]
-                g2 = tl.reshape(im, (BATCH, PH, PW)) + poison2[:, None, None]
-                planes.store(grad, g2, n2, c2, second, grad_n, grad_c, grad_h, grad_w, H, W)
-            planes.store(grad, g, n, c, valid, grad_n, grad_c, grad_h, grad_w, H, W)
+            re = tl.reshape(re, (BATCH, PH, PW)) + poison[:, None, None]
+            im = tl.reshape(im, (BATCH, PH, PW)) + poison2[:, None, None]
+            planes.store(grad, re, im, where, grad_n, grad_c, grad_h, grad_w, H, W, PAIRED)
 
     tl.store(loss + slot, total, mask=slot < slots)
     if POWER:
@@ -128,8 +110,7 @@ def spectral_loss(
     turns = planes.turns(group) if weight_grad else 1
     chunks = triton.cdiv(group.pairs, turns)
     slots = group.count * chunks
-    extent = fft.pad(fft.radices(height)) * fft.pad(fft.radices(width))
-    batch, num_warps = fft.tile(extent, slots, weight.dtype)
+    batch, num_warps = fft.tile(fft.extent(height, width), slots, weight.dtype)
 
     loss = weight.new_empty(slots)
     grad = torch.empty_like(input) if input_grad else input.new_empty(0)

@@ -124,8 +124,8 @@ def parameters_kernel(
     CHUNK: tl.constexpr,
     LOG: tl.constexpr,
 ):
-    """From the gradient by omega, less log_scale * m / omega for the log-determinant: that by K (2 dQ/ds K), and by blocks
-    the sums of those by nsr and by eps."""
+    """From the gradient by omega, less log_scale * m / omega for the log-determinant: that by K, 2 dQ/ds K, and by
+    blocks the sums of those by nsr and by eps."""
     re, im, s, noise, w, offset, inside, m = precision_spectrum(
         kernel,
         nsr,

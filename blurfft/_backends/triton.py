@@ -16,7 +16,18 @@ from typing import Any
 import torch
 
 _OLDEST = (3, 6)
-_OPS = ("spectral_loss",)
+# Each op in the module of its name, but for the adjoint of otf.
+_MODULES = {
+    "rfft2": "rfft2",
+    "irfft2": "irfft2",
+    "otf": "otf",
+    "otf_backward": "otf",
+    "spectral_filter": "spectral_filter",
+    "cross_spectrum": "cross_spectrum",
+    "spectral_loss": "spectral_loss",
+    "wiener_loss": "wiener_loss",
+    "focal_frequency_loss": "focal_frequency_loss",
+}
 
 
 def _interpreted() -> bool:
@@ -26,7 +37,10 @@ def _interpreted() -> bool:
 
 DEVICES = "cpu (TRITON_INTERPRET)" if _interpreted() else "cuda"
 DTYPES = "float32, float64, bfloat16, float16"
-SIZES = "height and width with no prime factor above 7, and up to 1024 with factors of 3 counted as 4, of 5 and 7 as 8"
+SIZES = (
+    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, "
+    "up to 1024 and together up to 16384 (float64: 4096)"
+)
 
 
 @lru_cache(maxsize=1)
@@ -43,15 +57,13 @@ def unavailable() -> str | None:
 
 
 def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
-    if op not in _OPS:
-        return "there is no Triton kernel for it"
     served = "cpu" if _interpreted() else "cuda"
     if device != served:
         return f"it runs on {served!r} and the tensors are on {device!r}"
-    return importlib.import_module("blurfft.kernels.fft").why_not(height, width)
+    return importlib.import_module("blurfft.kernels.fft").why_not(op, dtype, height, width)
 
 
 def __getattr__(op: str) -> Callable[..., Any]:
-    if op not in _OPS:
+    if op not in _MODULES:
         raise AttributeError(op)
-    return getattr(importlib.import_module(f"blurfft.kernels.{op}"), op)
+    return getattr(importlib.import_module(f"blurfft.kernels.{_MODULES[op]}"), op)

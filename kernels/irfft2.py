@@ -1,0 +1,61 @@
+"""Real planes from half spectra."""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import fft, planes
+from .launch import launch
+
+
+@triton.jit
+def irfft2_kernel(
+    input,
+    out,
+    row_table,
+    column_table,
+    scale: "fp64",
+    slots,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    BATCH: tl.constexpr,
+):
+    """A slot is a plane. Input and output are contiguous, the input real and imaginary parts in turn."""
+    PH: tl.constexpr = fft.pad(H)
+    PW: tl.constexpr = fft.pad(W)
+    NH: tl.constexpr = fft.product(H)
+    NW: tl.constexpr = fft.product(W)
+    dtype: tl.constexpr = row_table.dtype.element_ty
+    slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
+    re, im = planes.transfer(input, slot.to(tl.int64) * (2 * NH * (NW // 2 + 1)), slot < slots, H, W)
+    re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
+    re, im = fft.inverse2(re, im, row_table, column_table, slots < 0, BATCH, H, W)
+    re = tl.reshape(re * tl.full((), scale, dtype), (BATCH, PH, PW))
+    where = planes.pair(slot * 0, slot < slots, slot, 1, 1, 1, False)
+    planes.store(out, re, re, where, NH * NW, 0, NW, 1, H, W, False)
+
+
+def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
+    *shape, height, _ = input.shape
+    input = torch.view_as_real(input.resolve_conj().contiguous())
+    slots = math.prod(shape)
+    batch, num_warps = fft.tile(fft.extent(height, width), slots, input.dtype)
+    out = input.new_empty((*shape, height, width))
+    launch(
+        irfft2_kernel,
+        (triton.cdiv(slots, batch),),
+        input,
+        out,
+        fft.table(width, input.dtype, input.device),
+        fft.table(height, input.dtype, input.device),
+        scale,
+        slots,
+        H=fft.radices(height),
+        W=fft.radices(width),
+        BATCH=batch,
+        num_warps=num_warps,
+    )
+    return out

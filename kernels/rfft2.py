@@ -1,0 +1,75 @@
+"""The half spectrum of real planes."""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import fft, planes
+from .launch import launch
+
+
+@triton.jit
+def rfft2_kernel(
+    input,
+    out,
+    row_table,
+    column_table,
+    scale: "fp64",
+    slots,
+    channels,
+    input_n,
+    input_c,
+    input_h,
+    input_w,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    BATCH: tl.constexpr,
+):
+    """A slot is a plane; to take a pair apart again would need the mirror image of every frequency."""
+    PH: tl.constexpr = fft.pad(H)
+    PW: tl.constexpr = fft.pad(W)
+    HALF: tl.constexpr = fft.product(W) // 2 + 1
+    dtype: tl.constexpr = row_table.dtype.element_ty
+    slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
+    where = planes.pair(slot * 0, slot < slots, slot, 1, channels, 1, False)
+    re, im = planes.load(input, where, input_n, input_c, input_h, input_w, H, W, False, dtype)
+    re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
+    re, im = fft.forward2(re, im, row_table, column_table, slots < 0, BATCH, H, W)
+    factor = tl.full((), scale, dtype)
+    f1, inside_h = fft.frequency(tl.arange(0, PH)[None, :, None], H)
+    f2, inside_w = fft.frequency(tl.arange(0, PW)[None, None, :], W)
+    base = (slot.to(tl.int64) * (fft.product(H) * HALF))[:, None, None]
+    pointers = out + (base + f1 * HALF + f2) * 2
+    mask = (slot < slots)[:, None, None] & inside_h & inside_w & (f2 < HALF)
+    tl.store(pointers, tl.reshape(re * factor, (BATCH, PH, PW)), mask=mask)
+    tl.store(pointers + 1, tl.reshape(im * factor, (BATCH, PH, PW)), mask=mask)
+
+
+def rfft2(input: Tensor, scale: float) -> Tensor:
+    *shape, height, width = input.shape
+    if input.dim() != 4:
+        input = input.reshape(-1, 1, height, width)
+    dtype = fft.compute_dtype(input.dtype)
+    slots = math.prod(shape)
+    batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype)
+    out = input.new_empty((*shape, height, width // 2 + 1), dtype=dtype.to_complex())
+    launch(
+        rfft2_kernel,
+        (triton.cdiv(slots, batch),),
+        input,
+        torch.view_as_real(out),
+        fft.table(width, dtype, input.device),
+        fft.table(height, dtype, input.device),
+        scale,
+        slots,
+        input.shape[1],
+        *input.stride(),
+        H=fft.radices(height),
+        W=fft.radices(width),
+        BATCH=batch,
+        num_warps=num_warps,
+    )
+    return out
