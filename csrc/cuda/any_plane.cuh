@@ -9,7 +9,7 @@ namespace blurfft::cuda {
 template <class T_>
 struct AnyPlane {
   using T = T_;
-  static constexpr int kThreads = 256, kPlanes = 1, kBlocks = 2, kWidth = 0;
+  static constexpr int kThreads = 256, kPlanes = 1, kBlocks = 2, kFilterBlocks = 2, kWidth = 0;
 
   BLURFFT_HD static constexpr int pitch(int width) { return (width + 1) / 2 | 1; }
   // Row 0 of an odd height has no other to share its line with: a row of zeros takes that place.
@@ -52,31 +52,37 @@ struct AnyPlane {
       for (int j = thread; j < half; j += kThreads) z[height * step + j] = {0, 0};
     }
     sync();
-    passes<false>(false);
-    for (int i = thread; i < lines * half; i += kThreads) {
-      const int line = i / half, j = i % half;
-      Complex<T>&a = z[upper(line) * step + j], &b = z[lower(line) * step + j];
-      const Complex<T> x = a, y = b;
-      a = line == 0 ? Complex<T>{2 * x.re, 2 * y.re} : Complex<T>{x.re + y.re, x.im - y.im};
-      b = line == 0 ? Complex<T>{2 * x.im, 2 * y.im} : Complex<T>{x.im + y.im, y.re - x.re};
+#pragma unroll 1
+    for (int along_rows = 0; along_rows < 2; ++along_rows) {
+      passes<false>(along_rows);
+      if (along_rows) break;
+      for (int i = thread; i < lines * half; i += kThreads) {
+        const int line = i / half, j = i % half;
+        Complex<T>&a = z[upper(line) * step + j], &b = z[lower(line) * step + j];
+        const Complex<T> x = a, y = b;
+        a = line == 0 ? Complex<T>{2 * x.re, 2 * y.re} : Complex<T>{x.re + y.re, x.im - y.im};
+        b = line == 0 ? Complex<T>{2 * x.im, 2 * y.im} : Complex<T>{x.im + y.im, y.re - x.re};
+      }
+      sync();
     }
-    sync();
-    passes<false>(true);
   }
 
   template <class Sink>
   __device__ __forceinline__ void inverse(const Sink& sink) {
     sync();
-    passes<true>(true);
-    for (int i = thread; i < lines * half; i += kThreads) {
-      const int line = i / half, j = i % half;
-      Complex<T>&a = z[upper(line) * step + j], &b = z[lower(line) * step + j];
-      const Complex<T> x = a, y = b;
-      a = line == 0 ? Complex<T>{x.re, y.re} : Complex<T>{x.re - y.im, x.im + y.re};
-      b = line == 0 ? Complex<T>{x.im, y.im} : Complex<T>{x.re + y.im, y.re - x.im};
+#pragma unroll 1
+    for (int along_rows = 1; along_rows >= 0; --along_rows) {
+      passes<true>(along_rows);
+      if (!along_rows) break;
+      for (int i = thread; i < lines * half; i += kThreads) {
+        const int line = i / half, j = i % half;
+        Complex<T>&a = z[upper(line) * step + j], &b = z[lower(line) * step + j];
+        const Complex<T> x = a, y = b;
+        a = line == 0 ? Complex<T>{x.re, y.re} : Complex<T>{x.re - y.im, x.im + y.re};
+        b = line == 0 ? Complex<T>{x.im, y.im} : Complex<T>{x.re + y.im, y.re - x.im};
+      }
+      sync();
     }
-    sync();
-    passes<true>(false);
     for (int i = thread; i < height * half; i += kThreads) {
       const int h = i / half, j = i % half;
       sink.element(h, j, z[h * step + j].re);

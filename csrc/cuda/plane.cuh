@@ -36,7 +36,7 @@ struct FixedPlane {
   using Vertical = Vertical_;
   using Horizontal = Horizontal_;
   static constexpr int kHeight = Vertical::n, kWidth = Horizontal::n;
-  static constexpr int kThreads = Threads, kPlanes = Planes, kBlocks = Blocks;
+  static constexpr int kThreads = Threads, kPlanes = Planes, kBlocks = Blocks, kFilterBlocks = (Blocks * 3 + 1) / 4;
   static constexpr int C1 = Vertical::first, C2 = Vertical::second, R1 = Horizontal::first, R2 = Horizontal::second;
   static constexpr int kHalf = kWidth / 2, kLines = kHeight / 2;
   static_assert(C2 % 2 == 0 && (R1 == 4 || R1 == 8 || R1 == 16), "see mirror() and visit()");

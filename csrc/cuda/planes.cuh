@@ -5,55 +5,58 @@
 
 namespace blurfft::cuda {
 
+// Sizes that have kernels of their own, in fp32 arithmetic. Threads, planes of a block and blocks of a multiprocessor
+// are chosen for an H100: see README.md. Each op lists those that it compiles; all other sizes, and fp64, are
+// AnyPlane's.
+using Plane16 = FixedPlane<float, TwoPass<4, 4>, TwoPass<4, 4>, 32, 4, 8>;
+using Plane28 = FixedPlane<float, TwoPass<7, 4>, TwoPass<4, 7>, 32, 4, 8>;
+using Plane32 = FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 4, 8>;
+using Plane64 = FixedPlane<float, TwoPass<8, 8>, TwoPass<8, 8>, 128, 1, 8>;
+using Plane96 = FixedPlane<float, TwoPass<8, 12>, TwoPass<8, 12>, 192, 1, 4>;
+using Plane128 = FixedPlane<float, TwoPass<8, 16>, TwoPass<16, 8>, 256, 1, 3>;
+using Plane160 = FixedPlane<float, TwoPass<10, 16>, TwoPass<16, 10>, 320, 1, 2>;
+using Plane192 = FixedPlane<float, TwoPass<12, 16>, TwoPass<16, 12>, 768, 1, 1>;
+using Plane224 = FixedPlane<float, TwoPass<14, 16>, TwoPass<16, 14>, 448, 1, 1>;
+
 template <class... Planes>
 struct PlaneList {};
-
-// Sizes that have kernels of their own, in fp32 arithmetic. Threads, planes of a block and blocks of a multiprocessor
-// are chosen for an H100: see README.md. All others, and fp64, go to AnyPlane.
-using FixedPlanes = PlaneList<FixedPlane<float, TwoPass<4, 4>, TwoPass<4, 4>, 32, 4, 8>,
-                              FixedPlane<float, TwoPass<7, 4>, TwoPass<4, 7>, 32, 4, 8>,
-                              FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 4, 8>,
-                              FixedPlane<float, TwoPass<8, 8>, TwoPass<8, 8>, 128, 1, 8>,
-                              FixedPlane<float, TwoPass<8, 12>, TwoPass<8, 12>, 192, 1, 4>,
-                              FixedPlane<float, TwoPass<8, 16>, TwoPass<16, 8>, 256, 1, 3>,
-                              FixedPlane<float, TwoPass<10, 16>, TwoPass<16, 10>, 320, 1, 2>,
-                              FixedPlane<float, TwoPass<12, 16>, TwoPass<16, 12>, 768, 1, 1>,
-                              FixedPlane<float, TwoPass<14, 16>, TwoPass<16, 14>, 448, 1, 1>>;
-
-// How a plane is transformed: the lines that its twiddle tables are for, and the shared memory of a block.
-struct PlanePlan {
-  Line vertical, horizontal;  // no passes: not served
-  size_t shared_bytes;
-};
 
 namespace detail {
 
 template <class T, class F>
-auto try_planes(int, int, F&& f, PlaneList<>) {
+auto first_plane(int, int, F&& f, PlaneList<>) {
   return f.template operator()<AnyPlane<T>>();
 }
-// f<Plane>() of the first plane of the list that is of this size and arithmetic type.
 template <class T, class F, class First, class... Rest>
-auto try_planes(int height, int width, F&& f, PlaneList<First, Rest...>) {
+auto first_plane(int height, int width, F&& f, PlaneList<First, Rest...>) {
   if constexpr (std::is_same_v<T, typename First::T>) {
     if (height == First::kHeight && width == First::kWidth) return f.template operator()<First>();
   }
-  return try_planes<T>(height, width, f, PlaneList<Rest...>{});
+  return first_plane<T>(height, width, f, PlaneList<Rest...>{});
 }
 
 }  // namespace detail
 
-template <class T, class F>
+// f<Plane>() of the first plane of the list that is of this size and arithmetic type, of AnyPlane if none is.
+template <class T, class Planes, class F>
 auto with_plane(const PlaneTables<T>& tables, F&& f) {
-  return detail::try_planes<T>(tables.vertical.n, tables.horizontal.n, f, FixedPlanes{});
+  return detail::first_plane<T>(tables.vertical.n, tables.horizontal.n, f, Planes{});
 }
 
-// The rule: T of the arithmetic (float for half precision), both lengths without prime factors above 7 and of at least
-// 2, and a packed plane within `shared_limit`, the most that a block of the device may have
-// (cudaDevAttrMaxSharedMemory- PerBlockOptin: 163 KB on an A100, 227 KB on an H100). Only then has the plan passes.
-template <class T>
+// How an op transforms a plane: the lines that its twiddle tables are for, and the shared memory of a block.
+struct PlanePlan {
+  Line vertical, horizontal;
+  size_t shared_bytes;  // 0: not served
+
+  bool served() const { return shared_bytes > 0; }
+};
+
+// The rule, T being the type of the arithmetic (float for half precision): both lengths at least 2 and without prime
+// factors above 7, and a packed plane within `shared_limit`, the most that a block of the device may have
+// (cudaDevAttrMaxSharedMemoryPerBlockOptin: 163 KB on an A100, 227 KB on an H100).
+template <class T, class Planes>
 PlanePlan plan_plane(int height, int width, size_t shared_limit) {
-  PlanePlan plan = detail::try_planes<T>(
+  PlanePlan plan = detail::first_plane<T>(
       height, width,
       [&]<class Plane>() -> PlanePlan {
         const size_t bytes = Plane::shared_bytes(height, width);
@@ -63,10 +66,9 @@ PlanePlan plan_plane(int height, int width, size_t shared_limit) {
           return {make_line(height), make_line(width), bytes};
         }
       },
-      FixedPlanes{});
-  if (plan.vertical.passes == 0 || plan.horizontal.passes == 0 || plan.shared_bytes > shared_limit) {
-    plan.vertical.passes = plan.horizontal.passes = 0;
-  }
+      Planes{});
+  const bool served = plan.vertical.passes > 0 && plan.horizontal.passes > 0 && plan.shared_bytes <= shared_limit;
+  if (!served) plan.shared_bytes = 0;
   return plan;
 }
 

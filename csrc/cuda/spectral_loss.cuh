@@ -5,6 +5,11 @@
 
 namespace blurfft::cuda {
 
+// With and without the gradient of the weight.
+using SpectralLossPlanes =
+    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224>;
+using SpectralLossPowerPlanes = PlaneList<Plane28, Plane32, Plane64, Plane128>;
+
 template <class T>
 struct SpectralLossParams {
   Image input, target, grad;          // grad.data: null if it is not wanted
@@ -85,14 +90,18 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Power ? (Plane::kBlock
   }
 }
 
-// With power: sharing_schedule() of the weight's planes; without: plane_schedule().
+// Without power the schedule is plane_schedule() and the plan that of SpectralLossPlanes; with it, sharing_schedule()
+// of the weight and SpectralLossPowerPlanes.
 template <class T>
 cudaError_t spectral_loss(const SpectralLossParams<T>& params, cudaStream_t stream) {
-  return with_plane<T>(params.tables, [&]<class Plane>() {
-    const LaunchConfig config = plane_launch<Plane>(params.tables, params.schedule.items(), stream);
-    return params.power ? launch(spectral_loss_kernel<Plane, true>, config, params)
-                        : launch(spectral_loss_kernel<Plane, false>, config, params);
-  });
+  const auto run = [&]<class Planes, bool Power>() {
+    return with_plane<T, Planes>(params.tables, [&]<class Plane>() {
+      return launch(spectral_loss_kernel<Plane, Power>,
+                    plane_launch<Plane>(params.tables, params.schedule.items(), stream), params);
+    });
+  };
+  return params.power ? run.template operator()<SpectralLossPowerPlanes, true>()
+                      : run.template operator()<SpectralLossPlanes, false>();
 }
 
 }  // namespace blurfft::cuda

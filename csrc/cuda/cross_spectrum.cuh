@@ -1,0 +1,106 @@
+// The cross-power spectrum: multiplicity * conj(F a) F b or its real part, summed over planes.
+#pragma once
+
+#include "planes.cuh"
+
+namespace blurfft::cuda {
+
+using CrossSpectrumPlanes = PlaneList<>;
+
+template <class T>
+struct CrossSpectrumParams {
+  Image a, b;
+  Complex<T>* scratch;  // (items, H, W/2 + 1)
+  T* out;               // (items, H, W/2 + 1), pairs of T if complex_values: a sum for each item of the schedule
+  bool complex_values;
+  PlaneTables<T> tables;
+  Schedule schedule;  // sharing_schedule()
+};
+
+// F a waits in global memory, most of it in the cache: the thread that reads a frequency is the one that wrote it.
+template <class T>
+struct SpectrumWriter {
+  using Loaded = Index<0>;
+  Complex<T>* out;
+  SpectrumSize size;
+
+  template <bool Edge>
+  __device__ __forceinline__ Loaded load(int, int) const {
+    return {};
+  }
+  template <bool Edge>
+  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, Loaded, T) const {
+    store_half<Edge>(out, size, f1, f2, x, true);
+    return x;
+  }
+};
+
+template <class T>
+struct CrossVisitor {
+  using Loaded = Complex<T>;
+  const Complex<T>* spectrum;
+  SpectrumSize size;
+  T factor;
+  T* out;
+  bool complex_values, first;
+
+  template <bool Edge>
+  __device__ __forceinline__ Loaded load(int f1, int f2) const {
+    // Not through the read-only cache: this kernel has written it.
+    const bool right = 2 * f2 > size.width;
+    const Complex<T> value =
+        spectrum[right ? size.mirror(f1) * size.columns() + (size.width - f2) : f1 * size.columns() + f2];
+    return right ? conj(value) : value;
+  }
+  template <bool Edge>
+  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, Loaded a, T) const {
+    const T scale = size.self_mirrored(f2) ? factor : 2 * factor;
+    const Complex<T> product = scale * (conj(a) * x);
+    if (complex_values) {
+      store_half<Edge>(reinterpret_cast<Complex<T>*>(out), size, f1, f2, product, first);
+    } else {
+      store_half<Edge>(out, size, f1, f2, product.re, first);
+    }
+    return x;
+  }
+};
+
+template <class Plane>
+__global__ void __launch_bounds__(block_threads<Plane>(), 1)
+    cross_spectrum_kernel(const CrossSpectrumParams<typename Plane::T> p) {
+  using T = typename Plane::T;
+  BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
+  const int item = first_item<Plane>();
+  if (item >= p.schedule.items()) return;
+  Plane plane(shared, p.tables);
+  const SpectrumSize size = plane.size();
+  const long long slab = static_cast<long long>(item) * size.elements();
+  SpectrumWriter<T> writer{p.scratch + slab, size};
+  const int begin = p.schedule.begin(item), end = p.schedule.end(item);
+#pragma unroll 1
+  for (int member = begin; member < end; ++member) {
+    const PlaneIndex at = p.schedule.plane(item, member);
+    plane.forward(Source<T, Plane::kWidth, false>{p.a, {}, p.a.plane(at.n, at.c), 0});
+    plane.template visit<true, false>(writer, false);
+    plane.sync();
+    plane.forward(Source<T, Plane::kWidth, false>{p.b, {}, p.b.plane(at.n, at.c), 0});
+    CrossVisitor<T> visitor{p.scratch + slab,
+                            size,
+                            static_cast<T>(0.25) / (size.height * size.width),
+                            p.out + slab * (p.complex_values ? 2 : 1),
+                            p.complex_values,
+                            member == begin};
+    plane.template visit<true, false>(visitor, false);
+    plane.sync();
+  }
+}
+
+template <class T>
+cudaError_t cross_spectrum(const CrossSpectrumParams<T>& params, cudaStream_t stream) {
+  return with_plane<T, CrossSpectrumPlanes>(params.tables, [&]<class Plane>() {
+    return launch(cross_spectrum_kernel<Plane>, plane_launch<Plane>(params.tables, params.schedule.items(), stream),
+                  params);
+  });
+}
+
+}  // namespace blurfft::cuda
