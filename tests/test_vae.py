@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -301,6 +302,23 @@ def test_an_unknown_term():
 def test_refused_blur_terms(options, message):
     with pytest.raises(ValueError, match=message):
         BlurError((1, 8, 8), latent=4, **{"kernel_size": 3, **options})
+
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+@pytest.mark.skipif(not README.is_file(), reason="the README is not beside the tests: it is not installed")
+def test_the_loop_of_the_readme():
+    code = next(block for block in README.read_text().split("```") if "from blurfft.vae import" in block)
+    model = vae.VAE(64, 3, latent=128, width=8)
+    names = {"torch": torch, "model": model, "loader": [torch.rand(2, 3, 64, 64)]}
+    before = [p.detach().clone() for p in model.parameters()]
+    exec(code.removeprefix("python"), names)
+    assert all(not torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    term = names["term"]
+    assert isinstance(term, BlurError)
+    kernel_net, fresh = term.kernel_net.state_dict(), KernelNet(128).state_dict()
+    assert not torch.equal(kernel_net["taps.bias"], fresh["taps.bias"])
 
 
 @pytest.mark.parametrize(
