@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.report import conditions
+from benchmarks.report import machine, run
 from blurfft.images import Refused, atomic
 from blurfft.vae import data
 from blurfft.vae.terms import TERMS
@@ -90,10 +90,11 @@ def main(
     """
     console = Console()
     torch.set_num_threads(threads)
-    content: dict[str, Any] = {"conditions": conditions(threads=threads), "results": [], "shares": []}
+    content: dict[str, Any] = {"machine": machine("cpu", threads), "run": {}, "results": [], "shares": []}
     if out.is_file():
         content = json.loads(out.read_text())
-        content["conditions"] |= {"date": conditions()["date"]} if stage is not Stage.report else {}
+    if stage is not Stage.report:
+        content["run"] = run()
     found: dict[str, data.Images] = {}
     for source in SETS:
         try:
@@ -103,14 +104,14 @@ def main(
 
     planned = plan(stage, steps, sweep_steps, seeds, list(found))
     done = [{key: result[key] for key in ("stage", "label", "steps", "options")} for result in content["results"]]
-    planned = [run for run in planned if runs.describe(run) not in done]
+    planned = [one for one in planned if runs.describe(one) not in done]
     share_options = [replace(BASE, rate=None), replace(BASE, size=64, width=32, batch=32, rate=None)]
     if stage not in (Stage.all, Stage.shares) or content["shares"] or SETS[0] not in found:
         share_options = []
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     failures = 0
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
-        total = sum(run.steps for run in planned) + len(share_options) * 3 * (rounds + 1)
+        total = sum(one.steps for one in planned) + len(share_options) * 3 * (rounds + 1)
         task = progress.add_task("", total=total)
 
         def advance(count: int) -> None:
@@ -121,21 +122,21 @@ def main(
             images = data.load(options.data, options.size)
             content["shares"] += shares.measure(options, images, rounds, advance)
             save(content, out)
-        for run in planned:
-            progress.update(task, description=run.name)
+        for one in planned:
+            progress.update(task, description=one.name)
             try:
-                result = runs.measure(run, found[run.options.data], pictures, advance)
+                result = runs.measure(one, found[one.options.data], pictures, advance)
             except Diverged as error:
                 failures += 1
-                progress.console.print(f"{run.name} is not measured: {error}", style="red", soft_wrap=True)
+                progress.console.print(f"{one.name} is not measured: {error}", style="red", soft_wrap=True)
                 continue
             content["results"].append(result)
             save(content, out)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
-            progress.console.print(f"{run.name}: {shown}", soft_wrap=True, highlight=False)
+            progress.console.print(f"{one.name}: {shown}", soft_wrap=True, highlight=False)
 
     descriptions = {source: images.description for source, images in found.items()}
-    out.with_suffix(".md").write_text(report.markdown(content["conditions"], content, descriptions))
+    out.with_suffix(".md").write_text(report.markdown(content, descriptions))
     written = [out, out.with_suffix(".md")]
     for source in found:
         picture = out.with_name(f"{out.stem}-{source.rpartition(':')[2]}.png")
@@ -152,12 +153,10 @@ def main(
 
 def save(content: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = ",\n  ".join(json.dumps(result) for result in content["results"])
-    share_rows = ",\n  ".join(json.dumps(row) for row in content["shares"])
-    text = (
-        f'{{\n "conditions": {json.dumps(content["conditions"])},\n "shares": [\n  {share_rows}\n ],\n'
-        f' "results": [\n  {rows}\n ]\n}}\n'
-    )
+    lines = [f' "{name}": {json.dumps(content[name])}' for name in ("machine", "run")]
+    for name in ("shares", "results"):  # a line each
+        lines.append(f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, content[name])) + "\n ]")
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
     with atomic(out) as file:
         file.write(text.encode())
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.report import headline
 from blurfft import pictures
 from blurfft.vae.figures import enlarged
 from blurfft.vae.terms import TERMS
@@ -90,7 +91,7 @@ def shares_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def markdown(conditions: dict[str, Any], content: dict[str, Any], descriptions: dict[str, str]) -> str:
+def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
     """The whole text beside the JSON file."""
     results = content["results"]
     lines = ["# Reconstruction terms, one model, one rate", ""]
@@ -98,8 +99,8 @@ def markdown(conditions: dict[str, Any], content: dict[str, Any], descriptions: 
         "Written by `python -m benchmarks.quality`; [benchmarks/README.md](../README.md#quality) says what each column "
         "is.",
         "",
-        f"{conditions['cpu']}, {conditions['threads']} thread(s), torch {conditions['torch']}, commit "
-        f"{(conditions['commit'] or 'none')[:10]}, {conditions['date']}.",
+        f"{headline(content['machine'])}; commit {(content['run'].get('commit') or 'none')[:10]}, "
+        f"{content['run'].get('date')}.",
     ]
     for data, description in descriptions.items():
         groups = of_stage(results, "terms", data)
