@@ -6,25 +6,31 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from . import compare as comparison
 from . import measure, memory, report, tables
 from .cases import LOSSES, PIXELS, SUITES, Case, Inputs, standard
 from .contenders import COPY, MSE, backends, contenders, truths
-from .report import Failure, Report, Result
+from .readme import rewrite
+from .report import ROOT, Failure, Report, Result
 
 ROUNDS = 25
 DRAWS = 3  # of inputs, where errors are measured
 COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds a case
+ATTEMPTS = 3  # at a measurement that other processes disturb
 QUICK_ROUNDS = 5
 QUICK_SHARE = 16  # of the pixels
 QUICK_SIZES = (64, 28)
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 
 
 class Suite(str, Enum):
@@ -37,6 +43,11 @@ class Suite(str, Enum):
     overhead = "overhead"
     memory = "memory"
     accuracy = "accuracy"
+
+
+class Format(str, Enum):
+    svg = "svg"
+    png = "png"
 
 
 class Device(str, Enum):
@@ -139,8 +150,7 @@ def run(
             def advance(share: float, seconds: float = seconds) -> None:
                 progress.update(task, advance=share * seconds, refresh=True)
 
-            part = Report(results.machine)
-            _MEASURE.get(name, _measure_times)(part, name, case, options, advance)
+            part = _undisturbed(partial(_measure, results.machine, name, case, options, advance), name, case)
             results.results += part.results
             results.failures += part.failures
             if out is not None:
@@ -158,10 +168,88 @@ def run(
         raise typer.Exit(1)
 
 
+Results = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file that run has written.")]
+
+
+@app.command()
+def compare(before: Results, after: Results) -> None:
+    """Lists what changed beyond the spread. The exit status is 1 if anything of blurfft became worse.
+
+    A time has changed if it differs by more than the spread, and so does its relation to plain torch.fft: a slower
+    machine is not a slower blurfft.
+    """
+    reports = [_load(path) for path in (before, after)]
+    worse, better = comparison.compare(*reports)
+    missing = comparison.missing(*reports)
+    console = Console()
+    for name, results in zip(("before", "after"), reports, strict=True):
+        console.print(f"{name}: {report.headline(results.machine)}", highlight=False)
+    if better:
+        console.print(comparison.table("better", better))
+    if worse:
+        console.print(comparison.table("worse", worse))
+    if missing:
+        cases = sorted({f"{result.suite} {result.case}" for result in missing})
+        console.print(f"Not in {after}: {'; '.join(cases)}", style="yellow", highlight=False)
+    console.print(f"{len(worse)} worse, {len(better)} better")
+    if worse:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plot(
+    results: Results,
+    out: Annotated[Path, typer.Option(file_okay=False, exists=True, help="The folder for the figures.")] = DOCS,
+    format: Annotated[Format, typer.Option(help="Of the figures.")] = Format.svg,
+) -> None:
+    """Draws time per pixel against image size, and bars against the contenders; each for light and dark pages."""
+    from .plot import save  # matplotlib takes a while, and the other commands do without it
+
+    try:
+        paths = save(_load(results), out, format.value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    for path in paths:
+        typer.echo(f"Written to {path}")
+
+
+@app.command()
+def readme(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; the exit status is 1 if it is stale.")
+    ] = False,
+    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The file with the tables.")] = README,
+) -> None:
+    """Rewrites the tables of README.md from the results in benchmarks/results.
+
+    A table stands between the lines <!-- benchmark: NAME FILE --> and <!-- /benchmark -->.
+    """
+    text = file.read_text(encoding="utf-8")
+    try:
+        current = rewrite(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{file}: {error}") from None
+    if current == text:
+        typer.echo(f"{file} is up to date")
+    elif check:
+        typer.echo(f"{file} is stale: python -m benchmarks readme", err=True)
+        raise typer.Exit(1)
+    else:
+        file.write_text(current, encoding="utf-8")
+        typer.echo(f"Written to {file}")
+
+
+def _load(path: Path) -> Report:
+    try:
+        return Report.load(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def _open(out: Path | None, options: Options, suites: list[str], resume: bool) -> Report:
     """The file that the results go to, prepared for them; a new one if there is none."""
     machine = report.machine(options.device, options.threads)
-    results = Report.load(out) if out is not None and out.exists() else Report(machine)
+    results = _load(out) if out is not None and out.exists() else Report(machine)
     if results.machine != machine:
         differing = ", ".join(
             name for name in machine | results.machine if machine.get(name) != results.machine.get(name)
@@ -187,11 +275,37 @@ def _show(console: Console, part: Report, suite: str, case: Case, device: str) -
     for backend, reason in backends(case, device).items():
         if reason is not None:
             console.print(f"  backend {backend} does not serve this: {reason}", style="yellow", soft_wrap=True)
-    waited = part.find(suite, case, report.MACHINE, report.WAITED)
-    if waited is None or waited.median <= report.DISTURBED:
+    waited = _waited(part, suite, case)
+    if waited <= report.DISTURBED:
         return False
-    console.print(f"  disturbed: its threads had no core for {waited.median:.1f} % of the time", style="yellow")
+    console.print(f"  disturbed: its threads had no core for {waited:.1f} % of the time", style="yellow")
     return True
+
+
+def _measure(
+    machine: dict[str, Any], suite: str, case: Case, options: Options, advance: Callable[[float], None]
+) -> Report:
+    part = Report(machine)
+    {"memory": _measure_memory, "accuracy": _measure_errors}.get(suite, _measure_times)(
+        part, suite, case, options, advance
+    )
+    return part
+
+
+def _undisturbed(measure: Callable[[], Report], suite: str, case: Case) -> Report:
+    """The first measurement that other processes did not disturb; else the one that they disturbed least."""
+    parts = []
+    for _ in range(ATTEMPTS):
+        parts.append(measure())
+        if _waited(parts[-1], suite, case) <= report.DISTURBED:
+            break
+    return min(parts, key=lambda part: _waited(part, suite, case))
+
+
+def _waited(part: Report, suite: str, case: Case) -> float:
+    """In % of its time."""
+    waited = part.find(suite, case, report.MACHINE, report.WAITED)
+    return 0.0 if waited is None else waited.median
 
 
 def _seconds(suite: str, case: Case, options: Options) -> float:
@@ -271,9 +385,6 @@ def _measure_memory(part: Report, suite: str, case: Case, options: Options, adva
                 Result(suite, case, name, quantity, "% of the gradient", v) for quantity, v in measured.items()
             ]
         advance(1 / len(names))
-
-
-_MEASURE = {"memory": _measure_memory, "accuracy": _measure_errors}
 
 
 if __name__ == "__main__":

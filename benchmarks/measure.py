@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -117,12 +118,13 @@ def times(
 
 
 def waited() -> float | None:
-    """Seconds that the threads of this process were ready to run but had no core, so far; None where the system does
-    not tell."""
-    total = 0
+    """Seconds so far in which threads of this process were ready to run but had no core, or a core had been taken from
+    the virtual machine; None where the system does not tell."""
+    total = 0.0
     try:
         for thread in Path("/proc/self/task").iterdir():
-            total += int((thread / "schedstat").read_text().split()[1])
+            total += int((thread / "schedstat").read_text().split()[1]) / 1e9
+        stolen = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
     except (OSError, IndexError):
         return None
-    return total / 1e9
+    return total + stolen / os.sysconf("SC_CLK_TCK")

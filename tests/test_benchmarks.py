@@ -24,7 +24,8 @@ if not (ROOT / "benchmarks" / "__main__.py").is_file():
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command
-from benchmarks import cases, contenders, measure, memory, report
+from benchmarks import cases, contenders, measure, memory, readme, report
+from benchmarks import compare as comparison
 from benchmarks.cases import Case, Inputs, standard
 from benchmarks.contenders import Contender
 from benchmarks.report import Failure, Report, Result
@@ -46,6 +47,7 @@ def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     two = {name: lambda pixels, make=make: make(pixels)[:2] for name, make in cases.SUITES.items()}
     monkeypatch.setattr(command, "SUITES", two)
     monkeypatch.setattr(command, "COMPILED_SIZES", ())
+    monkeypatch.setattr(command, "ATTEMPTS", 1)
 
 
 def run(*arguments: str):
@@ -375,3 +377,116 @@ def test_memory_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, few_cases
     assert loaded.find("memory", case, contenders.MSE, memory.PROCESS) is None
     assert loaded.find("memory", case, memory.GRADIENT, memory.PROCESS).median == 1.5
     assert "100.0 / 1.5" in result.output
+
+
+def measured(time: float, spread: float = 0.0, ratio: float = 8.0, extra: float = 1.0, error: float = 1e-7) -> Report:
+    """Of one case, in all its quantities."""
+    case = standard("wiener_loss", 64, cases.PIXELS["cpu"])
+    entries = [
+        Result("loss", case, "blurfft cpu", report.TIME, "ns", time, time - spread, time + spread),
+        Result("loss", case, contenders.COPY, report.TIME, "ns", time / 10),
+        Result("loss", case, contenders.EAGER, report.TIME, "ns", ratio * time),
+        Result("loss", case, contenders.EAGER, report.RATIO + "blurfft cpu", "", ratio, 0.99 * ratio, 1.01 * ratio),
+        Result("loss", case, contenders.MSE, report.RATIO + "blurfft cpu", "", 0.5),
+        Result("memory", case, "blurfft cpu", memory.ALLOCATOR, "% of the gradient", extra),
+        Result("accuracy", case, "blurfft cpu", report.ERROR + cases.RESULT, "of the largest entry", error),
+    ]
+    run = {"date": "2026-01-02T03:04:05+00:00", "blurfft": "1.2.3", "commit": "abc", "dirty": False, "rounds": 7}
+    return Report(report.machine("cpu", 2), {"loss": {**run, "pixels": cases.PIXELS["cpu"]}}, entries)
+
+
+@pytest.mark.parametrize(
+    ("after", "worse", "better"),
+    [
+        (measured(100), [], []),
+        (measured(120, ratio=6), [report.TIME], []),
+        (measured(120, spread=25, ratio=6), [], []),  # within the spread
+        (measured(120), [], []),  # everything is slower: the machine
+        (measured(104, ratio=6), [], []),  # too little to matter
+        (measured(80, ratio=10), [], [report.TIME]),
+        (measured(100, extra=5), [memory.ALLOCATOR], []),
+        (measured(100, error=2e-7), [report.ERROR + cases.RESULT], []),
+    ],
+)
+def test_compare(after: Report, worse: list[str], better: list[str], tmp_path: Path):
+    before = measured(100)
+    found = comparison.compare(before, after)
+    assert [[change.after.quantity for change in changes] for changes in found] == [worse, better]
+
+    before.save(tmp_path / "a.json")
+    after.save(tmp_path / "b.json")
+    result = CliRunner().invoke(command.app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
+    assert result.exit_code == bool(worse), result.output
+    assert f"{len(worse)} worse, {len(better)} better" in result.output
+
+
+def test_compare_names_what_is_missing(tmp_path: Path):
+    measured(100).save(tmp_path / "a.json")
+    Report(report.machine("cpu", 2)).save(tmp_path / "b.json")
+    result = CliRunner().invoke(command.app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
+    assert result.exit_code == 0
+    assert "loss wiener_loss 256×3×64×64" in result.output
+
+
+def test_readme(tmp_path: Path):
+    measured(300).save(tmp_path / "mine.json")
+    text = "Before\n<!-- benchmark: ops mine -->\nstale\n<!-- /benchmark -->\nAfter\n"
+    current = readme.rewrite(text, tmp_path)
+    assert current.startswith("Before\n<!-- benchmark: ops mine -->\n")
+    assert current.endswith("<!-- /benchmark -->\nAfter\n")
+    assert "stale" not in current
+    assert "| `wiener_loss`, 64² | 9.54e-05 | 8 | – |" in current
+    assert "15 % |" in current
+    assert readme.rewrite(current, tmp_path) == current
+    for name in readme._BLOCKS:
+        assert readme.rewrite(text.replace("ops", name), tmp_path)
+    assert "blurfft 1.2.3 at abc; 2026-01-02" in readme.rewrite(text.replace("ops", "conditions"), tmp_path)
+    with pytest.raises(ValueError, match="there is no table 'nothing'"):
+        readme.rewrite(text.replace("ops", "nothing"), tmp_path)
+    with pytest.raises(ValueError, match="which does not exist"):
+        readme.rewrite(text.replace("mine", "yours"), tmp_path)
+
+
+def test_readme_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "README.md"
+    monkeypatch.setattr(command, "rewrite", lambda text: text.replace("stale", "fresh"))
+    file.write_text("stale")
+    assert CliRunner().invoke(command.app, ["readme", "--check", "--file", str(file)]).exit_code == 1
+    assert file.read_text() == "stale"
+    assert CliRunner().invoke(command.app, ["readme", "--file", str(file)]).exit_code == 0
+    assert file.read_text() == "fresh"
+    assert CliRunner().invoke(command.app, ["readme", "--check", "--file", str(file)]).exit_code == 0
+
+
+def test_the_tables_in_our_readme_are_those_of_the_results():
+    path = ROOT / "README.md"
+    if not path.is_file():
+        pytest.skip("README.md is not beside the tests: they do not run in the repository")
+    text = path.read_text(encoding="utf-8")
+    assert readme.rewrite(text) == text, "stale: python -m benchmarks readme"
+
+
+def test_plot(tmp_path: Path):
+    case = standard("wiener_loss", 256, cases.PIXELS["cpu"])
+    results = measured(100)
+    results.results += [replace(r, case=case) for r in results.results]
+    results.save(tmp_path / "results.json")
+    arguments = ["plot", str(tmp_path / "results.json"), "--out", str(tmp_path)]
+    assert CliRunner().invoke(command.app, arguments).exit_code == 0
+    names = [f"benchmark-{name}-{theme}.svg" for name in ("contenders", "sizes") for theme in ("dark", "light")]
+    first = {path.name: path.read_bytes() for path in sorted(tmp_path.glob("*.svg"))}
+    assert list(first) == names
+    assert CliRunner().invoke(command.app, arguments).exit_code == 0
+    assert first == {name: (tmp_path / name).read_bytes() for name in names}
+
+
+def test_a_disturbed_measurement_is_repeated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(command, "ATTEMPTS", 3)
+    case = Case("wiener_loss", (1, 3, 64, 64))
+    shares = iter([5.0, 2.0, 3.0, 0.1])
+
+    def measure() -> Report:
+        return Report({}, results=[Result("loss", case, report.MACHINE, report.WAITED, "%", next(shares))])
+
+    assert command._undisturbed(measure, "loss", case).results[0].median == 2.0
+    assert command._undisturbed(measure, "loss", case).results[0].median == 0.1

@@ -1,0 +1,178 @@
+"""The figures of README.md: time per pixel against the size of the images, and bars against contenders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from .cases import Case
+from .contenders import COMPILED, EAGER, FFL, HAND, MSE, OURS, SKIMAGE
+from .report import TIME, Report, headline
+from .tables import number
+
+# Of text, lines and, by contender, of what is drawn.
+THEMES: dict[str, dict[str, str]] = {
+    "light": {
+        "text": "#1f2328",
+        "grid": "#d1d9e0",
+        OURS: "#c2410c",
+        MSE: "#0969da",
+        EAGER: "#59636e",
+        HAND: "#8250df",
+        COMPILED: "#818b98",
+        FFL: "#1a7f37",
+        SKIMAGE: "#9a6700",
+    },
+    "dark": {
+        "text": "#f0f6fc",
+        "grid": "#3d444d",
+        OURS: "#ff9b57",
+        MSE: "#6cb6ff",
+        EAGER: "#b1bac4",
+        HAND: "#d2a8ff",
+        COMPILED: "#8b949e",
+        FFL: "#56d364",
+        SKIMAGE: "#e3b341",
+    },
+}
+WIDTH = 8.6  # inches; a README shows some 860 pixels
+NAMES = {OURS: "blurfft", MSE: "F.mse_loss", EAGER: "torch.fft, autograd"}
+
+
+def figures(report: Report) -> dict[str, Any]:
+    """What can be drawn of the results, by name: functions of a theme."""
+    available = {
+        "sizes": (sizes, report.standard_cases("loss", "wiener_loss")),
+        "contenders": (contenders, report.standard_cases("loss", "wiener_loss")),
+    }
+    return {name: draw for name, (draw, cases) in available.items() if cases}
+
+
+def save(report: Report, folder: Path, format: str = "svg") -> list[Path]:
+    """Every figure in both themes; the same bytes for the same results."""
+    paths = []
+    for name, draw in figures(report).items():
+        for theme in THEMES:
+            path = folder / f"benchmark-{name}-{theme}.{format}"
+            with plt.style.context(_style(theme)):
+                figure = draw(report, THEMES[theme])
+                figure.savefig(path, transparent=format == "svg", metadata={"Date": None} if format == "svg" else None)
+                plt.close(figure)
+            paths.append(path)
+    return paths
+
+
+def _style(theme: str) -> dict[str, Any]:
+    colours = THEMES[theme]
+    return {
+        "svg.hashsalt": "blurfft",
+        "svg.fonttype": "path",
+        "figure.dpi": 100,
+        "savefig.dpi": 200,
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.facecolor": "#ffffff" if theme == "light" else "#0d1117",
+        "axes.facecolor": "none",
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": colours["grid"],
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), colours["text"]),
+        "axes.edgecolor": colours["grid"],
+    }
+
+
+def _contender(report: Report, suite: str, case: Case, name: str) -> float | None:
+    """Nanoseconds a pixel, of the best backend for blurfft."""
+    actual = report.ours(suite, case) if name == OURS else name
+    time = None if actual is None else report.find(suite, case, actual, TIME)
+    return None if time is None else time.median / case.pixels
+
+
+def sizes(report: Report, colours: dict[str, str]) -> Figure:
+    """Time per pixel against the side of square images, and the time in which the memory could move them."""
+    panels = [("loss", "wiener_loss", "wiener_loss"), ("nll", "wiener_nll", "wiener_nll, a kernel a sample")]
+    panels = [panel for panel in panels if report.standard_cases(panel[0], panel[1])]
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.9), sharey=True, squeeze=False, layout="constrained")
+    for ax, (suite, op, title) in zip(axes[0], panels, strict=True):
+        squares = [case for case in report.standard_cases(suite, op) if case.size[0] == case.size[1]]
+        for name in (EAGER, HAND, MSE, OURS):
+            points = [(case.size[0], _contender(report, suite, case, name)) for case in squares]
+            points = [(side, value) for side, value in points if value is not None]
+            if points:
+                style = {"linewidth": 2.6, "zorder": 3} if name == OURS else {"linewidth": 1.6}
+                ax.plot(
+                    *zip(*points, strict=True),
+                    "o-",
+                    color=colours[name],
+                    markersize=4,
+                    label=NAMES.get(name, name),
+                    **style,
+                )
+        limits = [limit / case.pixels for case in squares if (limit := report.limit(suite, case)) is not None]
+        if limits:  # one line: the memory is the same for all
+            ax.axhline(median(limits), ls="--", color=colours["text"], linewidth=1.2, label="limit: memory traffic")
+        ax.set(title=title, xlabel="side of the images, pixels", xscale="log", yscale="log")
+        ax.xaxis.set_major_locator(FixedLocator([16, 32, 64, 128, 256, 512, 1024]))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes[0, 0].set_ylabel("ns a pixel")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
+    figure.suptitle(headline(report.machine), fontsize=8.5, color=colours["text"])
+    return figure
+
+
+def contenders(report: Report, colours: dict[str, str]) -> Figure:
+    """Nanoseconds a pixel of everyone, a panel for each op, at 256²."""
+    ops = [
+        ("loss", "wiener_loss"),
+        ("nll", "wiener_nll"),
+        ("ffl", "focal_frequency_loss"),
+        ("filter", "wiener_filter"),
+    ]
+    chosen = [(s, case) for s, op in ops for case in report.standard_cases(s, op) if case.size == (256, 256)]
+    if not chosen:
+        raise ValueError("the results have no case of 256×256 images")
+    rows = -(-len(chosen) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 0.5 + 2.2 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat[len(chosen) :]:
+        ax.remove()
+    for ax, (suite, case) in zip(axes.flat, chosen, strict=False):
+        _bars(ax, report, suite, case, colours)
+    figure.suptitle(headline(report.machine), fontsize=8.5, color=colours["text"])
+    return figure
+
+
+def _bars(ax: Axes, report: Report, suite: str, case: Case, colours: dict[str, str]) -> None:
+    values = {}
+    for name in (OURS, MSE, HAND, EAGER, COMPILED, FFL, SKIMAGE):
+        value = _contender(report, suite, case, name)
+        if value is not None:
+            values[name] = value
+    names = list(values)
+    ax.barh(range(len(names)), [*values.values()], color=[colours[name] for name in names], height=0.7)
+    ax.set_yticks(range(len(names)), [NAMES.get(name, name) for name in names])
+    ax.invert_yaxis()
+    largest = max(values.values())
+    for i, name in enumerate(names):
+        relative = "" if name == OURS else f"  ({number(values[name] / values[OURS])} ×)"
+        ax.text(values[name] + 0.015 * largest, i, number(values[name]) + relative, va="center", fontsize=9.5)
+    ax.set_xlim(0, 1.32 * largest)
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+    direction = "forward + backward" if case.backward else "forward"
+    ax.set_title(f"{case.op}, {direction}", fontsize=11)
+    ax.set_xlabel("ns a pixel", fontsize=9.5)
