@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import fft, spectral_loss
+from . import (
+    cross_spectrum,
+    fft,
+    focal_frequency_loss,
+    irfft2,
+    otf,
+    rfft2,
+    spectral_filter,
+    spectral_loss,
+    wiener_loss,
+)
 from .launch import Launch, recording
 
 _TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -35,6 +45,7 @@ def static_cases() -> Iterator[Case]:
     yield from _spectral_loss(64, 64, torch.bfloat16)
     yield from _spectral_loss(64, 64, torch.float64)
     yield from _spectral_loss(64, 64, torch.float32, weight_grad=True)
+    yield from _others(64, 64)
 
 
 def transform_flop(height: int, width: int) -> float:
@@ -50,16 +61,14 @@ def transform_flop(height: int, width: int) -> float:
     return flop
 
 
-def _images(height: int, width: int, dtype: torch.dtype) -> Tensor:
-    return torch.empty(1024, 3, height, width, dtype=dtype, device="meta")
+def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def _spectral_loss(height: int, width: int, dtype: torch.dtype, weight_grad: bool = False) -> Iterator[Case]:
-    image = _images(height, width, dtype)
-    weight = torch.empty(
-        1, 1, height, width // 2 + 1, dtype=torch.float64 if dtype == torch.float64 else torch.float32, device="meta"
-    )
-    # A complex transform serves two planes; weight, loss and the gradient's factor come to 6 operations.
+    image = _empty(1024, 3, height, width, dtype=dtype)
+    weight = _empty(1, 1, height, width // 2 + 1, dtype=fft.compute_dtype(dtype))
+    # A complex transform, forward and inverse, serves two planes; weight, loss and gradient come to 6 operations.
     yield from _cases(
         f"{height}x{width} {_TYPES[dtype]}" + (" weight_grad" if weight_grad else ""),
         lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, weight_grad, symmetric=True),
@@ -67,6 +76,29 @@ def _spectral_loss(height: int, width: int, dtype: torch.dtype, weight_grad: boo
         3 * dtype.itemsize,
         transform_flop(height, width) + 3,
     )
+
+
+def _others(height: int, width: int) -> Iterator[Case]:
+    image = _empty(1024, 3, height, width)
+    kernel, scalar = _empty(1, 1, 9, 9), _empty(1, 1)
+    spectrum = _empty(1024, 3, height, width // 2 + 1, dtype=torch.complex64)
+    transfer = spectrum[:1, :1]
+    flop = transform_flop(height, width)
+    calls: list[tuple[Callable[[], Any], float, float]] = [
+        (lambda: wiener_loss.wiener_loss(image, image, kernel, scalar, scalar, 1.0, True, False, True, True), 12, flop),
+        (lambda: spectral_filter.spectral_filter(image, transfer), 8, flop + 4),
+        (lambda: spectral_filter.spectral_filter(image, transfer.real.contiguous()), 8, flop + 1),
+        (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, True), 8, flop + 4),
+        (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, False), 8, flop + 2),
+        (lambda: rfft2.rfft2(image, 1.0), 8, flop),
+        (lambda: irfft2.irfft2(spectrum, width, 1.0), 8, flop),
+        (lambda: otf.otf(kernel, height, width), 4, 0),
+        (lambda: focal_frequency_loss.focal_frequency_loss(image, image, 1.0, False, 1.0, False, True), 12, 2 * flop),
+    ]
+    for call, bytes_per_pixel, flop_per_pixel in calls:
+        for case in _cases(f"{height}x{width} fp32", call, height * width, bytes_per_pixel, flop_per_pixel):
+            if not case.name.startswith("spectral_loss"):
+                yield case
 
 
 def _cases(name: str, call: Callable[[], Any], pixels: int, bytes_per_pixel: float, flop: float) -> Iterator[Case]:
