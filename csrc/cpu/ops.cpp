@@ -165,6 +165,19 @@ Geometry<T> geometry(int64_t height, int64_t width, int64_t planes) {
   return {&line<T>(height), &line<T>(width), static_cast<int>(planes), row_groups(height, kernels<T>().lanes)};
 }
 
+// What is asked of an (N, C, H, W) tensor once a plane, which through the stable ABI is a call each.
+struct Images {
+  char* data;
+  Element type;
+  int64_t bytes, stride[4];
+
+  explicit Images(const Tensor& t)
+      : data(static_cast<char*>(t.data_ptr())),
+        type(element(t.scalar_type())),
+        bytes(static_cast<int64_t>(t.element_size())),
+        stride{t.stride(0), t.stride(1), t.stride(2), t.stride(3)} {}
+};
+
 // How the planes of an (N, C, H, W) tensor are grouped into units.
 struct Units {
   int64_t samples, channels, height, width;
@@ -183,10 +196,9 @@ struct Units {
   int64_t planes(int64_t unit) const { return std::min(interleave, channels - first_channel(unit)); }
   int64_t grain() const { return std::max<int64_t>(1, kGrainPixels / std::max<int64_t>(1, pixels() * interleave)); }
 
-  Image image(const Tensor& t, int64_t unit) const {
-    const int64_t at = unit / per_sample * t.stride(0) + first_channel(unit) * t.stride(1);
-    return {static_cast<char*>(t.data_ptr()) + at * static_cast<int64_t>(t.element_size()), element(t.scalar_type()),
-            t.stride(2), t.stride(3), t.stride(1)};
+  Image image(const Images& t, int64_t unit) const {
+    const int64_t at = unit / per_sample * t.stride[0] + first_channel(unit) * t.stride[1];
+    return {t.data + at * t.bytes, t.type, t.stride[2], t.stride[3], t.stride[1]};
   }
 };
 
@@ -233,8 +245,9 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
   const bool streaming = fills_the_caches(input);
   const ptrdiff_t step = weights_per_channel > 1 ? static_cast<ptrdiff_t>(table_elements) : 0;
 
+  const Images inputs(input), targets(target), grads(grad ? *grad : input);
   const auto run = [&](int64_t unit, const T* tables, T* power, T* work) {
-    const Image a = units.image(input, unit), b = units.image(target, unit);
+    const Image a = units.image(inputs, unit), b = units.image(targets, unit);
     const int64_t channel = units.first_channel(unit);
     FilterArgs<T> args = {tables + channel * step,
                           step,
@@ -244,7 +257,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
                           step,
                           energy + unit / units.per_sample * units.channels + channel};
     Image out = {};
-    if (grad) out = units.image(*grad, unit);
+    if (grad) out = units.image(grads, unit);
     k.filter(geometries(units, unit), a, &b, grad ? &out : nullptr, args, work);
   };
 
@@ -332,13 +345,14 @@ Tensor rfft2(const Tensor& input, double scale) {
     const Kernels<T>& k = kernels<T>();
     out = empty(input, sizes, complex_type<T>);
     const Units units(planes, false);
+    const Images images(planes);
     const UnitGeometry<T> geometries(units);
     const Geometry<T>& g = geometries.whole;
     const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
     const int64_t step = units.height * sizes.back() * 2;
     in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        k.forward(g, units.image(planes, i), values<T>(out) + i * step, static_cast<T>(scale), scratch<T>(work));
+        k.forward(g, units.image(images, i), values<T>(out) + i * step, static_cast<T>(scale), scratch<T>(work));
       }
     });
   });
@@ -355,13 +369,14 @@ Tensor irfft2(const Tensor& input, int64_t width, double scale) {
     out = empty(input, sizes, real_type<T>);
     const Tensor planes = planes_of(out);
     const Units units(planes, false);
+    const Images images(planes);
     const UnitGeometry<T> geometries(units);
     const Geometry<T>& g = geometries.whole;
     const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
     const int64_t step = units.height * (width / 2 + 1) * 2;
     in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        k.inverse(g, values<T>(half) + i * step, units.image(planes, i), static_cast<T>(scale), scratch<T>(work));
+        k.inverse(g, values<T>(half) + i * step, units.image(images, i), static_cast<T>(scale), scratch<T>(work));
       }
     });
   });
@@ -427,6 +442,7 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
     const T scale = static_cast<T>(0.5 / static_cast<double>(units.pixels()));
     const ptrdiff_t step = tables_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const bool streaming = fills_the_caches(input);
+    const Images inputs(input), outs(out);
     const auto fill = [&](int64_t n, T* tables) {
       for (int64_t c = 0; c < tables_c; ++c) {
         k.pack(g, values<T>(half) + (n * tables_c + c) * entries, complex_values, tables + c * packed);
@@ -446,7 +462,7 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t n = unit / units.per_sample;
         if (tables_n > 1 && n != filled) fill(filled = n, tables);
-        const Image a = units.image(input, unit), to = units.image(out, unit);
+        const Image a = units.image(inputs, unit), to = units.image(outs, unit);
         const FilterArgs<T> args = {
             tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr, 0, nullptr};
         k.filter(geometries(units, unit), a, nullptr, &to, args, work);
@@ -468,8 +484,9 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
     const size_t packed = packed_elements(g, k.lanes, true), work_elements = 2 * k.workspace_elements(g);
     const ptrdiff_t step = c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const T scale = static_cast<T>(0.25 / static_cast<double>(units.pixels()));
+    const Images first(a), second(b);
     const auto add = [&](int64_t unit, T* sums, T* work) {
-      k.cross(geometries(units, unit), units.image(a, unit), units.image(b, unit),
+      k.cross(geometries(units, unit), units.image(first, unit), units.image(second, unit),
               sums + units.first_channel(unit) * step, step, work);
     };
     const auto finish = [&](int64_t sample, const T* sums, T* half) {
@@ -672,11 +689,12 @@ std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tenso
     const double n = static_cast<double>(units.pixels());
     const bool streaming = fills_the_caches(input);
     std::vector<double> energy(units.samples * units.channels);
+    const Images inputs(input), targets(target), grads(input_grad ? grad : input);
     in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       T* work = scratch<T>(work_elements + packed * units.interleave);
       T* tables = work + work_elements;
       for (int64_t unit = begin; unit < end; ++unit) {
-        const Image a = units.image(input, unit), b = units.image(target, unit);
+        const Image a = units.image(inputs, unit), b = units.image(targets, unit);
         const Geometry<T>& g = geometries(units, unit);
         std::memset(tables, 0, sizeof(T) * packed * g.planes);
         // Without an image to write the table has no effect.
@@ -686,7 +704,7 @@ std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tenso
                              tables + c * step});
         }
         Image out = {};
-        if (input_grad) out = units.image(grad, unit);
+        if (input_grad) out = units.image(grads, unit);
         double* sums = &energy[unit / units.per_sample * units.channels + units.first_channel(unit)];
         k.filter(g, a, &b, input_grad ? &out : nullptr, {tables, step, false, streaming, nullptr, 0, sums}, work);
       }
