@@ -42,18 +42,6 @@ class Code:
         return 2 * self.fma + self.add + self.multiply + self.double + sum(self.tensor_flop.values())
 
 
-def bulk_width(accesses: dict[int, int]) -> int | None:
-    """The width in bits of the accesses that move the greater part of the bytes: at least half of them are moved in
-    accesses at least as wide. A scalar read on the side does not count for more than it moves."""
-    total = sum(width * number for width, number in accesses.items())
-    moved = 0
-    for width in sorted(accesses, reverse=True):
-        moved += width * accesses[width]
-        if 2 * moved >= total:
-            return width
-    return None
-
-
 # NVIDIA
 
 _INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Za-z0-9_.]*)([^;]*);")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -20,12 +21,13 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import report
-from .machine_code import Code, bulk_width, read_amdgcn, read_cubin
+from .machine_code import Code, read_amdgcn, read_cubin
 
 # Machines
 
@@ -259,7 +261,7 @@ def estimate(case: Case, compiled: Compiled, blocks: int, machine: Machine) -> E
 
 # Faults
 
-NARROW = 64  # bits: a warp that moves less at once than 256 bytes needs more instructions than the memory has time for
+WIDE = 64  # bits a thread: 256 bytes and more a warp
 
 
 @dataclass(frozen=True)
@@ -286,17 +288,19 @@ class Exemption:
 EXEMPTIONS: tuple[Exemption, ...] = ()
 
 
-def faults(compiled: Compiled, blocks: int) -> list[str]:
+def faults(case: Case, compiled: Compiled, blocks: int) -> list[str]:
     code = compiled.code
     found = []
     if code.spills:
         found.append(f"spills {code.spills} bytes a thread")
     if code.stack:
         found.append(f"stack of {code.stack} bytes a thread")
-    for name, accesses in (("loads", code.loads), ("stores", code.stores)):
-        width = bulk_width(accesses)
-        if width is not None and width < NARROW:
-            found.append(f"narrow {name} of {width} bits")
+    # What is read from caches, such as tables, may be narrow: the rest must be enough for what main memory moves.
+    accesses = Counter(code.loads) + Counter(code.stores)
+    wide = sum(width // 8 * number for width, number in accesses.items() if width >= WIDE)
+    wide_per_pixel = wide * repetitions(case, compiled) * compiled.threads / case.pixels
+    if wide_per_pixel < case.bytes_per_pixel:
+        found.append(f"narrow: {wide_per_pixel:.3g} of {case.bytes_per_pixel:.3g} bytes/px in {WIDE} bits or more")
     if blocks == 0:
         found.append(f"does not fit: {code.registers} registers × {compiled.threads} threads, {compiled.shared} bytes")
     return found
@@ -320,7 +324,7 @@ def examine(case: Case, target: Target, exemptions: Sequence[Exemption] = EXEMPT
         flop_per_pixel=executed_flop(case, compiled),
         estimates=[estimate(case, compiled, blocks, m) for m in MACHINES if m.target == target.name and blocks],
     )
-    for fault in faults(compiled, blocks):
+    for fault in faults(case, compiled, blocks):
         exemption = next((e for e in exemptions if e.covers(fault, row)), None)
         if exemption is None:
             row.faults.append(fault)
@@ -352,7 +356,7 @@ def widths(accesses: dict[int, int]) -> str:
 
 COLUMNS = (
     *("kernel", "configuration", "registers", "spills", "stack", "shared KiB", "blocks", "occupancy", "tensor"),
-    *("FMA", "ADD", "MUL", "loads", "stores", "bytes/px", "flop/px"),
+    *("FMA", "ADD", "MUL", "fp64", "loads", "stores", "bytes/px", "flop/px"),
 )
 ESTIMATE_COLUMNS = ("ns/px", "of memory limit", "limited by")
 
@@ -362,7 +366,7 @@ def cells(row: Row) -> list[str]:
     shown = [
         *(row.kernel, row.configuration, f"{code.registers}", f"{code.spills}", f"{code.stack}"),
         *(f"{row.shared / 1024:.3g}", f"{row.blocks}", f"{100 * row.occupancy:.0f} %", f"{code.tensor}"),
-        *(f"{code.fma}", f"{code.add}", f"{code.multiply}", widths(code.loads), widths(code.stores)),
+        *(f"{code.fma}", f"{code.add}", f"{code.multiply}", f"{code.double}", widths(code.loads), widths(code.stores)),
         *(f"{row.bytes_per_pixel:.3g}", f"{row.flop_per_pixel:.3g}"),
     ]
     for e in row.estimates:
@@ -390,9 +394,10 @@ def columns(target: Target) -> tuple[str, ...]:
 def tables(rows: Iterable[Row]) -> list[Table]:
     made = []
     for target, group in by_target(rows).items():
-        table = Table(title=heading(target))
+        table = Table(title=heading(target), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in columns(target):
-            table.add_column(name, justify="left" if name in ("kernel", "configuration", "limited by") else "right")
+            words = name in ("kernel", "configuration", "limited by")
+            table.add_column(name, justify="left" if words else "right", no_wrap=words)
         for row in group:
             table.add_row(*cells(row), style="red" if row.faults else None)
         made.append(table)
@@ -419,9 +424,10 @@ nothing overlaps and the slowest of the others is added to memory. Latency, laun
 in the model, so that a measurement can only be slower.
 
 A pixel is one value of one channel. `blocks` is how many fit a multiprocessor, `occupancy` the share of its warps that
-they make. Instructions (`tensor`, `FMA`, `ADD`, `MUL`) are counted as they stand in the code, however often a loop runs
-them; `flop/px` counts executions. `loads` and `stores` are the widest and the narrowest access to global memory, in
-bits a thread. Spills and stack are bytes a thread.
+they make. Instructions (`tensor`, `FMA`, `ADD`, `MUL` of float32, `fp64` operations) are counted as they stand in the
+code, however often a loop runs them; `flop/px` counts executions. `loads` and `stores` are the widest and the narrowest
+access to global memory, in bits a thread; tables and weights, which caches hold, may be read narrowly. Spills and stack
+are bytes a thread.
 """
 
 

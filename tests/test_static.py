@@ -19,7 +19,7 @@ if not (ROOT / "benchmarks" / "static.py").is_file():
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import static
-from benchmarks.machine_code import Code, bulk_width, read_amdgcn, read_sass
+from benchmarks.machine_code import Code, read_amdgcn, read_sass
 from benchmarks.static import MACHINES, TARGETS, Case, Compiled, Exemption, compile_triton, estimate, examine
 
 try:
@@ -110,13 +110,6 @@ def test_amdgcn() -> None:
     )
 
 
-def test_the_bulk_of_the_bytes_counts() -> None:
-    assert bulk_width({128: 8, 32: 8}) == 128
-    assert bulk_width({128: 1, 32: 8}) == 32
-    assert bulk_width({32: 1}) == 32
-    assert bulk_width({}) is None
-
-
 @pytest.mark.parametrize(
     ("target", "threads", "registers", "shared", "blocks"),
     [
@@ -179,15 +172,16 @@ def test_the_figures_of_a_machine_agree(machine: static.Machine) -> None:
     [
         (replace(GOOD, spills=8), "spills 8 bytes a thread"),
         (replace(GOOD, stack=16), "stack of 16 bytes a thread"),
-        (replace(GOOD, loads={32: 64, 128: 2}), "narrow loads of 32 bits"),
-        (replace(GOOD, stores={16: 1}), "narrow stores of 16 bits"),
+        (replace(GOOD, loads={32: 5, 128: 1, 64: 1}), "narrow: 7 of 8 bytes/px in 64 bits or more"),
+        (replace(GOOD, stores={32: 8}), "narrow: 4 of 8 bytes/px in 64 bits or more"),
         (replace(GOOD, registers=2000), "does not fit: 2000 registers × 128 threads, 0 bytes"),
     ],
 )
 def test_faults(code: Code, fault: str) -> None:
     assert examine(case(GOOD), TARGETS["sm_90"]).faults == []
+    assert examine(case(replace(GOOD, loads={32: 99, 128: 2})), TARGETS["sm_90"]).faults == []
     assert examine(case(code), TARGETS["sm_90"]).faults == [fault]
-    exemption = Exemption(fault.split()[0], "cop*", "*", "sm_?0", "a test")
+    exemption = Exemption(fault.partition(" ")[0], "cop*", "*", "sm_?0", "a test")
     row = examine(case(code), TARGETS["sm_90"], [exemption])
     assert (row.faults, row.excused) == ([], {fault: "a test"})
     assert examine(case(code), TARGETS["gfx942"], [exemption]).faults == [fault]
