@@ -49,7 +49,14 @@ STABLE_TORCH_LIBRARY(blurfft_cuda, m) { define(m); }
 
 STABLE_TORCH_LIBRARY_IMPL(blurfft_cuda, CUDA, m) {
   using namespace blurfft::cuda;
-  m.impl("otf", TORCH_BOX(&blurfft::cuda::otf));
-  m.impl("otf_backward", TORCH_BOX(&blurfft::cuda::otf_backward));
+  m.impl("rfft2", TORCH_BOX(&rfft2));
+  m.impl("irfft2", TORCH_BOX(&irfft2));
+  m.impl("otf", TORCH_BOX(&otf));
+  m.impl("otf_backward", TORCH_BOX(&otf_backward));
+  m.impl("spectral_filter", TORCH_BOX(&spectral_filter));
+  m.impl("cross_spectrum", TORCH_BOX(&cross_spectrum));
+  m.impl("spectral_loss", TORCH_BOX(&spectral_loss));
+  m.impl("wiener_loss", TORCH_BOX(&wiener_loss));
+  m.impl("focal_frequency_loss", TORCH_BOX(&focal_frequency_loss));
 }
 #endif

@@ -1,19 +1,17 @@
-// The operators on torch's stable ABI: memory, device and stream are torch's, the rest is in kernels.h.
+// The operators on torch's stable ABI: shapes and memory are here, kernels behind kernels.h.
 #include "ops.h"
 
 #include <torch/csrc/stable/ops.h>
-#include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
-#include <vector>
+#include <cmath>
+#include <numbers>
 
 #include "kernels.h"
-#include "stream.h"
+#include "runtime.h"
 
 namespace blurfft::cuda {
 namespace {
-
-using torch::headeronly::ScalarType;
 
 template <class F>
 void for_type(ScalarType type, F f) {
@@ -28,14 +26,33 @@ constexpr ScalarType real_type = sizeof(T) == 8 ? ScalarType::Double : ScalarTyp
 template <class T>
 constexpr ScalarType complex_type = sizeof(T) == 8 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 
-Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
-  return torch::stable::new_empty(like, sizes, type);
+Type type_of(const Tensor& t) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float:
+      return Type::f32;
+    case ScalarType::Double:
+      return Type::f64;
+    case ScalarType::BFloat16:
+      return Type::bf16;
+    case ScalarType::Half:
+      return Type::f16;
+    default:
+      STD_TORCH_CHECK(false, "blurfft: images must be float32, float64, bfloat16 or float16");
+  }
 }
+bool is_complex(const Tensor& t) {
+  return t.scalar_type() == ScalarType::ComplexFloat || t.scalar_type() == ScalarType::ComplexDouble;
+}
+
 Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 template <class T>
-T* values(const Tensor& t) {
-  return static_cast<T*>(t.data_ptr());
+const T* values(const Tensor& contiguous) {
+  return static_cast<const T*>(data_of(contiguous));
+}
+template <class T>
+T* written(const Tensor& output) {
+  return static_cast<T*>(output.data_ptr());
 }
 
 // Device, stream and scratch memory of one call of an operator.
@@ -43,20 +60,67 @@ class Call {
  public:
   explicit Call(const Tensor& tensor)
       : guard_(tensor), context{current_stream(tensor), [this, tensor](size_t bytes) {
-                                  scratch_.push_back(empty(tensor, {static_cast<int64_t>(bytes)}, ScalarType::Byte));
+                                  scratch_.push_back(new_scratch(tensor, bytes));
                                   return scratch_.back().data_ptr();
                                 }} {}
 
  private:
   DeviceGuard guard_;
-  // Torch's allocator gives memory back to the stream it was taken on, so that it may be freed before it is used.
+  // Freed when the launches are queued and not yet done: torch's allocator reuses memory in the order of the stream.
   std::vector<Tensor> scratch_;
 
  public:
   const Context context;
 };
 
+Batch batch_of(const Tensor& images) { return {images.size(0), images.size(1), {images.size(2), images.size(3)}}; }
+Planes planes_at(void* data, const Tensor& images) {
+  return {data, type_of(images), images.stride(0), images.stride(1), images.stride(2), images.stride(3)};
+}
+// An argument whose planes the kernels can address; others, of which few can exist, are copied.
+Tensor as_addressable(const Tensor& images) {
+  const bool fits = addressable(planes_at(nullptr, images), batch_of(images).plane);
+  return fits ? images : torch::stable::contiguous(images);
+}
+Planes input_planes(const Tensor& images) { return planes_at(data_of(images), images); }
+Planes output_planes(const Tensor& images) { return planes_at(images.data_ptr(), images); }
+
+Extent extent_of(const Tensor& parameter) { return {parameter.size(0), parameter.size(1)}; }
+
+Tensor images_of(const Tensor& t) {
+  return torch::stable::reshape(t, std::vector<int64_t>{1, -1, t.size(t.dim() - 2), t.size(t.dim() - 1)});
+}
+
+std::vector<int64_t> sizes_with_width(const Tensor& t, int64_t width) {
+  std::vector<int64_t> sizes(t.sizes().begin(), t.sizes().end());
+  sizes.back() = width;
+  return sizes;
+}
+
 }  // namespace
+
+Tensor rfft2(const Tensor& input, double scale) {
+  const Call call(input);
+  const Tensor images = as_addressable(images_of(input));
+  Tensor out;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    out = new_output(input, sizes_with_width(input, images.size(3) / 2 + 1), complex_type<T>);
+    rfft2(batch_of(images), input_planes(images), scale, written<T>(out), call.context);
+  });
+  return out;
+}
+
+Tensor irfft2(const Tensor& input, int64_t width, double scale) {
+  const Call call(input);
+  const Tensor half = as_contiguous(input);
+  Tensor out;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    out = new_output(input, sizes_with_width(input, width), real_type<T>);
+    const Tensor images = images_of(out);
+    irfft2(batch_of(images), values<T>(half), scale, output_planes(images), call.context);
+  });
+  return out;
+}
 
 Tensor otf(const Tensor& kernel, int64_t height, int64_t width) {
   const Call call(kernel);
@@ -64,8 +128,8 @@ Tensor otf(const Tensor& kernel, int64_t height, int64_t width) {
   const int64_t n = kernel.size(0), c = kernel.size(1);
   Tensor out;
   for_type(kernel.scalar_type(), [&]<class T>(T) {
-    out = empty(kernel, {n, c, height, width / 2 + 1}, complex_type<T>);
-    otf(values<T>(taps), n * c, {kernel.size(2), kernel.size(3)}, {height, width}, values<T>(out), call.context);
+    out = new_output(kernel, {n, c, height, width / 2 + 1}, complex_type<T>);
+    otf(values<T>(taps), n * c, {kernel.size(2), kernel.size(3)}, {height, width}, written<T>(out), call.context);
   });
   return out;
 }
@@ -76,10 +140,152 @@ Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw) {
   const int64_t n = grad.size(0), c = grad.size(1);
   Tensor out;
   for_type(grad.scalar_type(), [&]<class T>(T) {
-    out = empty(grad, {n, c, kh, kw}, real_type<T>);
-    otf_backward(values<T>(half), n * c, {kh, kw}, {grad.size(2), width}, values<T>(out), call.context);
+    out = new_output(grad, {n, c, kh, kw}, real_type<T>);
+    otf_backward(values<T>(half), n * c, {kh, kw}, {grad.size(2), width}, written<T>(out), call.context);
   });
   return out;
+}
+
+Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
+  const Call call(input);
+  const Tensor images = as_addressable(input), half = as_contiguous(transfer);
+  const Tensor out = new_output_like(input);
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    spectral_filter(batch_of(images), input_planes(images), values<T>(half), extent_of(half), is_complex(half),
+                    output_planes(out), call.context);
+  });
+  return out;
+}
+
+Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bool complex) {
+  const Call call(a);
+  const Tensor images_a = as_addressable(a), images_b = as_addressable(b);
+  Tensor out;
+  for_type(a.scalar_type(), [&]<class T>(T) {
+    out = new_output(a, {n, c, a.size(2), a.size(3) / 2 + 1}, complex ? complex_type<T> : real_type<T>);
+    cross_spectrum(batch_of(a), input_planes(images_a), input_planes(images_b), {n, c}, complex, written<T>(out),
+                   call.context);
+  });
+  return out;
+}
+
+namespace {
+
+// What the losses have in common.
+struct Loss {
+  const Call& call;
+  Tensor input, target, grad, loss;
+
+  Loss(const Call& call, const Tensor& input, const Tensor& target, bool per_sample, bool input_grad, ScalarType type)
+      : call(call),
+        input(as_addressable(input)),
+        target(as_addressable(target)),
+        grad(input_grad ? new_output_like(input) : torch::stable::new_empty(input, {0}, input.scalar_type())),
+        loss(new_output(input, per_sample ? std::vector<int64_t>{input.size(0)} : std::vector<int64_t>{}, type)),
+        per_sample_(per_sample),
+        input_grad_(input_grad) {}
+
+  Planes grad_planes() const { return input_grad_ ? output_planes(grad) : Planes{}; }
+
+  template <class T>
+  Energies<T> weighted(const T* weight, Extent weights, double scale, T* weight_grad) const {
+    return spectral_loss(batch_of(input), input_planes(input), input_planes(target), weight, weights, scale,
+                         grad_planes(), weight_grad, call.context);
+  }
+
+  template <class T>
+  void sum(const Energies<T>& energies, Extent spectra = {1, 1}, const LogDeterminant& log_determinant = {},
+           double constant = 0, double scale = 0) const {
+    loss_sum(batch_of(input), energies, spectra, log_determinant, constant, scale, per_sample_, written<T>(loss),
+             call.context);
+  }
+
+ private:
+  bool per_sample_, input_grad_;
+};
+
+// An output like a parameter, or nothing.
+template <class T>
+Tensor parameter_grad(const Tensor& parameter, bool wanted) {
+  const std::vector<int64_t> sizes(parameter.sizes().begin(), parameter.sizes().end());
+  return wanted ? new_output(parameter, sizes, real_type<T>) : torch::stable::new_empty(parameter, {0}, real_type<T>);
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
+                                                 double scale, bool per_sample, bool input_grad, bool weight_grad) {
+  const Call call(input);
+  const Tensor half = as_contiguous(weight);
+  Tensor loss, grad, power;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Loss work(call, input, target, per_sample, input_grad, real_type<T>);
+    power = parameter_grad<T>(half, weight_grad);
+    work.sum(work.weighted(values<T>(half), extent_of(half), scale, weight_grad ? written<T>(power) : nullptr));
+    loss = work.loss;
+    grad = work.grad;
+  });
+  return {loss, grad, power};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& input, const Tensor& target,
+                                                               const Tensor& kernel, const Tensor& nsr,
+                                                               const Tensor& eps, double scale, bool nll,
+                                                               bool per_sample, bool input_grad, bool kernel_grad) {
+  STD_TORCH_CHECK(kernel.numel() > 0 && nsr.numel() > 0 && eps.numel() > 0,
+                  "blurfft_cuda::wiener_loss: kernel, nsr and eps must not be empty");
+  const Call call(input);
+  const Tensor kernels = as_contiguous(kernel), nsrs = as_contiguous(nsr), epss = as_contiguous(eps);
+  const Batch batch = batch_of(input);
+  const Size plane = batch.plane;
+  if (nll) scale /= 2;
+  Tensor loss, grad, grads[3];
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Loss work(call, input, target, per_sample, input_grad, real_type<T>);
+    const Wiener<T> wiener = {plane,
+                              {kernel.size(2), kernel.size(3)},
+                              extent_of(kernels),
+                              extent_of(nsrs),
+                              extent_of(epss),
+                              values<T>(kernels),
+                              values<T>(nsrs),
+                              values<T>(epss)};
+    const Extent spectra = wiener.spectra();
+    const int64_t entries = spectra.count() * plane.height * (plane.width / 2 + 1);
+    const auto new_spectra = [&] { return static_cast<T*>(call.context.scratch(sizeof(T) * entries)); };
+    T* weight = new_spectra();
+    T* weight_grad = kernel_grad ? new_spectra() : nullptr;
+    const LogDeterminant log_determinant = precision_spectrum(wiener, nll, weight, call.context);
+    const Energies<T> energies = work.weighted(weight, spectra, scale, weight_grad);
+    const double constant =
+        static_cast<double>(plane.height) * static_cast<double>(plane.width) * std::log(2 * std::numbers::pi);
+    work.sum(energies, spectra, log_determinant, constant, scale);
+    loss = work.loss;
+    grad = work.grad;
+    const Tensor* parameters[] = {&kernels, &nsrs, &epss};
+    for (int i = 0; i < 3; ++i) grads[i] = parameter_grad<T>(*parameters[i], kernel_grad);
+    if (kernel_grad) {
+      // Planes that share a spectrum, each with its own log-determinant.
+      const double sharing = static_cast<double>(batch.planes() / spectra.count());
+      precision_spectrum_backward(wiener, weight_grad, nll ? scale * sharing : 0, written<T>(grads[0]),
+                                  written<T>(grads[1]), written<T>(grads[2]), call.context);
+    }
+  });
+  return {loss, grad, grads[0], grads[1], grads[2]};
+}
+
+std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
+                                                bool log_matrix, double scale, bool per_sample, bool input_grad) {
+  const Call call(input);
+  Tensor loss, grad;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Loss work(call, input, target, per_sample, input_grad, real_type<T>);
+    work.sum(focal_frequency_loss<T>(batch_of(work.input), input_planes(work.input), input_planes(work.target), alpha,
+                                     log_matrix, scale, work.grad_planes(), call.context));
+    loss = work.loss;
+    grad = work.grad;
+  });
+  return {loss, grad};
 }
 
 }  // namespace blurfft::cuda

@@ -1,4 +1,4 @@
-// The operators of namespace blurfft_cpu; schemas in library.cpp, meanings in blurfft/ops.py.
+// The operators of namespace blurfft_cuda; schemas in library.cpp, meanings in blurfft/ops.py.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>

@@ -46,7 +46,7 @@ struct WienerShared {
 
 // Grid: (spectra, column blocks, row blocks).
 template <class T>
-__global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum(WienerParams<T> p) {
+__global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_kernel(WienerParams<T> p) {
   const OtfGeometry& g = p.geometry;
   const OtfThread thread(g);
   const int64_t sample = blockIdx.x / p.spectra.c, channel = blockIdx.x % p.spectra.c;
@@ -85,7 +85,7 @@ struct WienerGradParams {
 
 // Grid: (kernels, column blocks, row blocks). Spectra that share a kernel share its transform and add up here.
 template <class T>
-__global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward(WienerGradParams<T> p) {
+__global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_kernel(WienerGradParams<T> p) {
   const WienerParams<T>& f = p.forward;
   const OtfGeometry& g = f.geometry;
   const OtfThread thread(g);
@@ -140,7 +140,7 @@ struct ParameterSumParams {
 
 // Grid: (parameters).
 template <class T>
-__global__ void __launch_bounds__(kOtfThreads, 1) parameter_sum(ParameterSumParams<T> p) {
+__global__ void __launch_bounds__(kOtfThreads, 1) parameter_sum_kernel(ParameterSumParams<T> p) {
   const int n = blockIdx.x / p.parameters.c, c = blockIdx.x % p.parameters.c;
   const int samples = p.parameters.n > 1 ? 1 : p.spectra.n, channels = p.parameters.c > 1 ? 1 : p.spectra.c;
   double sum = 0;
@@ -154,40 +154,38 @@ __global__ void __launch_bounds__(kOtfThreads, 1) parameter_sum(ParameterSumPara
   if (threadIdx.x == 0) p.out[blockIdx.x] = static_cast<T>(sum);
 }
 
-// loss = scale (sum of the planes' energies - log-determinants + constant a plane), of a sample or of all.
+// loss = sum of the planes' energies + scale (constant of a plane - its log-determinant), of a sample or of all.
 template <class T>
 struct LossSumParams {
-  int samples, channels;
-  int64_t parts;         // of the energy of a plane
-  const double* energy;  // (samples, channels, parts)
+  int64_t samples, channels;  // of a loss
+  int64_t parts;              // of the energy of a plane
+  const T* energy;            // (losses, samples, channels, parts)
   Extent spectra;
   int64_t blocks;
   const double* log_determinant;  // (spectra, blocks) or null
-  double constant;                // of a plane
-  double scale;
-  T* loss;  // (samples) in a grid of samples, else ()
+  double constant, scale;
+  T* loss;
 };
 
-// Grid: (samples) or (1).
+// Grid: (losses): either each of one sample, or one of all.
 template <class T>
-__global__ void __launch_bounds__(kOtfThreads, 1) loss_sum(LossSumParams<T> p) {
+__global__ void __launch_bounds__(kOtfThreads, 1) loss_sum_kernel(LossSumParams<T> p) {
   BLURFFT_DYNAMIC_SHARED(double, warps);
-  const bool per_sample = gridDim.x > 1 || p.samples == 1;
-  const int64_t samples = per_sample ? 1 : p.samples, planes = samples * p.channels;
-  const double* energy = p.energy + blockIdx.x * p.channels * p.parts;
+  const int64_t planes = p.samples * p.channels;
+  const T* energy = p.energy + blockIdx.x * planes * p.parts;
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < planes * p.parts; i += kOtfThreads) sum += energy[i];
-  if (p.log_determinant) {
-    const int64_t spectra_n = p.spectra.n > 1 ? samples : 1, count = spectra_n * p.spectra.c * p.blocks;
-    const double shares = static_cast<double>(planes / (spectra_n * p.spectra.c));
-    const double* log_determinant =
-        p.log_determinant + (p.spectra.n > 1 ? blockIdx.x : 0) * int64_t{p.spectra.c} * p.blocks;
-    double total = 0;
-    for (int64_t i = threadIdx.x; i < count; i += kOtfThreads) total += log_determinant[i];
-    sum -= shares * total;
-  }
+  for (int64_t i = threadIdx.x; i < planes * p.parts; i += kOtfThreads) sum += static_cast<double>(energy[i]);
   sum = block_sum(sum, warps);
-  if (threadIdx.x == 0) p.loss[blockIdx.x] = static_cast<T>(p.scale * (sum + p.constant * static_cast<double>(planes)));
+  if (p.log_determinant) {
+    const int64_t spectra_n = p.spectra.n > 1 ? p.samples : 1, count = spectra_n * p.spectra.c * p.blocks;
+    const double* own = p.log_determinant + (p.spectra.n > 1 ? blockIdx.x : 0) * count;
+    double total = 0;
+    for (int64_t i = threadIdx.x; i < count; i += kOtfThreads) total += own[i];
+    total = block_sum(total, warps);
+    const double shares = static_cast<double>(planes / (spectra_n * p.spectra.c));
+    sum += p.scale * (p.constant * static_cast<double>(planes) - shares * total);
+  }
+  if (threadIdx.x == 0) p.loss[blockIdx.x] = static_cast<T>(sum);
 }
 
 }  // namespace blurfft::cuda

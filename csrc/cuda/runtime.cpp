@@ -1,12 +1,16 @@
-#include "stream.h"
+#include "runtime.h"
 
 #include <dlfcn.h>
 #include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/util/Exception.h>
 
 namespace blurfft::cuda {
 
-using torch::stable::Tensor;
+using Guard = torch::stable::accelerator::DeviceGuard;
+
+DeviceGuard::DeviceGuard(const Tensor& tensor) : guard_(new Guard(tensor.get_device_index())) {}
+DeviceGuard::~DeviceGuard() { delete static_cast<Guard*>(guard_); }
 
 void* current_stream(const Tensor& tensor) {
   // Only a torch with CUDA has this function, and the extension has to load without. RTLD_NOLOAD: whoever has a CUDA
@@ -22,8 +26,13 @@ void* current_stream(const Tensor& tensor) {
   return stream;
 }
 
-DeviceGuard::DeviceGuard(const Tensor& tensor)
-    : guard_(new torch::stable::accelerator::DeviceGuard(tensor.get_device_index())) {}
-DeviceGuard::~DeviceGuard() { delete static_cast<torch::stable::accelerator::DeviceGuard*>(guard_); }
+void* data_of(const Tensor& argument) { return argument.data_ptr(); }
+Tensor new_output(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
+  return torch::stable::new_empty(like, sizes, type);
+}
+Tensor new_output_like(const Tensor& like) { return torch::stable::empty_like(like); }
+Tensor new_scratch(const Tensor& like, size_t bytes) {
+  return torch::stable::new_empty(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte);
+}
 
 }  // namespace blurfft::cuda

@@ -1,0 +1,274 @@
+#include "staged.cuh"
+
+#include <algorithm>
+
+#include "check.h"
+#include "kernels.h"
+
+namespace blurfft::cuda {
+
+bool addressable(const Planes& p, Size plane) {
+  return plane_fits(p.row, p.column, static_cast<int>(plane.height), static_cast<int>(plane.width));
+}
+
+namespace {
+
+// Of spectra between the kernels of a chunk: they stay in the second-level cache of an A100 (40 MB) or newer.
+constexpr int64_t kChunkBytes = int64_t{16} << 20;
+constexpr int64_t kRowElements = 2048;                   // of a block
+constexpr int64_t kColumnBytes = 64;                     // that a block reads of a row: two sectors
+constexpr size_t kColumnSharedBytes = size_t{80} << 10;  // of a block: one still fits where there are 99 KB
+constexpr int64_t kMaxParts = 16;                        // of a sum over planes
+
+Image image_of(const Planes& p) {
+  static_assert(static_cast<int>(Type::f16) == static_cast<int>(Element::f16));
+  return {
+      p.data, p.sample, p.channel, static_cast<int>(p.row), static_cast<int>(p.column), static_cast<Element>(p.type)};
+}
+
+// Planes in the order of what they share; of nothing shared, each is a group.
+StagedOrder order_of(const Batch& batch, Extent shared) {
+  const bool by_sample = shared.n > 1 || batch.samples == 1, by_channel = shared.c > 1 || batch.channels == 1;
+  if (by_sample && by_channel) return {1, 1, 0, 0};
+  if (by_sample) return {batch.channels, batch.channels, 1, 0};
+  if (by_channel) return {batch.samples, 1, batch.channels, 0};
+  return {batch.planes(), 0, 1, 0};
+}
+
+template <class T>
+class Stages {
+ public:
+  // sums_of: what planes share whose sums are wanted.
+  Stages(const Batch& batch, Extent sums_of, int buffers, const Context& context)
+      : batch_(batch), context_(context), order_(order_of(batch, sums_of)) {
+    columns_.width = static_cast<int>(batch.plane.width);
+    columns_.line = make_line(static_cast<int>(batch.plane.height));
+    columns_.channels = static_cast<int>(batch.channels);
+    columns_.parts = static_cast<int>(std::min(order_.members, kMaxParts));
+    columns_.columns = static_cast<int>(kColumnBytes / sizeof(Complex<T>));
+    while (columns_.columns > 1 && columns_.shared_bytes() > kColumnSharedBytes) columns_.columns /= 2;
+    rows_.channels = columns_.channels;
+    rows_.height = static_cast<int>(batch.plane.height);
+    rows_.line = make_line(columns_.width);
+    rows_.lines = static_cast<int>(std::clamp<int64_t>(kRowElements / batch.plane.width, 1, pairs()));
+    chunk_ = std::clamp<int64_t>(kChunkBytes / buffers / (entries() * sizeof(Complex<T>)), 1, batch.planes());
+  }
+
+  int64_t entries() const { return batch_.plane.height * (batch_.plane.width / 2 + 1); }
+  int64_t groups() const { return batch_.planes() / order_.members; }
+  int64_t chunk() const { return chunk_; }
+  int64_t parts() const { return columns_.parts; }
+  int64_t column_blocks() const { return columns_.blocks(); }
+  // What the orthonormal transform there and back takes of an unnormalised one.
+  T per_entry() const {
+    return static_cast<T>(1.0 / (static_cast<double>(batch_.plane.height) * static_cast<double>(batch_.plane.width)));
+  }
+
+  template <class Value>
+  Value* scratch(int64_t count) const {
+    return static_cast<Value*>(context_.scratch(sizeof(Value) * count));
+  }
+  Complex<T>* work() const { return scratch<Complex<T>>(chunk_ * entries()); }
+
+  // Common to all columns of a call.
+  StagedColumnsParams<T>& columns() { return columns_; }
+
+  // f(begin, count) of every chunk of planes.
+  template <class F>
+  void for_each_chunk(F f) {
+    for (int64_t begin = 0; begin < batch_.planes(); begin += chunk_) {
+      order_.begin = begin;
+      count_ = std::min(chunk_, batch_.planes() - begin);
+      f();
+    }
+  }
+
+  void rows(const Planes& a, const Planes& b, Complex<T>* work) { launch_rows(staged_rows<T>, a, b, T(1), work); }
+  void rows_inverse(Complex<T>* work, T scale, const Planes& out) {
+    launch_rows(staged_rows_inverse<T>, out, {}, scale, work);
+  }
+  void columns(Staged task, bool forward, bool inverse, Complex<T>* work) {
+    StagedColumnsParams<T> params = columns_;
+    params.task = task;
+    params.forward = forward;
+    params.inverse = inverse;
+    params.order = order_;
+    params.count = count_;
+    params.work = work;
+    const int64_t first = order_.begin / order_.members, last = (order_.begin + count_ - 1) / order_.members;
+    check(launch(staged_columns<T>,
+                 config(dim3((last - first + 1) * params.parts, params.blocks()), params.shared_bytes()), params),
+          "staged_columns");
+  }
+  // The sums of all parts of a group.
+  void sum_parts(const T* sums, int64_t values, T* out) {
+    const PartsSumParams<T> params = {sums, out, parts(), entries() * values, T(1)};
+    const int64_t blocks = std::min<int64_t>((params.entries + kStagedThreads - 1) / kStagedThreads, 1024);
+    check(launch(parts_sum<T>, config(dim3(groups(), blocks), 0), params), "parts_sum");
+  }
+
+ private:
+  int64_t pairs() const { return (batch_.plane.height + 1) / 2; }
+  LaunchConfig config(dim3 grid, size_t shared_bytes) const {
+    return {.grid = grid,
+            .block = dim3(kStagedThreads),
+            .shared_bytes = shared_bytes,
+            .stream = static_cast<cudaStream_t>(context_.stream)};
+  }
+  void launch_rows(void (*kernel)(StagedRowsParams<T>), const Planes& a, const Planes& b, T scale, Complex<T>* work) {
+    StagedRowsParams<T> params = rows_;
+    params.a = image_of(a);
+    params.b = image_of(b);
+    params.order = order_;
+    params.scale = scale;
+    params.work = work;
+    check(launch(kernel, config(dim3(count_, (pairs() + params.lines - 1) / params.lines), params.shared_bytes()),
+                 params),
+          "staged_rows");
+  }
+
+  Batch batch_;
+  const Context& context_;
+  StagedOrder order_;
+  int64_t chunk_ = 1, count_ = 0;
+  StagedColumnsParams<T> columns_ = {};
+  StagedRowsParams<T> rows_ = {};
+};
+
+constexpr Extent kNothingShared = {2, 2};
+
+// The weight of a plane (n, c).
+template <class T>
+void set_weight(StagedColumnsParams<T>& params, const T* weight, Extent extent) {
+  params.weight = weight;
+  params.weight_sample = extent.n > 1 ? extent.c : 0;
+  params.weight_channel = extent.c > 1 ? 1 : 0;
+}
+
+}  // namespace
+
+template <class T>
+void rfft2(const Batch& batch, const Planes& input, double scale, T* out, const Context& context) {
+  Stages<T> stages(batch, kNothingShared, 1, context);
+  Complex<T>* work = stages.work();
+  auto* to = reinterpret_cast<Complex<T>*>(out);
+  stages.columns().scale = static_cast<T>(scale);
+  stages.for_each_chunk([&] {
+    stages.rows(input, {}, work);
+    stages.columns().out = to;
+    stages.columns(Staged::spectrum, true, false, work);
+    to += stages.chunk() * stages.entries();
+  });
+}
+
+template <class T>
+void irfft2(const Batch& batch, const T* input, double scale, const Planes& out, const Context& context) {
+  Stages<T> stages(batch, kNothingShared, 1, context);
+  Complex<T>* work = stages.work();
+  const auto* from = reinterpret_cast<const Complex<T>*>(input);
+  stages.for_each_chunk([&] {
+    stages.columns().other = from;
+    stages.columns(Staged::image, false, true, work);
+    stages.rows_inverse(work, static_cast<T>(scale), out);
+    from += stages.chunk() * stages.entries();
+  });
+}
+
+template <class T>
+void spectral_filter(const Batch& batch, const Planes& input, const T* transfer, Extent transfers, bool complex,
+                     const Planes& out, const Context& context) {
+  Stages<T> stages(batch, kNothingShared, 1, context);
+  Complex<T>* work = stages.work();
+  set_weight(stages.columns(), transfer, transfers);
+  stages.for_each_chunk([&] {
+    stages.rows(input, {}, work);
+    stages.columns(complex ? Staged::filter_complex : Staged::filter, true, true, work);
+    stages.rows_inverse(work, stages.per_entry(), out);
+  });
+}
+
+template <class T>
+void cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent outs, bool complex, T* out,
+                    const Context& context) {
+  Stages<T> stages(batch, outs, 2, context);
+  Complex<T>*work_a = stages.work(), *work_b = stages.work();
+  const int64_t values = complex ? 2 : 1;
+  T* sums = stages.parts() == 1
+                ? out
+                : stages.template scratch<T>(stages.groups() * stages.parts() * stages.entries() * values);
+  stages.columns().scale = T(1);
+  stages.columns().sum_scale = stages.per_entry();
+  stages.for_each_chunk([&] {
+    stages.rows(a, {}, work_a);
+    stages.columns().out = work_a;
+    stages.columns(Staged::spectrum, true, false, work_a);
+    stages.rows(b, {}, work_b);
+    stages.columns().other = work_a;
+    stages.columns().sums = sums;
+    stages.columns(complex ? Staged::cross : Staged::cross_real, true, false, work_b);
+  });
+  if (sums != out) stages.sum_parts(sums, values, out);
+}
+
+template <class T>
+Energies<T> spectral_loss(const Batch& batch, const Planes& input, const Planes& target, const T* weight,
+                          Extent weights, double scale, const Planes& grad, T* weight_grad, const Context& context) {
+  Stages<T> stages(batch, weight_grad ? weights : kNothingShared, 1, context);
+  Complex<T>* work = stages.work();
+  const Energies<T> energies = {stages.template scratch<T>(batch.planes() * stages.column_blocks()),
+                                stages.column_blocks()};
+  T* sums = weight_grad;
+  if (weight_grad && stages.parts() > 1) {
+    sums = stages.template scratch<T>(stages.groups() * stages.parts() * stages.entries());
+  }
+  set_weight(stages.columns(), weight, weights);
+  stages.columns().energy = energies.data;
+  stages.columns().energy_scale = stages.columns().sum_scale = static_cast<T>(scale) * stages.per_entry();
+  stages.columns().sums = sums;
+  stages.for_each_chunk([&] {
+    stages.rows(input, target, work);
+    stages.columns(Staged::loss, true, grad.data != nullptr, work);
+    if (grad.data) stages.rows_inverse(work, static_cast<T>(2 * scale) * stages.per_entry(), grad);
+  });
+  if (sums != weight_grad) stages.sum_parts(sums, 1, weight_grad);
+  return energies;
+}
+
+template <class T>
+Energies<T> focal_frequency_loss(const Batch& batch, const Planes& input, const Planes& target, double alpha,
+                                 bool log_matrix, double scale, const Planes& grad, const Context& context) {
+  Stages<T> stages(batch, kNothingShared, 1, context);
+  Complex<T>* work = stages.work();
+  const Energies<T> energies = {stages.template scratch<T>(batch.planes() * stages.column_blocks()),
+                                stages.column_blocks()};
+  StagedColumnsParams<T>& columns = stages.columns();
+  columns.maxima = stages.template scratch<T>(stages.chunk() * stages.column_blocks());
+  columns.alpha = static_cast<T>(alpha);
+  columns.log_matrix = log_matrix;
+  columns.sum_scale = stages.per_entry();
+  columns.energy_scale = static_cast<T>(scale) * stages.per_entry();
+  stages.for_each_chunk([&] {
+    stages.rows(input, target, work);
+    columns.energy = nullptr;
+    stages.columns(Staged::focal_maximum, true, false, work);
+    columns.energy = energies.data;
+    stages.columns(Staged::focal, false, grad.data != nullptr, work);
+    if (grad.data) stages.rows_inverse(work, static_cast<T>(2 * scale) * stages.per_entry(), grad);
+  });
+  return energies;
+}
+
+#define BLURFFT_INSTANTIATE(T)                                                                                       \
+  template void rfft2(const Batch&, const Planes&, double, T*, const Context&);                                      \
+  template void irfft2(const Batch&, const T*, double, const Planes&, const Context&);                               \
+  template void spectral_filter(const Batch&, const Planes&, const T*, Extent, bool, const Planes&, const Context&); \
+  template void cross_spectrum(const Batch&, const Planes&, const Planes&, Extent, bool, T*, const Context&);        \
+  template Energies<T> spectral_loss(const Batch&, const Planes&, const Planes&, const T*, Extent, double,           \
+                                     const Planes&, T*, const Context&);                                             \
+  template Energies<T> focal_frequency_loss(const Batch&, const Planes&, const Planes&, double, bool, double,        \
+                                            const Planes&, const Context&);
+BLURFFT_INSTANTIATE(float)
+BLURFFT_INSTANTIATE(double)
+#undef BLURFFT_INSTANTIATE
+
+}  // namespace blurfft::cuda

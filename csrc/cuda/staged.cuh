@@ -1,0 +1,397 @@
+// Planes of any size, in three kernels: rows, columns, rows. Between them a chunk of planes lies in global memory as
+// half spectra of its rows, (H, W//2+1); a chunk is small enough to stay in the second-level cache.
+//
+// Two real rows of one plane are one complex line, so that NaN and Inf stay in their plane. Lines are cut at run time
+// (fft.cuh), in shared memory, with roots of unity computed there: one compilation serves every length.
+#pragma once
+
+#include "image.cuh"
+#include "roots.cuh"
+
+namespace blurfft::cuda {
+
+constexpr int kStagedThreads = 256;
+
+// Planes that share a spectrum form a group. They are visited group after group; plane `order` is
+// order / members * group + order % members * member.
+struct StagedOrder {
+  int64_t members, group, member;
+  int64_t begin;  // of a chunk
+
+  __device__ int64_t plane(int64_t order) const { return order / members * group + order % members * member; }
+};
+
+// One radix of all lines. Element i of line l lies at z[l * pitch + i], or at z[i * pitch + l] in columns.
+template <class T, bool Columns>
+struct Lines {
+  Complex<T>* z;
+  const Complex<T>* roots;  // exp(-2 pi i k / n)
+  int count, pitch;
+
+  // A leg of 1 to 8 elements would put a row's neighbouring butterflies into one bank.
+  __device__ static constexpr int padded(int i) { return Columns ? i : i + i / 16; }
+  __device__ Complex<T>& at(int line, int i) const {
+    return Columns ? z[i * pitch + line] : z[line * pitch + padded(i)];
+  }
+
+  template <int R, bool Inverse>
+  __device__ __forceinline__ void pass(int n, int leg) const {
+    const int butterflies = n / R, step = n / (R * leg);
+    for (int i = threadIdx.x; i < count * butterflies; i += kStagedThreads) {
+      const int line = Columns ? i % count : i / butterflies, u = Columns ? i / count : i % butterflies;
+      const int t = u % leg, first = u / leg * R * leg + t;
+      Complex<T> x[R];
+      unroll<R>([&](auto k) { x[k.value] = at(line, first + k.value * leg); });
+      const auto twiddle = [&](auto k) {
+        const Complex<T> w = roots[(k.value + 1) * t * step];
+        x[k.value + 1] = x[k.value + 1] * (Inverse ? conj(w) : w);
+      };
+      if constexpr (Inverse) unroll<R - 1>(twiddle);
+      dft<R, Inverse>(x);
+      if constexpr (!Inverse) unroll<R - 1>(twiddle);
+      unroll<R>([&](auto k) { at(line, first + k.value * leg) = x[k.value]; });
+    }
+    __syncthreads();
+  }
+
+  template <bool Inverse>
+  __device__ __forceinline__ void pass(int radix, int n, int leg) const {
+    switch (radix) {
+      case 2:
+        return pass<2, Inverse>(n, leg);
+      case 3:
+        return pass<3, Inverse>(n, leg);
+      case 4:
+        return pass<4, Inverse>(n, leg);
+      case 5:
+        return pass<5, Inverse>(n, leg);
+      case 7:
+        return pass<7, Inverse>(n, leg);
+      default:
+        return pass<8, Inverse>(n, leg);
+    }
+  }
+
+  // Frequency f ends at line.position(f).
+  __device__ __forceinline__ void forward(const Line& line) const {
+    int leg = line.n;
+    for (int i = 0; i < line.passes; ++i) {
+      leg /= line.radix[i];
+      pass<false>(line.radix[i], line.n, leg);
+    }
+  }
+  __device__ __forceinline__ void inverse(const Line& line) const {
+    int leg = 1;
+    for (int i = line.passes - 1; i >= 0; --i) {
+      pass<true>(line.radix[i], line.n, leg);
+      leg *= line.radix[i];
+    }
+  }
+};
+
+// Shared memory of a block: elements, then roots, then where each frequency is (or which frequency is where).
+template <class T>
+struct StagedShared {
+  Complex<T>* z;
+  Complex<T>* roots;
+  int* index;
+
+  __device__ StagedShared(Complex<T>* shared, int elements, int n)
+      : z(shared), roots(shared + elements), index(reinterpret_cast<int*>(shared + elements + n)) {
+    for (int k = threadIdx.x; k < n; k += kStagedThreads) roots[k] = unit_root<T>(k, n);
+  }
+  static size_t bytes(int64_t elements, int64_t n) { return (elements + n) * sizeof(Complex<T>) + n * sizeof(int); }
+};
+
+template <class T>
+struct StagedRowsParams {
+  Image a, b;  // forward: a, or a - b where b has data; inverse: a is what is written
+  int channels, height;
+  Line line;
+  int lines;  // row pairs of a block
+  StagedOrder order;
+  T scale;           // of the inverse
+  Complex<T>* work;  // (planes of the chunk, H, W//2+1)
+
+  BLURFFT_HD int half() const { return line.n / 2 + 1; }
+  BLURFFT_HD int pitch() const { return line.n + line.n / 16 + 1; }
+  size_t shared_bytes() const { return StagedShared<T>::bytes(int64_t{lines} * pitch(), line.n); }
+};
+
+// Grid: (planes of the chunk, blocks of row pairs).
+template <class T>
+__global__ void __launch_bounds__(kStagedThreads, 1) staged_rows(StagedRowsParams<T> p) {
+  const int n = p.line.n, half = p.half(), first = blockIdx.y * p.lines * 2;
+  BLURFFT_DYNAMIC_SHARED(Complex<T>, bytes);
+  const StagedShared<T> shared(bytes, p.lines * p.pitch(), n);
+  const Lines<T, false> lines{shared.z, shared.roots, p.lines, p.pitch()};
+  for (int f = threadIdx.x; f < n; f += kStagedThreads) shared.index[f] = p.line.position(f);
+
+  const int64_t plane = p.order.plane(p.order.begin + blockIdx.x);
+  const int sample = static_cast<int>(plane / p.channels), channel = static_cast<int>(plane % p.channels);
+  const auto add = [&](const Image& image, T sign) {
+    with_type<T>(image.element, [&](auto* type) {
+      using Value = std::remove_reference_t<decltype(*type)>;
+      const Value* from = static_cast<const Value*>(image.data) + image.plane(sample, channel);
+      for (int i = threadIdx.x; i < p.lines * n; i += kStagedThreads) {
+        const int line = i / n, column = i % n, row = first + 2 * line;
+        Complex<T> x = {};
+        if (row < p.height) x.re = sign * widen(from[row * image.row + column * image.column]);
+        if (row + 1 < p.height) x.im = sign * widen(from[(row + 1) * image.row + column * image.column]);
+        Complex<T>& to = lines.at(line, column);
+        to = sign > 0 ? x : to + x;
+      }
+    });
+  };
+  add(p.a, 1);
+  if (p.b.data) add(p.b, -1);
+  __syncthreads();
+  lines.forward(p.line);
+
+  Complex<T>* work = p.work + blockIdx.x * static_cast<int64_t>(p.height) * half;
+  for (int i = threadIdx.x; i < p.lines * half; i += kStagedThreads) {
+    const int line = i / half, f = i % half, row = first + 2 * line;
+    const Complex<T> x = lines.at(line, shared.index[f]), y = lines.at(line, shared.index[f ? n - f : 0]);
+    const T h = static_cast<T>(0.5);
+    if (row < p.height) work[row * half + f] = {h * (x.re + y.re), h * (x.im - y.im)};
+    if (row + 1 < p.height) work[(row + 1) * half + f] = {h * (x.im + y.im), h * (y.re - x.re)};
+  }
+}
+
+// Grid: (planes of the chunk, blocks of row pairs). As torch.fft's c2r: imaginary parts at 0 and W/2 count for nothing.
+template <class T>
+__global__ void __launch_bounds__(kStagedThreads, 1) staged_rows_inverse(StagedRowsParams<T> p) {
+  const int n = p.line.n, half = p.half(), first = blockIdx.y * p.lines * 2;
+  BLURFFT_DYNAMIC_SHARED(Complex<T>, bytes);
+  const StagedShared<T> shared(bytes, p.lines * p.pitch(), n);
+  const Lines<T, false> lines{shared.z, shared.roots, p.lines, p.pitch()};
+
+  const Complex<T>* work = p.work + blockIdx.x * static_cast<int64_t>(p.height) * half;
+  for (int i = threadIdx.x; i < p.lines * half; i += kStagedThreads) {
+    const int line = i / half, f = i % half, row = first + 2 * line;
+    Complex<T> x = {}, y = {};
+    if (row < p.height) x = work[row * half + f];
+    if (row + 1 < p.height) y = work[(row + 1) * half + f];
+    if (f == 0 || 2 * f == n) {
+      lines.at(line, p.line.position(f)) = {x.re, y.re};
+    } else {
+      lines.at(line, p.line.position(f)) = {x.re - y.im, x.im + y.re};
+      lines.at(line, p.line.position(n - f)) = {x.re + y.im, y.re - x.im};
+    }
+  }
+  __syncthreads();
+  lines.inverse(p.line);
+
+  const int64_t plane = p.order.plane(p.order.begin + blockIdx.x);
+  const int sample = static_cast<int>(plane / p.channels), channel = static_cast<int>(plane % p.channels);
+  with_type<T>(p.a.element, [&](auto* type) {
+    using Value = std::remove_reference_t<decltype(*type)>;
+    Value* to = static_cast<Value*>(p.a.data) + p.a.plane(sample, channel);
+    for (int i = threadIdx.x; i < p.lines * n; i += kStagedThreads) {
+      const int line = i / n, column = i % n, row = first + 2 * line;
+      const Complex<T> x = lines.at(line, column);
+      if (row < p.height) narrow(p.scale * x.re, to + row * p.a.row + column * p.a.column);
+      if (row + 1 < p.height) narrow(p.scale * x.im, to + (row + 1) * p.a.row + column * p.a.column);
+    }
+  });
+}
+
+// What the columns are transformed for.
+enum class Staged : int {
+  spectrum,  // forward: out = scale x
+  image,     // inverse of `other`
+  filter,    // x w, w real
+  filter_complex,
+  loss,           // x w, sums of w |x|^2 and of |x|^2
+  cross,          // sums of conj(other) x
+  cross_real,     // of its real part
+  focal_maximum,  // forward, and the largest entry of the matrix that the focal frequency loss weights by
+  focal,          // x w of the focal frequency loss
+};
+
+template <class T>
+struct StagedColumnsParams {
+  Staged task;
+  bool forward, inverse;
+  int width, columns;  // of a block
+  Line line;
+  StagedOrder order;
+  int64_t count;  // planes of the chunk
+  // Blocks of a group: each takes every so manieth member, and its own part of the sums.
+  int parts;
+  int channels;
+  Complex<T>* work;                       // (planes of the chunk, H, W//2+1)
+  const Complex<T>* other;                // likewise
+  Complex<T>* out;                        // likewise, `spectrum` only
+  const T* weight;                        // (N|1, C|1, H, W//2+1), real or complex
+  int64_t weight_sample, weight_channel;  // in planes
+  T scale;                                // of what is written
+  T sum_scale;                            // of the sums
+  T* sums;                                // (groups, parts, H, W//2+1), real or complex, or null
+  T* energy;                              // energy_scale * sum of w |x|^2: (planes, blocks of columns), or null
+  T energy_scale;
+  T* maxima;  // (planes of the chunk, blocks of columns)
+  T alpha;
+  bool log_matrix;
+
+  BLURFFT_HD int half() const { return width / 2 + 1; }
+  BLURFFT_HD int blocks() const { return (half() + columns - 1) / columns; }
+  size_t shared_bytes() const { return StagedShared<T>::bytes(int64_t{columns} * line.n, line.n); }
+};
+
+// The matrix of the focal frequency loss, from |F e|^2.
+template <class T>
+__device__ inline T focal_matrix(T power, T alpha, bool log_matrix) {
+  const T value = pow(sqrt(power), alpha);
+  return log_matrix ? log1p(value) : value;
+}
+
+// The sum, or the maximum, over the block in a fixed order, in every thread.
+template <class Value, class Combine>
+__device__ inline Value staged_reduce(Value value, Combine combine) {
+  __shared__ Value warps[kStagedThreads / 32];
+  for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  value = warps[0];
+  for (int i = 1; i < kStagedThreads / 32; ++i) value = combine(value, warps[i]);
+  return value;
+}
+
+// Grid: (groups that the chunk touches * parts, blocks of columns).
+template <class T>
+__global__ void __launch_bounds__(kStagedThreads, 1) staged_columns(StagedColumnsParams<T> p) {
+  const int n = p.line.n, half = p.half();
+  BLURFFT_DYNAMIC_SHARED(Complex<T>, bytes);
+  const StagedShared<T> shared(bytes, p.columns * n, n);
+  const Lines<T, true> lines{shared.z, shared.roots, p.columns, p.columns};
+  for (int i = threadIdx.x; i < n; i += kStagedThreads) shared.index[i] = p.line.frequency(i);
+
+  const int64_t group = p.order.begin / p.order.members + blockIdx.x / p.parts;
+  const int part = blockIdx.x % p.parts, first_column = blockIdx.y * p.columns;
+  const int64_t end = p.order.begin + p.count;
+  const auto larger = [](T a, T b) { return a > b || a != a ? a : b; };
+  // Members before the chunk have had their turn.
+  const int64_t passed = p.order.begin - group * p.order.members;
+  const int64_t first = passed > part ? (passed - part + p.parts - 1) / p.parts * p.parts + part : part;
+  for (int64_t member = first; member < p.order.members; member += p.parts) {
+    const int64_t order = group * p.order.members + member;
+    if (order >= end) break;
+    const int64_t slot = order - p.order.begin, plane = p.order.plane(order);
+    const int64_t entries = int64_t{n} * half;
+    Complex<T>* work = p.work + slot * entries;
+    const Complex<T>* from = p.task == Staged::image ? p.other + slot * entries : work;
+    const int64_t weight_plane = plane / p.channels * p.weight_sample + plane % p.channels * p.weight_channel;
+
+    T largest = 0;
+    if (p.task == Staged::focal) {
+      for (int i = 0; i < p.blocks(); ++i) largest = larger(largest, p.maxima[slot * p.blocks() + i]);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < n * p.columns; i += kStagedThreads) {
+      const int row = i / p.columns, column = first_column + i % p.columns;
+      // Without a forward transform the rows are frequencies in their natural order.
+      const int at = p.forward ? row : p.line.position(row);
+      lines.at(i % p.columns, at) = column < half ? from[row * half + column] : Complex<T>{};
+    }
+    __syncthreads();
+    if (p.forward) lines.forward(p.line);
+
+    double energy = 0;
+    T maximum = 0;
+    for (int i = threadIdx.x; i < n * p.columns; i += kStagedThreads) {
+      const int local = i % p.columns, column = first_column + local, f = shared.index[i / p.columns];
+      if (column >= half) continue;
+      Complex<T>& z = lines.at(local, i / p.columns);
+      const Complex<T> x = z;
+      const int64_t at = int64_t{f} * half + column;
+      const T m = column == 0 || 2 * column == p.width ? T(1) : T(2);
+      const T square = x.re * x.re + x.im * x.im;
+      const auto accumulate = [&](T* sum, T value) { *sum = member == part ? value : *sum + value; };
+      const int64_t sums_at = (group * p.parts + part) * entries + at;
+      switch (p.task) {
+        case Staged::spectrum:
+          p.out[slot * entries + at] = p.scale * x;
+          break;
+        case Staged::image:
+          break;
+        case Staged::filter:
+          z = p.weight[weight_plane * entries + at] * x;
+          break;
+        case Staged::filter_complex:
+          z = reinterpret_cast<const Complex<T>*>(p.weight)[weight_plane * entries + at] * x;
+          break;
+        case Staged::loss: {
+          const T w = p.weight[weight_plane * entries + at];
+          energy += static_cast<double>(m * w * square);
+          if (p.sums) accumulate(p.sums + sums_at, p.sum_scale * m * square);
+          z = w * x;
+          break;
+        }
+        case Staged::cross:
+        case Staged::cross_real: {
+          const Complex<T> product = (p.sum_scale * m) * (conj(p.other[slot * entries + at]) * x);
+          if (p.task == Staged::cross_real) {
+            accumulate(p.sums + sums_at, product.re);
+          } else {
+            accumulate(p.sums + 2 * sums_at, product.re);
+            accumulate(p.sums + 2 * sums_at + 1, product.im);
+          }
+          break;
+        }
+        case Staged::focal_maximum:
+          maximum = larger(focal_matrix(p.sum_scale * square, p.alpha, p.log_matrix), maximum);
+          break;
+        case Staged::focal: {
+          T w = focal_matrix(p.sum_scale * square, p.alpha, p.log_matrix) / largest;
+          // As in the original: NaN, of a plane without error, counts as 0.
+          w = w != w || w < 0 ? T(0) : w > 1 ? T(1) : w;
+          energy += static_cast<double>(m * w * square);
+          z = w * x;
+          break;
+        }
+      }
+    }
+    if (p.energy) {
+      energy = staged_reduce(energy, [](double a, double b) { return a + b; });
+      if (threadIdx.x == 0) {
+        p.energy[plane * p.blocks() + blockIdx.y] = static_cast<T>(static_cast<double>(p.energy_scale) * energy);
+      }
+    }
+    if (p.task == Staged::focal_maximum) {
+      maximum = staged_reduce(maximum, larger);
+      if (threadIdx.x == 0) p.maxima[slot * p.blocks() + blockIdx.y] = maximum;
+    }
+    __syncthreads();
+    if (p.inverse) lines.inverse(p.line);
+    if (!p.inverse && p.task != Staged::focal_maximum) continue;
+    for (int i = threadIdx.x; i < n * p.columns; i += kStagedThreads) {
+      const int row = i / p.columns, column = first_column + i % p.columns;
+      const int at = p.inverse ? row : p.line.position(row);
+      if (column < half) work[row * half + column] = lines.at(i % p.columns, at);
+    }
+  }
+}
+
+// out (groups, entries) = the sum of (groups, parts, entries) over the parts, in their order.
+template <class T>
+struct PartsSumParams {
+  const T* parts;
+  T* out;
+  int64_t count, entries;  // count: of parts
+  T scale;
+};
+
+// Grid: (groups, blocks of entries).
+template <class T>
+__global__ void __launch_bounds__(kStagedThreads, 1) parts_sum(PartsSumParams<T> p) {
+  for (int64_t i = int64_t{blockIdx.y} * kStagedThreads + threadIdx.x; i < p.entries;
+       i += int64_t{gridDim.y} * kStagedThreads) {
+    T sum = 0;
+    for (int64_t part = 0; part < p.count; ++part) sum += p.parts[(blockIdx.x * p.count + part) * p.entries + i];
+    p.out[blockIdx.x * p.entries + i] = p.scale * sum;
+  }
+}
+
+}  // namespace blurfft::cuda
