@@ -15,16 +15,12 @@ from typing import Any
 
 import torch
 
-from ._backends import cpu, reference, triton
+from ._backends import cpu, cuda, reference, triton
 
 AUTO = "auto"
 
 # Fastest first; on the CPU Triton is only interpreted.
-_BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "triton": triton, "reference": reference}
-# Named by the specification, not part of this version.
-_PLANNED = {
-    "cuda": "this version of blurfft has no CUDA C++ kernels",
-}
+_BACKENDS: dict[str, ModuleType] = {"cuda": cuda, "cpu": cpu, "triton": triton, "reference": reference}
 
 _default = os.environ.get("BLURFFT_BACKEND") or AUTO
 _requested: ContextVar[str | None] = ContextVar("blurfft_backend", default=None)
@@ -51,24 +47,20 @@ class as_requested:
         _requested.reset(self._token)
 
 
-def _unavailable(name: str) -> str | None:
-    return _PLANNED[name] if name in _PLANNED else _BACKENDS[name].unavailable()
-
-
 def _names() -> str:
-    return ", ".join(repr(name) for name in (AUTO, *_BACKENDS, *_PLANNED))
+    return ", ".join(repr(name) for name in (AUTO, *_BACKENDS))
 
 
 def _require(name: str, source: str) -> None:
-    if name != AUTO and name not in _BACKENDS and name not in _PLANNED:
+    if name != AUTO and name not in _BACKENDS:
         raise ValueError(f"{source} must be one of {_names()}, got {name!r}")
-    if name != AUTO and (reason := _unavailable(name)) is not None:
+    if name != AUTO and (reason := _BACKENDS[name].unavailable()) is not None:
         raise RuntimeError(f"backend {name!r} is not available: {reason}. Available: {', '.join(available_backends())}")
 
 
 def why_not(name: str, op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
     """Why the backend of this name cannot serve such a call; None if it can."""
-    return _unavailable(name) or _BACKENDS[name].why_not(op, device, dtype, height, width)
+    return _BACKENDS[name].unavailable() or _BACKENDS[name].why_not(op, device, dtype, height, width)
 
 
 @lru_cache(maxsize=4096)
@@ -139,9 +131,8 @@ class use_backend:
 
 
 def explain() -> list[dict[str, str | None]]:
-    """A row for each backend of the specification: its name, why it is unavailable (None if it is not), what it
-    serves."""
-    rows: list[dict[str, str | None]] = [
+    """A row for each backend: its name, why it is unavailable (None if it is not), what it serves."""
+    return [
         {
             "name": name,
             "unavailable": backend.unavailable(),
@@ -151,8 +142,3 @@ def explain() -> list[dict[str, str | None]]:
         }
         for name, backend in _BACKENDS.items()
     ]
-    rows += [
-        {"name": name, "unavailable": reason, "devices": None, "dtypes": None, "sizes": None}
-        for name, reason in _PLANNED.items()
-    ]
-    return rows

@@ -66,8 +66,8 @@ def test_help_teaches():
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "-1"], "it must be a finite number >= 0, got -1.0"),
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "nan"], "it must be a finite number >= 0, got nan"),
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--max-pixels", "0"], "--max-pixels"),
-        (["check", "--backend", "fastest"], "'fastest' is not one of cpu, triton, reference, cuda"),
-        (["check", "--backend", "auto"], "'auto' is not one of cpu, triton, reference"),
+        (["check", "--backend", "fastest"], "'fastest' is not one of cuda, cpu, triton, reference"),
+        (["check", "--backend", "auto"], "'auto' is not one of cuda, cpu, triton, reference"),
     ],
 )
 def test_wrong_usage_is_explained(tmp_path, monkeypatch, arguments, message):
@@ -104,7 +104,7 @@ def test_info_agrees_with_the_choice_that_is_made():
 def test_info_as_json():
     facts = json.loads(run("info", "--json").output)
     assert facts["versions"]["blurfft"] == blurfft.__version__
-    assert [row["name"] for row in facts["backends"]] == ["cpu", "triton", "reference", "cuda"]
+    assert [row["name"] for row in facts["backends"]] == ["cuda", "cpu", "triton", "reference"]
 
 
 def test_info_without_extension(monkeypatch):
@@ -153,7 +153,7 @@ def test_a_backend_that_does_not_exist_is_said_at_once(monkeypatch):
     for command in ("info", "check", "demo"):
         result = run(command)
         assert result.exit_code == (0 if command == "info" else 1)
-        assert "BLURFFT_BACKEND: name must be one of 'auto', 'cpu', " in words(result.output)
+        assert "BLURFFT_BACKEND: name must be one of 'auto', 'cuda', 'cpu', " in words(result.output)
 
 
 def test_a_backend_that_cannot_serve_a_photograph_refuses_it(tmp_path, photo):
@@ -213,10 +213,11 @@ def test_check_reports_exceptions_and_goes_on(monkeypatch):
     assert "4 of 36 failed" in result.output
 
 
-def test_check_of_a_backend_that_is_not_there():
+def test_check_of_a_backend_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = run("check", "--backend", "cuda")
     assert result.exit_code == 1
-    assert "cuda is not available: this version of blurfft has no CUDA" in words(result.output)
+    assert "cuda is not available: " in words(result.output)
 
 
 def test_selfcheck_limits_are_those_of_the_dtype():

@@ -1,5 +1,5 @@
-"""The operators of ``csrc/cuda``, all of them but torch's device and stream, on tensors of the CPU: their kernels run in
-the emulator of ``tests/simt``, which also says where they touch what they should not.
+"""The operators of ``csrc/cuda``, all but the device and the stream, on tensors of the CPU: their kernels run in the
+emulator of ``tests/simt``, which also says where they touch what they should not.
 """
 
 from __future__ import annotations

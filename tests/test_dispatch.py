@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -110,17 +110,45 @@ def test_backward_uses_the_backend_of_its_forward(spy: list[str]) -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(ValueError, match=r"^name must be one of 'auto', 'cpu', .* got 'mkl'$"):
+    with pytest.raises(ValueError, match=r"^name must be one of 'auto', 'cuda', 'cpu', .* got 'mkl'$"):
         blurfft.use_backend("mkl")
     with pytest.raises(TypeError, match=r"^name must be a str, one of 'auto', .* got NoneType$"):
         blurfft.use_backend(None)  # type: ignore[arg-type]
     assert _dispatch.requested() == _dispatch.AUTO
 
 
-@pytest.mark.parametrize("name", ["cuda"])
-def test_a_backend_of_another_version(name: str) -> None:
-    with pytest.raises(RuntimeError, match=rf"^backend '{name}' is not available: this version of blurfft has no"):
-        blurfft.use_backend(name)
+@pytest.mark.parametrize(
+    ("built", "version", "reason"),
+    [
+        (
+            False,
+            "13.0",
+            r"the extension was built without CUDA kernels \(asked for\); install blurfft with the CUDA tool",
+        ),
+        (True, None, r"torch .* is a build without CUDA; install one for CUDA, then blurfft again"),
+        (True, "13.0", "torch sees no CUDA device"),
+    ],
+)
+def test_the_cuda_backend_says_what_it_lacks(
+    built: bool, version: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = {"cuda": built, "cuda_reason": "asked for"}
+    monkeypatch.setattr(_ext, "module", lambda: SimpleNamespace(build_info=lambda: info))
+    monkeypatch.setattr(torch.version, "cuda", version)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match=rf"^backend 'cuda' is not available: {reason}"):
+        blurfft.use_backend("cuda")
+
+
+def test_the_cuda_backend_says_what_it_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ext, "module", lambda: SimpleNamespace(supports_length=lambda n: n != 89))
+    why_not = _dispatch._BACKENDS["cuda"].why_not
+    assert why_not("otf", "cuda", torch.float32, 2048, 28) is None
+    assert why_not("otf", "cpu", torch.float32, 16, 16) == "it runs on CUDA devices and the tensors are on 'cpu'"
+    for size in ((64, 89), (4096, 64)):
+        assert "it serves height and width up to 2048 with no prime" in str(
+            why_not("otf", "cuda", torch.float32, *size)
+        )
 
 
 def test_auto_takes_the_fastest_that_serves() -> None:
@@ -215,5 +243,5 @@ blurfft.blur(torch.ones(1, 1, 4, 4), torch.ones(1, 1))
 """
     done = run(code, "fftw")
     assert done.stdout == "imported\n"
-    assert "ValueError: the environment variable BLURFFT_BACKEND must be one of 'auto', 'cpu'" in done.stderr
+    assert "ValueError: the environment variable BLURFFT_BACKEND must be one of 'auto', 'cuda'" in done.stderr
     assert "got 'fftw'" in done.stderr

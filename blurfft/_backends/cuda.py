@@ -1,0 +1,53 @@
+"""The compiled CUDA kernels: each op forwards to ``torch.ops.blurfft_cuda`` of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .. import _ext
+
+# The longest line that a block transforms in its shared memory (csrc/cuda/kernels.h).
+MAX_LENGTH = 2048
+
+DEVICES = "cuda"
+DTYPES = "float32, float64, bfloat16, float16"
+SIZES = f"height and width up to {MAX_LENGTH} with no prime factor above 7"
+
+
+def unavailable() -> str | None:
+    extension = _ext.module()
+    if extension is None:
+        return _ext.why_not()
+    info = extension.build_info()
+    if not info["cuda"]:
+        return (
+            f"the extension was built without CUDA kernels ({info['cuda_reason']}); install blurfft with the CUDA "
+            "toolkit and a torch for CUDA present (pip install --no-build-isolation .)"
+        )
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build without CUDA; install one for CUDA, then blurfft again"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device; nvidia-smi shows whether the driver does"
+    return None
+
+
+def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -> str | None:
+    extension = _ext.module()
+    assert extension is not None, "why_not is asked of available backends only"
+    if device != "cuda":
+        return f"it runs on CUDA devices and the tensors are on {device!r}"
+    for name, side in (("height", height), ("width", width)):
+        if side > MAX_LENGTH or not extension.supports_length(side):
+            return f"it serves {SIZES}, which the {name} {side} is not"
+    return None
+
+
+def __getattr__(op: str) -> Callable[..., Any]:
+    # The ops exist once the extension is loaded, which nothing asks for before the first call.
+    extension = None if op.startswith("_") else _ext.module()
+    if extension is None or not extension.build_info()["cuda"]:
+        raise AttributeError(op)
+    return getattr(torch.ops.blurfft_cuda, op).default
