@@ -5,7 +5,7 @@
 
 namespace blurfft::cuda {
 
-using CrossSpectrumPlanes = PlaneList<>;
+using CrossSpectrumPlanes = PlaneList<Plane32, Plane64, Plane128>;
 
 template <class T>
 struct CrossSpectrumParams {
@@ -13,7 +13,6 @@ struct CrossSpectrumParams {
   Complex<T>* scratch;  // (items, H, W/2 + 1)
   T* out;               // (items, H, W/2 + 1), pairs of T if complex_values: a sum for each item of the schedule
   bool complex_values;
-  PlaneTables<T> tables;
   Schedule schedule;  // sharing_schedule()
 };
 
@@ -66,13 +65,13 @@ struct CrossVisitor {
 };
 
 template <class Plane>
-__global__ void __launch_bounds__(block_threads<Plane>(), 1)
+__global__ void __launch_bounds__(block_threads<Plane>(), Plane::kFilterBlocks)
     cross_spectrum_kernel(const CrossSpectrumParams<typename Plane::T> p) {
   using T = typename Plane::T;
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
   const int item = first_item<Plane>();
   if (item >= p.schedule.items()) return;
-  Plane plane(shared, p.tables);
+  Plane plane(shared);
   const SpectrumSize size = plane.size();
   const long long slab = static_cast<long long>(item) * size.elements();
   SpectrumWriter<T> writer{p.scratch + slab, size};
@@ -95,11 +94,12 @@ __global__ void __launch_bounds__(block_threads<Plane>(), 1)
   }
 }
 
+// False where no plane of this size is compiled.
 template <class T>
-cudaError_t cross_spectrum(const CrossSpectrumParams<T>& params, cudaStream_t stream) {
-  return with_plane<T, CrossSpectrumPlanes>(params.tables, [&]<class Plane>() {
-    return launch(cross_spectrum_kernel<Plane>, plane_launch<Plane>(params.tables, params.schedule.items(), stream),
-                  params);
+bool cross_spectrum(const CrossSpectrumParams<T>& params, int height, int width, size_t shared_limit,
+                    cudaStream_t stream, cudaError_t& error) {
+  return with_plane<T>(CrossSpectrumPlanes{}, height, width, shared_limit, [&]<class Plane>() {
+    error = launch(cross_spectrum_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
   });
 }
 

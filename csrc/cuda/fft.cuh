@@ -10,9 +10,8 @@
 // forward passes frequency f = q0 + R0 (q1 + R1 (q2 + ...)) lies at position q0 m0 + q1 m1 + ...; the inverse passes,
 // in the opposite order, consume exactly that. Nothing is normalised.
 //
-// Twiddle table of a line: for each pass but the last (whose factors are ones) exp(-2 pi i q t / (R m)) at
-// [offset + (q - 1) m + t], q = 1 .. R - 1, t < m. Neighbouring threads, t and t + 1, read neighbouring entries. The
-// offset of a pass is what those before it take; a table has fewer than n entries. fill_twiddles() computes it.
+// Twiddle table of a pass: exp(-2 pi i q t / (R m)) at [(q - 1) m + t], q = 1 .. R - 1, t < m; neighbouring threads, t
+// and t + 1, read neighbouring entries. The last pass has none: its factors are ones.
 #pragma once
 
 #include <cmath>
@@ -217,11 +216,26 @@ __device__ __forceinline__ void apply_twiddles(Complex<T> (&x)[R], const Complex
 template <int First, int Second>
 struct TwoPass {
   static constexpr int first = First, second = Second, n = First * Second;
-  static constexpr int twiddles = n - Second;
 
   BLURFFT_HD static constexpr int frequency(int position) { return position / Second + First * (position % Second); }
-  BLURFFT_HD static constexpr int position(int frequency) { return frequency % First * Second + frequency / First; }
 };
+
+template <class T, int First, int Second>
+struct TwiddleTable {
+  Complex<T> entries[(First - 1) * Second];
+
+  constexpr TwiddleTable() : entries() {
+    for (int q = 1; q < First; ++q) {
+      for (int t = 0; t < Second; ++t) {
+        entries[(q - 1) * Second + t] = {static_cast<T>(detail::cos_turn(q * t, First * Second)),
+                                         static_cast<T>(-detail::sin_turn(q * t, First * Second))};
+      }
+    }
+  }
+};
+// Of the first pass of TwoPass<First, Second>.
+template <class T, int First, int Second>
+__device__ const TwiddleTable<T, First, Second> kTwiddles;
 
 // A length cut at run time. Plain data: goes to a kernel by value.
 constexpr int kMaxPasses = 8;
@@ -269,26 +283,6 @@ inline Line make_line(int n) {
   }
   if (rest != 1 || twos != 0) line.passes = 0;
   return line;
-}
-
-inline Line make_line(int first, int second) { return {first * second, 2, {first, second}}; }
-
-BLURFFT_HD int twiddle_count(const Line& line) { return line.passes ? line.n - line.radix[line.passes - 1] : 0; }
-
-// On the host. out: twiddle_count(line) entries. Angles are reduced exactly and rounded once.
-template <class T>
-void fill_twiddles(const Line& line, Complex<T>* out) {
-  int block = line.n;
-  for (int i = 0; i + 1 < line.passes; ++i) {
-    const int leg = block / line.radix[i];
-    for (int q = 1; q < line.radix[i]; ++q) {
-      for (int t = 0; t < leg; ++t) {
-        const double angle = 2 * detail::kPi * (static_cast<long long>(q) * t % block) / block;
-        *out++ = {static_cast<T>(std::cos(angle)), static_cast<T>(-std::sin(angle))};
-      }
-    }
-    block = leg;
-  }
 }
 
 }  // namespace blurfft::cuda

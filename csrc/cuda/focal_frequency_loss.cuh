@@ -13,8 +13,7 @@ struct FocalFrequencyLossParams {
   T alpha;
   bool log_matrix;
   T scale;
-  T* loss;  // for each plane
-  PlaneTables<T> tables;
+  T* loss;            // for each plane
   Schedule schedule;  // plane_schedule()
 };
 
@@ -84,7 +83,7 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Plane::kBlocks)
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
   const int index = first_item<Plane>();
   if (index >= p.schedule.items()) return;
-  Plane plane(shared, p.tables);
+  Plane plane(shared);
   const T norm = static_cast<T>(1) / (plane.size().height * plane.size().width);
   const int n = index / p.schedule.channels, c = index % p.schedule.channels;
   plane.forward(Source<T, Plane::kWidth, true>{p.input, p.target, p.input.plane(n, c), p.target.plane(n, c)});
@@ -100,11 +99,12 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Plane::kBlocks)
   if (back) plane.inverse(Sink<T, Plane::kWidth>{p.grad, p.grad.plane(n, c)});
 }
 
+// False where no plane of this size is compiled.
 template <class T>
-cudaError_t focal_frequency_loss(const FocalFrequencyLossParams<T>& params, cudaStream_t stream) {
-  return with_plane<T, FocalFrequencyLossPlanes>(params.tables, [&]<class Plane>() {
-    return launch(focal_frequency_loss_kernel<Plane>,
-                  plane_launch<Plane>(params.tables, params.schedule.items(), stream), params);
+bool focal_frequency_loss(const FocalFrequencyLossParams<T>& params, int height, int width, size_t shared_limit,
+                          cudaStream_t stream, cudaError_t& error) {
+  return with_plane<T>(FocalFrequencyLossPlanes{}, height, width, shared_limit, [&]<class Plane>() {
+    error = launch(focal_frequency_loss_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
   });
 }
 

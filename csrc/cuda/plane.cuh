@@ -21,13 +21,6 @@
 
 namespace blurfft::cuda {
 
-// The two lines of a plane's transform and their twiddle tables.
-template <class T>
-struct PlaneTables {
-  Line vertical, horizontal;
-  const Complex<T>*vertical_twiddles, *horizontal_twiddles;
-};
-
 // H = Vertical::n rows, W = Horizontal::n columns. Threads: of one plane; 32 is a warp, which needs no block barrier.
 // Planes: of a block; more than one only if each is a warp's. Blocks: of a multiprocessor, which bounds registers.
 template <class T_, class Vertical_, class Horizontal_, int Threads, int Planes, int Blocks>
@@ -67,17 +60,12 @@ struct FixedPlane {
   }
 
   Complex<T>* z;
-  const Complex<T>* vertical;  // twiddle tables
-  const Complex<T>* horizontal;
   int thread;
 
-  __device__ __forceinline__ FixedPlane(void* shared, const PlaneTables<T>& tables)
-      : z(static_cast<Complex<T>*>(shared) + threadIdx.x / Threads * kElements),
-        vertical(tables.vertical_twiddles),
-        horizontal(tables.horizontal_twiddles),
-        thread(threadIdx.x % Threads) {}
+  __device__ __forceinline__ explicit FixedPlane(void* shared)
+      : z(static_cast<Complex<T>*>(shared) + threadIdx.x / Threads * kElements), thread(threadIdx.x % Threads) {}
 
-  static constexpr size_t shared_bytes(int, int) { return sizeof(Complex<T>) * kElements * Planes; }
+  static constexpr size_t kSharedBytes = sizeof(Complex<T>) * kElements * Planes;  // of a block
   __device__ __forceinline__ static constexpr SpectrumSize size() { return {kHeight, kWidth}; }
 
   // Source to spectrum, spectrum to sink, with a visit() between.
@@ -117,7 +105,7 @@ struct FixedPlane {
       Complex<T> x[C1];
       source.template load<C1, C2, kHalf>(x, t, j);
       dft<C1, false>(x);
-      apply_twiddles<C1, false>(x, vertical + t, C2);
+      apply_twiddles<C1, false>(x, kTwiddles<T, C1, C2>.entries + t, C2);
       unroll<C1>([&](auto q) { z[at(q.value * C2 + t, j)] = x[q.value]; });
     }
   }
@@ -128,7 +116,7 @@ struct FixedPlane {
       const int t = i / kHalf, j = i % kHalf;
       Complex<T> x[C1];
       unroll<C1>([&](auto q) { x[q.value] = z[at(q.value * C2 + t, j)]; });
-      apply_twiddles<C1, true>(x, vertical + t, C2);
+      apply_twiddles<C1, true>(x, kTwiddles<T, C1, C2>.entries + t, C2);
       dft<C1, true>(x);
       sink.template store<C1, C2, kHalf>(x, t, j);
     }
@@ -159,13 +147,13 @@ struct FixedPlane {
         x[k.value + half] = z[at(lower, t + k.value * R2)];
       });
       if constexpr (Inverse) {
-        apply_twiddles<R1, true>(x, horizontal + t, R2);
+        apply_twiddles<R1, true>(x, kTwiddles<T, R1, R2>.entries + t, R2);
         dft<R1, true>(x);
         join(x, line == 0);
       } else {
         separate(x, line == 0);
         dft<R1, false>(x);
-        apply_twiddles<R1, false>(x, horizontal + t, R2);
+        apply_twiddles<R1, false>(x, kTwiddles<T, R1, R2>.entries + t, R2);
       }
       unroll<half>([&](auto k) {
         z[at(upper, t + k.value * R2)] = x[k.value];

@@ -1,13 +1,12 @@
-// Which kernel serves which size, which planes a block works on, and sums of what blocks leave behind.
+// The sizes of planes that one block or warp transforms, and which planes it works on.
 #pragma once
 
-#include "any_plane.cuh"
+#include "plane.cuh"
 
 namespace blurfft::cuda {
 
-// Sizes that have kernels of their own, in fp32 arithmetic. Threads, planes of a block and blocks of a multiprocessor
-// are chosen for an H100: see README.md. Each op lists those that it compiles; all other sizes, and fp64, are
-// AnyPlane's.
+// Threads, planes of a block and blocks of a multiprocessor are chosen for an H100: see README.md. Each op lists those
+// that it is compiled for.
 using Plane16 = FixedPlane<float, TwoPass<4, 4>, TwoPass<4, 4>, 32, 4, 8>;
 using Plane28 = FixedPlane<float, TwoPass<7, 4>, TwoPass<4, 7>, 32, 4, 8>;
 using Plane32 = FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 4, 8>;
@@ -21,55 +20,22 @@ using Plane224 = FixedPlane<float, TwoPass<14, 16>, TwoPass<16, 14>, 448, 1, 1>;
 template <class... Planes>
 struct PlaneList {};
 
-namespace detail {
-
+// f<Plane>() of the plane of this size and arithmetic type whose block may have its shared memory (of an A100's 163 KB
+// or an H100's 227 KB, cudaDevAttrMaxSharedMemoryPerBlockOptin); false if the list has none.
 template <class T, class F>
-auto first_plane(int, int, F&& f, PlaneList<>) {
-  return f.template operator()<AnyPlane<T>>();
+bool with_plane(PlaneList<>, int, int, size_t, F&&) {
+  return false;
 }
 template <class T, class F, class First, class... Rest>
-auto first_plane(int height, int width, F&& f, PlaneList<First, Rest...>) {
+bool with_plane(PlaneList<First, Rest...>, int height, int width, size_t shared_limit, F&& f) {
   if constexpr (std::is_same_v<T, typename First::T>) {
-    if (height == First::kHeight && width == First::kWidth) return f.template operator()<First>();
+    if (height == First::kHeight && width == First::kWidth) {
+      if (First::kSharedBytes > shared_limit) return false;
+      f.template operator()<First>();
+      return true;
+    }
   }
-  return first_plane<T>(height, width, f, PlaneList<Rest...>{});
-}
-
-}  // namespace detail
-
-// f<Plane>() of the first plane of the list that is of this size and arithmetic type, of AnyPlane if none is.
-template <class T, class Planes, class F>
-auto with_plane(const PlaneTables<T>& tables, F&& f) {
-  return detail::first_plane<T>(tables.vertical.n, tables.horizontal.n, f, Planes{});
-}
-
-// How an op transforms a plane: the lines that its twiddle tables are for, and the shared memory of a block.
-struct PlanePlan {
-  Line vertical, horizontal;
-  size_t shared_bytes;  // 0: not served
-
-  bool served() const { return shared_bytes > 0; }
-};
-
-// The rule, T being the type of the arithmetic (float for half precision): both lengths at least 2 and without prime
-// factors above 7, and a packed plane within `shared_limit`, the most that a block of the device may have
-// (cudaDevAttrMaxSharedMemoryPerBlockOptin: 163 KB on an A100, 227 KB on an H100).
-template <class T, class Planes>
-PlanePlan plan_plane(int height, int width, size_t shared_limit) {
-  PlanePlan plan = detail::first_plane<T>(
-      height, width,
-      [&]<class Plane>() -> PlanePlan {
-        const size_t bytes = Plane::shared_bytes(height, width);
-        if constexpr (Plane::kWidth > 0) {
-          return {make_line(Plane::C1, Plane::C2), make_line(Plane::R1, Plane::R2), bytes};
-        } else {
-          return {make_line(height), make_line(width), bytes};
-        }
-      },
-      Planes{});
-  const bool served = plan.vertical.passes > 0 && plan.horizontal.passes > 0 && plan.shared_bytes <= shared_limit;
-  if (!served) plan.shared_bytes = 0;
-  return plan;
+  return with_plane<T>(PlaneList<Rest...>{}, height, width, shared_limit, f);
 }
 
 struct PlaneIndex {
@@ -122,10 +88,10 @@ __device__ __forceinline__ int first_item() {
   return blockIdx.x * Plane::kPlanes + threadIdx.x / Plane::kThreads;
 }
 template <class Plane>
-LaunchConfig plane_launch(const PlaneTables<typename Plane::T>& tables, int items, cudaStream_t stream) {
+LaunchConfig plane_launch(int items, cudaStream_t stream) {
   return {.grid = dim3((items + Plane::kPlanes - 1) / Plane::kPlanes),
           .block = dim3(block_threads<Plane>()),
-          .shared_bytes = Plane::shared_bytes(tables.vertical.n, tables.horizontal.n),
+          .shared_bytes = Plane::kSharedBytes,
           .cluster = 1,
           .stream = stream};
 }
@@ -142,27 +108,15 @@ __global__ void __launch_bounds__(256) sum_slabs_kernel(const Value* in, Value* 
   }
 }
 
-// out[g] = the sum of group g's `count` consecutive values, accumulated in double.
-template <class T>
-__global__ void __launch_bounds__(256) sum_rows_kernel(const T* in, T* out, int count) {
-  const T* row = in + static_cast<long long>(blockIdx.x) * count;
-  double sum = 0;
-  for (int i = threadIdx.x; i < count; i += 256) sum += row[i];
-  sum = reduce<256>(sum, threadIdx.x, Add{});
-  if (threadIdx.x == 0) out[blockIdx.x] = static_cast<T>(sum);
-}
-
 template <class Value>
 cudaError_t sum_slabs(const Value* in, Value* out, int groups, int count, int size, cudaStream_t stream) {
   const long long blocks = (static_cast<long long>(groups) * size + 255) / 256;
-  const LaunchConfig config{
-      .grid = dim3(blocks < 4096 ? static_cast<unsigned>(blocks) : 4096u), .block = dim3(256), .stream = stream};
+  const LaunchConfig config{.grid = dim3(blocks < 4096 ? static_cast<unsigned>(blocks) : 4096u),
+                            .block = dim3(256),
+                            .shared_bytes = 0,
+                            .cluster = 1,
+                            .stream = stream};
   return launch(sum_slabs_kernel<Value>, config, in, out, groups, count, size);
-}
-template <class T>
-cudaError_t sum_rows(const T* in, T* out, int rows, int count, cudaStream_t stream) {
-  const LaunchConfig config{.grid = dim3(rows), .block = dim3(256), .stream = stream};
-  return launch(sum_rows_kernel<T>, config, in, out, count);
 }
 
 }  // namespace blurfft::cuda

@@ -13,8 +13,7 @@ struct SpectralFilterParams {
   const T* transfer;  // (N | 1, C | 1, H, W/2 + 1), pairs of T if it is complex
   bool complex_transfer;
   int transfer_sample, transfer_channel;  // in planes of the transfer function, 0 where it is shared
-  PlaneTables<T> tables;
-  Schedule schedule;  // plane_schedule()
+  Schedule schedule;                      // plane_schedule()
 };
 
 template <class T>
@@ -47,7 +46,7 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Plane::kFilterBlocks)
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
   const int index = first_item<Plane>();
   if (index >= p.schedule.items()) return;
-  Plane plane(shared, p.tables);
+  Plane plane(shared);
   const SpectrumSize size = plane.size();
   const int n = index / p.schedule.channels, c = index % p.schedule.channels;
   plane.forward(Source<T, Plane::kWidth, false>{p.input, {}, p.input.plane(n, c), 0});
@@ -58,11 +57,12 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Plane::kFilterBlocks)
   plane.inverse(Sink<T, Plane::kWidth>{p.output, p.output.plane(n, c)});
 }
 
+// False where no plane of this size is compiled.
 template <class T>
-cudaError_t spectral_filter(const SpectralFilterParams<T>& params, cudaStream_t stream) {
-  return with_plane<T, SpectralFilterPlanes>(params.tables, [&]<class Plane>() {
-    return launch(spectral_filter_kernel<Plane>, plane_launch<Plane>(params.tables, params.schedule.items(), stream),
-                  params);
+bool spectral_filter(const SpectralFilterParams<T>& params, int height, int width, size_t shared_limit,
+                     cudaStream_t stream, cudaError_t& error) {
+  return with_plane<T>(SpectralFilterPlanes{}, height, width, shared_limit, [&]<class Plane>() {
+    error = launch(spectral_filter_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
   });
 }
 

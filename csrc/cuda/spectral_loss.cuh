@@ -18,7 +18,6 @@ struct SpectralLossParams {
   T scale;
   T* loss;   // for each plane
   T* power;  // scale * multiplicity * |F e|^2, a sum for each item of the schedule; null if it is not wanted
-  PlaneTables<T> tables;
   Schedule schedule;
 };
 
@@ -57,7 +56,7 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Power ? (Plane::kBlock
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
   const int item = first_item<Plane>();
   if (item >= p.schedule.items()) return;
-  Plane plane(shared, p.tables);
+  Plane plane(shared);
   const SpectrumSize size = plane.size();
   const T factor = p.scale / (size.height * size.width);
   const bool back = p.grad.data != nullptr;
@@ -90,18 +89,20 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Power ? (Plane::kBlock
   }
 }
 
-// Without power the schedule is plane_schedule() and the plan that of SpectralLossPlanes; with it, sharing_schedule()
-// of the weight and SpectralLossPowerPlanes.
+// False where no plane of this size is compiled. Without power the schedule is plane_schedule(), with it that of what
+// shares the weight.
 template <class T>
-cudaError_t spectral_loss(const SpectralLossParams<T>& params, cudaStream_t stream) {
-  const auto run = [&]<class Planes, bool Power>() {
-    return with_plane<T, Planes>(params.tables, [&]<class Plane>() {
-      return launch(spectral_loss_kernel<Plane, Power>,
-                    plane_launch<Plane>(params.tables, params.schedule.items(), stream), params);
-    });
+bool spectral_loss(const SpectralLossParams<T>& params, int height, int width, size_t shared_limit, cudaStream_t stream,
+                   cudaError_t& error) {
+  const auto run = [&]<class Plane, bool Power>() {
+    error = launch(spectral_loss_kernel<Plane, Power>, plane_launch<Plane>(params.schedule.items(), stream), params);
   };
-  return params.power ? run.template operator()<SpectralLossPowerPlanes, true>()
-                      : run.template operator()<SpectralLossPlanes, false>();
+  if (params.power) {
+    return with_plane<T>(SpectralLossPowerPlanes{}, height, width, shared_limit,
+                         [&]<class Plane>() { run.template operator()<Plane, true>(); });
+  }
+  return with_plane<T>(SpectralLossPlanes{}, height, width, shared_limit,
+                       [&]<class Plane>() { run.template operator()<Plane, false>(); });
 }
 
 }  // namespace blurfft::cuda
