@@ -22,29 +22,29 @@ def root(table, f, shift, N: tl.constexpr):
 @triton.jit
 def transfer_function(
     kernel,
-    kernel_height,
-    kernel_width,
     rows,
     columns,
     f1,
     f2,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """K at the frequencies f1 x f2 of the kernel (kernel_height, kernel_width) that the pointer leads to."""
+    """K at the frequencies f1 x f2 of the kernel (KH, KW) that the pointer leads to."""
     re = tl.zeros((f1.shape[0], f2.shape[0]), kernel.dtype.element_ty)
     im = tl.zeros((f1.shape[0], f2.shape[0]), kernel.dtype.element_ty)
-    for u in range(kernel_height):
+    for u in range(KH):
         line_re = tl.zeros((f2.shape[0],), kernel.dtype.element_ty)
         line_im = tl.zeros((f2.shape[0],), kernel.dtype.element_ty)
-        for start in range(0, kernel_width, CHUNK):
+        for start in range(0, KW, CHUNK):
             v = start + tl.arange(0, CHUNK)
-            k = tl.load(kernel + u * kernel_width + v, mask=v < kernel_width, other=0.0)
-            cos, sin = root(rows, f2[:, None], v[None, :] - kernel_width // 2, WIDTH)
+            k = tl.load(kernel + u * KW + v, mask=v < KW, other=0.0)
+            cos, sin = root(rows, f2[:, None], v[None, :] - KW // 2, WIDTH)
             line_re += tl.sum(k[None, :] * cos, 1)
             line_im += tl.sum(k[None, :] * sin, 1)
-        cos, sin = root(columns, f1, u - kernel_height // 2, HEIGHT)
+        cos, sin = root(columns, f1, u - KH // 2, HEIGHT)
         re += cos[:, None] * line_re[None, :] - sin[:, None] * line_im[None, :]
         im += cos[:, None] * line_im[None, :] + sin[:, None] * line_re[None, :]
     return re, im
@@ -70,17 +70,17 @@ def otf_kernel(
     out,
     rows,
     columns,
-    kernel_height,
-    kernel_width,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
     plane = tl.program_id(0).to(tl.int64)
     f1, f2, offset, inside = block(HEIGHT, WIDTH, BLOCK)
-    kernel += plane * kernel_height * kernel_width
-    re, im = transfer_function(kernel, kernel_height, kernel_width, rows, columns, f1, f2, HEIGHT, WIDTH, CHUNK)
+    kernel += plane * KH * KW
+    re, im = transfer_function(kernel, rows, columns, f1, f2, HEIGHT, WIDTH, KH, KW, CHUNK)
     pointers = out + (plane * (HEIGHT * (WIDTH // 2 + 1)) + offset) * 2
     tl.store(pointers, re, mask=inside)
     tl.store(pointers + 1, im, mask=inside)
@@ -92,10 +92,10 @@ def otf_backward_kernel(
     out,
     rows,
     columns,
-    kernel_height,
-    kernel_width,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
@@ -117,12 +117,12 @@ def otf_backward_kernel(
             pointers = grad + (f1[:, None] * HALF + f2[None, :]) * 2
             re = tl.load(pointers, mask=inside, other=0.0)
             im = tl.load(pointers + 1, mask=inside, other=0.0)
-            cos, sin = root(columns, f1, u - kernel_height // 2, HEIGHT)
+            cos, sin = root(columns, f1, u - KH // 2, HEIGHT)
             line_re += tl.sum(re * cos[:, None] + im * sin[:, None], 0)
             line_im += tl.sum(im * cos[:, None] - re * sin[:, None], 0)
-        cos, sin = root(rows, f2[:, None], v[None, :] - kernel_width // 2, WIDTH)
+        cos, sin = root(rows, f2[:, None], v[None, :] - KW // 2, WIDTH)
         total += tl.sum(line_re[:, None] * cos + line_im[:, None] * sin, 0)
-    tl.store(out + (plane * kernel_height + u) * kernel_width + v, total, mask=v < kernel_width)
+    tl.store(out + (plane * KH + u) * KW + v, total, mask=v < KW)
 
 
 def otf(kernel: Tensor, height: int, width: int) -> Tensor:
@@ -136,10 +136,10 @@ def otf(kernel: Tensor, height: int, width: int) -> Tensor:
         torch.view_as_real(out),
         fft.table(width, kernel.dtype, kernel.device),
         fft.table(height, kernel.dtype, kernel.device),
-        kh,
-        kw,
         HEIGHT=height,
         WIDTH=width,
+        KH=kh,
+        KW=kw,
         BLOCK=BLOCK,
         CHUNK=CHUNK,
     )
@@ -157,10 +157,10 @@ def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
         out,
         fft.table(width, grad.dtype, grad.device),
         fft.table(height, grad.dtype, grad.device),
-        kh,
-        kw,
         HEIGHT=height,
         WIDTH=width,
+        KH=kh,
+        KW=kw,
         BLOCK=BLOCK,
         CHUNK=CHUNK,
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import fft
 
-_ENOUGH = 1024  # slots that keep a GPU busy
+_ENOUGH = 512  # slots that keep a GPU busy
 
 
 class Grouping(NamedTuple):

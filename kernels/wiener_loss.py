@@ -26,10 +26,10 @@ def precision_spectrum(
     nsr_c,
     eps_n,
     eps_c,
-    kernel_height,
-    kernel_width,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
@@ -38,7 +38,7 @@ def precision_spectrum(
     c = (tl.program_id(0) % channels).to(tl.int64)
     f1, f2, offset, inside = otf.block(HEIGHT, WIDTH, BLOCK)
     kernel += n * kernel_n + c * kernel_c
-    re, im = otf.transfer_function(kernel, kernel_height, kernel_width, rows, columns, f1, f2, HEIGHT, WIDTH, CHUNK)
+    re, im = otf.transfer_function(kernel, rows, columns, f1, f2, HEIGHT, WIDTH, KH, KW, CHUNK)
     s = re * re + im * im
     noise = tl.load(nsr + n * nsr_n + c * nsr_c)
     w = s / ((s + noise) * (s + noise)) + tl.load(eps + n * eps_n + c * eps_c)
@@ -62,10 +62,10 @@ def weight_kernel(
     nsr_c,
     eps_n,
     eps_c,
-    kernel_height,
-    kernel_width,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
     LOG: tl.constexpr,
@@ -84,10 +84,10 @@ def weight_kernel(
         nsr_c,
         eps_n,
         eps_c,
-        kernel_height,
-        kernel_width,
         HEIGHT,
         WIDTH,
+        KH,
+        KW,
         BLOCK,
         CHUNK,
     )
@@ -115,11 +115,11 @@ def parameters_kernel(
     nsr_c,
     eps_n,
     eps_c,
-    kernel_height,
-    kernel_width,
     log_scale: "fp64",
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    KH: tl.constexpr,
+    KW: tl.constexpr,
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
     LOG: tl.constexpr,
@@ -139,10 +139,10 @@ def parameters_kernel(
         nsr_c,
         eps_n,
         eps_c,
-        kernel_height,
-        kernel_width,
         HEIGHT,
         WIDTH,
+        KH,
+        KW,
         BLOCK,
         CHUNK,
     )
@@ -180,9 +180,16 @@ def wiener_loss(
     parameters = (
         shape[1],
         *(stride for t in (kernel, nsr, eps) for stride in planes.broadcast_strides(t)),
-        *kernel.shape[2:],
     )
-    constants = {"HEIGHT": height, "WIDTH": width, "BLOCK": otf.BLOCK, "CHUNK": otf.CHUNK, "LOG": nll}
+    constants = {
+        "HEIGHT": height,
+        "WIDTH": width,
+        "KH": kernel.shape[2],
+        "KW": kernel.shape[3],
+        "BLOCK": otf.BLOCK,
+        "CHUNK": otf.CHUNK,
+        "LOG": nll,
+    }
 
     weight = kernel.new_empty((*shape, height, half))
     log_determinant = kernel.new_empty((*shape, grid[1] * grid[2]) if nll else 0)
