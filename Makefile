@@ -2,6 +2,7 @@
 ## make test     run the tests, with the coverage of Python lines
 ## make lint     ruff, mypy, clang-format
 ## make bench    time every backend against its contenders
+## make docs     the documentation as pages, build/docs/index.html
 ## make wheel    build a wheel into dist/ and test it in an environment of its own
 ## make lock     pin the newest dependencies in requirements.txt
 ## make clean    remove the environment and everything built
@@ -26,7 +27,7 @@ DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cu
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test lint bench wheel lock clean
+.PHONY: help demo test lint bench docs wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -48,6 +49,9 @@ lint: $(DEPS)
 bench: $(BUILT)
 	$(BIN)/python -m benchmarks run $(ARGS)
 
+docs: $(DEPS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 # The tests run on the installed wheel: in a folder from which this tree cannot be imported.
 wheel: $(DEPS)
 	rm -rf dist build/lib* build/bdist*
@@ -64,7 +68,7 @@ lock: $(DEPS)
 	$(BIN)/python $(PIP_INSTALL) -q uv
 	mkdir -p build; echo torch > build/excludes.txt
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate \
-	    --extra demo --extra test --extra lint --extra bench --excludes build/excludes.txt \
+	    --extra demo --extra test --extra lint --extra bench --extra docs --excludes build/excludes.txt \
 	    pyproject.toml requirements.in -o requirements.txt
 
 clean:
