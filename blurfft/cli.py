@@ -512,8 +512,8 @@ def train(
         str, typer.Option(metavar="NAME", callback=_loss, help=f"The reconstruction term: {', '.join(TERMS)}.")
     ] = "blur",
     kernel_size: Annotated[int, typer.Option(min=1, help="Side of the blur kernels (blur).")] = 11,
-    nsr: Annotated[float, typer.Option(callback=_nsr, help="Noise-to-signal ratio C (blur).")] = 0.01,
-    eps: Annotated[float, typer.Option(help="Floor of the precision, above 0 (blur).")] = 1e-2,
+    nsr: Annotated[float, typer.Option(callback=_nsr, help="Noise-to-signal ratio C (blur).")] = 0.1,
+    eps: Annotated[float, typer.Option(help="Floor of the precision, above 0 (blur).")] = 0.1,
     kernel: Annotated[
         _KernelGradient,
         typer.Option(
@@ -521,7 +521,7 @@ def train(
             "gradient of the ELBO, or the kernel counts as a constant (blur). The kernel net itself learns by its own "
             "fit in both cases."
         ),
-    ] = _KernelGradient.attached,
+    ] = _KernelGradient.detached,
     features: Annotated[
         str | None, typer.Option(metavar="MODULE:NAME", help="Your feature network, or what makes it (perceptual).")
     ] = None,

@@ -116,7 +116,7 @@ def test_the_rate_is_steered():
     trainer = Trainer(replace(SMALL, rate=5.0, beta=0.5), DISKS)
     first = trainer.step()
     assert first["beta"].item() == pytest.approx(0.5)
-    expected = 0.02 * torch.clamp((first["kl"] / 5).log(), -1, 1)
+    expected = trainer.control.gain * torch.clamp((first["kl"] / 5).log(), -1, 1)
     torch.testing.assert_close(trainer.step()["beta"].log(), np.log(0.5) + expected)
 
 
@@ -183,7 +183,7 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
     assert state(cut)["step"] == 1
     result = command("--out", cut, "--resume", "--steps", 8, "--nsr", 0.5)
     assert result.exit_code == 1
-    assert f"--nsr is 0.5, but the run in {cut} has 0.01" in words(result.output)
+    assert f"--nsr is 0.5, but the run in {cut} has 0.1" in words(result.output)
 
 
 def test_what_is_not_finite_stops_the_run(photos, tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def term_of(name: str, image_shape: tuple[int, int, int] = (1, 8, 8), latent: in
     if name == "perceptual":
         options["features"] = nn.Sequential(nn.Conv2d(image_shape[0], 4, 3), nn.Tanh())
     if name == "blur":
-        options["kernel_size"] = 3
+        options |= {"kernel_size": 3, "kernel": "attached"}
     if name == "vae-gan":
         options["width"] = 8
     return make_term(name, image_shape, latent, **options)

@@ -67,7 +67,7 @@ class RateController:
         True
     """
 
-    def __init__(self, rate: float, beta: float = 1.0, gain: float = 0.02, device: str | torch.device = "cpu") -> None:
+    def __init__(self, rate: float, beta: float = 1.0, gain: float = 0.05, device: str | torch.device = "cpu") -> None:
         if not rate > 0:
             raise ValueError(f"rate must be positive, got {rate}")
         self.rate, self.gain = rate, gain

@@ -46,9 +46,9 @@ class Options:
     channels: int | None = None
     loss: str = "blur"
     kernel_size: int = 11
-    nsr: float = 0.01
-    eps: float = 1e-2
-    kernel: str = "attached"
+    nsr: float = 0.1
+    eps: float = 0.1
+    kernel: str = "detached"
     features: str | None = None
     beta: float = 1.0
     rate: float | None = None
@@ -164,12 +164,13 @@ class Trainer:
         groups: list[dict[str, Any]] = [{"params": list(self.vae.parameters())}]
         if own := list(self.term.own_parameters()):
             groups.append({"params": own, "lr": _OWN_RATE * options.learning_rate})
-        self.optimizer = torch.optim.Adam(groups, options.learning_rate)
+        self.optimizer = torch.optim.Adam(groups, options.learning_rate, fused=True)
         self.auxiliary: nn.Module | None = None
         self.auxiliary_optimizer: torch.optim.Optimizer | None = None
         if self.term.auxiliary is not None:
             self.auxiliary = _Auxiliary(self.term)
-            self.auxiliary_optimizer = torch.optim.Adam(self.auxiliary.parameters(), options.learning_rate)
+            parameters = self.auxiliary.parameters()
+            self.auxiliary_optimizer = torch.optim.Adam(parameters, options.learning_rate, fused=True)
         if world > 1:
             self.objective = nn.parallel.DistributedDataParallel(self.objective)
             if self.auxiliary is not None:

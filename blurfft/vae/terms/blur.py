@@ -51,9 +51,9 @@ class BlurError(ReconstructionTerm):
         image_shape: tuple[int, int, int],
         latent: int,
         kernel_size: int = 11,
-        nsr: float = 0.01,
-        eps: float = 1e-2,
-        kernel: str = "attached",
+        nsr: float = 0.1,
+        eps: float = 0.1,
+        kernel: str = "detached",
         sigma: float = 0.1,
     ) -> None:
         super().__init__(image_shape, latent)
