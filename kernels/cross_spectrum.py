@@ -49,8 +49,9 @@ def cross_spectrum_kernel(
     sum_re = tl.zeros((BATCH * PH * PW,), dtype)
     sum_im = tl.zeros((BATCH * PH * PW,), dtype)
     for turn in range(TURNS):
+        axes = planes.axes(H, W)
         where = planes.pair(first + turn, slot < slots, group, members, group_channels, member_channels, PAIRED)
-        re, im = planes.load(a, where, a_n, a_c, a_h, a_w, H, W, PAIRED, dtype)
+        re, im = planes.load(a, where, axes, a_n, a_c, a_h, a_w, PAIRED, dtype)
         a_re, a_im = fft.forward2(
             tl.reshape(re, (BATCH * PH * PW,)),
             tl.reshape(im, (BATCH * PH * PW,)),
@@ -61,7 +62,7 @@ def cross_spectrum_kernel(
             H,
             W,
         )
-        re, im = planes.load(b, where, b_n, b_c, b_h, b_w, H, W, PAIRED, dtype)
+        re, im = planes.load(b, where, axes, b_n, b_c, b_h, b_w, PAIRED, dtype)
         b_re, b_im = fft.forward2(
             tl.reshape(re, (BATCH * PH * PW,)),
             tl.reshape(im, (BATCH * PH * PW,)),
@@ -76,9 +77,9 @@ def cross_spectrum_kernel(
         if COMPLEX:
             sum_im += a_re * b_im - a_im * b_re
     exists = slot < slots
-    planes.store_spectrum(partial, tl.reshape(sum_re / N, (BATCH, PH, PW)), slot * PARTS, exists, H, W)
+    planes.store_spectrum(partial, tl.reshape(sum_re / N, (BATCH, PH, PW)), slot * PARTS, exists, 0, PW, H, W)
     if COMPLEX:
-        planes.store_spectrum(partial, tl.reshape(sum_im / N, (BATCH, PH, PW)), slot * PARTS + 1, exists, H, W)
+        planes.store_spectrum(partial, tl.reshape(sum_im / N, (BATCH, PH, PW)), slot * PARTS + 1, exists, 0, PW, H, W)
 
 
 def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:

@@ -47,21 +47,23 @@ def radices(n: int) -> tuple[int, ...] | None:
 
 
 SIZES = (
-    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, "
-    f"up to {LIMIT} and together up to {TILE} (float64: {TILE // 4})"
+    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, up to 1024; "
+    "transforms, cross-power spectra and focal losses together up to 16384 (float64: 4096)"
 )
+# The others have a way for planes larger than a tile, or no tile.
+_OF_ONE_TILE = ("rfft2", "irfft2", "cross_spectrum", "focal_frequency_loss")
 
 
 def why_not(op: str, dtype: torch.dtype, height: int, width: int) -> str | None:
-    """Why planes of this size cannot be transformed."""
+    """Why the op does not serve planes of this size."""
     for name, side in (("height", height), ("width", width)):
         digits = radices(side)
         if digits is None:
             return f"it serves {SIZES}; the {name} {side} has a prime factor above 7"
         if pad(digits) > LIMIT:
-            return f"it serves {SIZES}; the {name} {side} comes to {pad(digits)}"
-    if op not in ("otf", "otf_backward") and not fits(height, width, dtype):
-        return f"it serves {SIZES}; {height}x{width} comes to {extent(height, width)}"
+            return f"it serves {SIZES}; the {name} {side} counts as {pad(digits)}"
+    if op in _OF_ONE_TILE and not fits(height, width, dtype):
+        return f"it serves {SIZES}; {height}x{width} counts as {extent(height, width)}"
     return None
 
 
@@ -81,9 +83,19 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def tile(size: int, slots: int, dtype: torch.dtype, tiles: int = 1) -> tuple[int, int]:
     """How many of ``slots`` planes of ``size`` a program holds, in so many tiles at a time, and its warps."""
-    per_warp = _PER_WARP // tiles if dtype != torch.float64 else _PER_WARP // 4
+    per_warp = _per_warp(dtype) // tiles
     batch = min(max(1, per_warp // size), triton.next_power_of_2(slots))
     return batch, max(1, size * batch // per_warp)
+
+
+def lines(length: int, dtype: torch.dtype, least: int = 1) -> tuple[int, int]:
+    """How many lines of a padded length a program holds, and its warps: 4, unless ``least`` lines need more."""
+    count = max(least, 4 * _per_warp(dtype) // length)
+    return count, max(1, count * length // _per_warp(dtype))
+
+
+def _per_warp(dtype: torch.dtype) -> int:
+    return _PER_WARP if compute_dtype(dtype) != torch.float64 else _PER_WARP // 4
 
 
 @cache
@@ -274,9 +286,10 @@ def _twiddle(x, y, table, DIGITS: tl.constexpr, STAGE: tl.constexpr, SIGN: tl.co
     N: tl.constexpr = product(DIGITS)
     STEP: tl.constexpr = product(_before(DIGITS, STAGE))
     REST: tl.constexpr = _after(DIGITS, STAGE)
+    RADIX: tl.constexpr = DIGITS[STAGE]
     j, _ = index(tl.arange(0, pad(REST))[None, :, None], REST)
     xs, ys = (x[0],), (y[0],)
-    for k in tl.static_range(1, DIGITS[STAGE]):
+    for k in tl.static_range(1, RADIX):
         t = (k * STEP * j) % N
         cos = tl.load(table + 2 * t)
         sin = tl.load(table + 2 * t + 1)

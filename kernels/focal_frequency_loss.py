@@ -47,9 +47,10 @@ def focal_frequency_loss_kernel(
     dtype: tl.constexpr = row_table.dtype.element_ty
     never = slots < 0
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
+    axes = planes.axes(H, W)
     where = planes.pair(slot * 0, slot < slots, slot, 1, channels, 1, False)
-    re, im = planes.load(input, where, input_n, input_c, input_h, input_w, H, W, False, dtype)
-    re2, _ = planes.load(target, where, target_n, target_c, target_h, target_w, H, W, False, dtype)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, False, dtype)
+    re2, _ = planes.load(target, where, axes, target_n, target_c, target_h, target_w, False, dtype)
     re, im = tl.reshape(re - re2, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
     re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
 
@@ -70,7 +71,7 @@ def focal_frequency_loss_kernel(
         w = tl.reshape(2.0 * w, (BATCH * PH * PW,))
         re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
         re = tl.reshape(re, (BATCH, PH, PW))
-        planes.store(grad, re, re, where, grad_n, grad_c, grad_h, grad_w, H, W, False)
+        planes.store(grad, re, re, where, axes, grad_n, grad_c, grad_h, grad_w, False)
 
 
 def focal_frequency_loss(

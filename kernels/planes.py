@@ -68,13 +68,21 @@ def pair(turn, exists, group, members, group_channels, member_channels, PAIRED: 
 
 
 @triton.jit
-def load(image, where, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr, PAIRED: tl.constexpr, dtype: tl.constexpr):
-    """A pair of planes of an image of any strides, zero beyond their sides: 2 x (BATCH, padded H, padded W)."""
+def axes(H: tl.constexpr, W: tl.constexpr):
+    """Indices and whether they exist, of the rows and of the columns of a tile."""
+    h, inside_h = fft.index(tl.arange(0, fft.pad(H)), H)
+    w, inside_w = fft.index(tl.arange(0, fft.pad(W)), W)
+    return h, inside_h, w, inside_w
+
+
+@triton.jit
+def load(image, where, axes, sn, sc, sh, sw, PAIRED: tl.constexpr, dtype: tl.constexpr):
+    """A pair of planes of an image of any strides, zero where there is nothing: 2 x (BATCH, rows, columns)."""
     n, c, exists, n2, c2, exists2 = where
-    offset, mask = _offsets(n, c, exists, sn, sc, sh, sw, H, W)
+    offset, mask = _offsets(n, c, exists, axes, sn, sc, sh, sw)
     re = tl.load(image + offset, mask=mask, other=0.0).to(dtype)
     if PAIRED:
-        offset, mask = _offsets(n2, c2, exists2, sn, sc, sh, sw, H, W)
+        offset, mask = _offsets(n2, c2, exists2, axes, sn, sc, sh, sw)
         im = tl.load(image + offset, mask=mask, other=0.0).to(dtype)
     else:
         im = tl.zeros_like(re)
@@ -82,27 +90,21 @@ def load(image, where, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr, PAIRED:
 
 
 @triton.jit
-def store(image, re, im, where, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr, PAIRED: tl.constexpr):
+def store(image, re, im, where, axes, sn, sc, sh, sw, PAIRED: tl.constexpr):
     n, c, exists, n2, c2, exists2 = where
-    offset, mask = _offsets(n, c, exists, sn, sc, sh, sw, H, W)
+    offset, mask = _offsets(n, c, exists, axes, sn, sc, sh, sw)
     tl.store(image + offset, re.to(image.dtype.element_ty), mask=mask)
     if PAIRED:
-        offset, mask = _offsets(n2, c2, exists2, sn, sc, sh, sw, H, W)
+        offset, mask = _offsets(n2, c2, exists2, axes, sn, sc, sh, sw)
         tl.store(image + offset, im.to(image.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _offsets(n, c, valid, sn, sc, sh, sw, H: tl.constexpr, W: tl.constexpr):
-    h, inside_h = fft.index(tl.arange(0, fft.pad(H)), H)
-    w, inside_w = fft.index(tl.arange(0, fft.pad(W)), W)
+def _offsets(n, c, exists, axes, sn, sc, sh, sw):
+    h, inside_h, w, inside_w = axes
     base = n.to(tl.int64) * sn + c.to(tl.int64) * sc
     offset = base[:, None, None] + (h.to(tl.int64) * sh)[None, :, None] + (w.to(tl.int64) * sw)[None, None, :]
-    mask = valid[:, None, None]
-    if fft.pad(H) > fft.product(H):
-        mask = mask & inside_h[None, :, None]
-    if fft.pad(W) > fft.product(W):
-        mask = mask & inside_w[None, None, :]
-    return offset, mask
+    return offset, exists[:, None, None] & inside_h[None, :, None] & inside_w[None, None, :]
 
 
 @triton.jit
@@ -128,16 +130,16 @@ def spectrum_offset(group, group_channels, sn, sc):
 
 
 @triton.jit
-def half_spectrum(H: tl.constexpr, W: tl.constexpr):
+def half_spectrum(start, COLUMNS: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
     """Where in a half spectrum (H, W//2+1) each position of a transformed tile finds its frequency or its mirror image.
 
     Offset, offset of the mirror image for the columns that are their own, whether it is the mirror image, whether the
-    column is its own, whether there is a frequency at all: (1, padded H, padded W).
+    column is its own, whether there is a frequency at all: (1, padded H, COLUMNS), of the columns from ``start``.
     """
     NH: tl.constexpr = fft.product(H)
     NW: tl.constexpr = fft.product(W)
     f1, inside_h = fft.frequency(tl.arange(0, fft.pad(H))[None, :, None], H)
-    f2, inside_w = fft.frequency(tl.arange(0, fft.pad(W))[None, None, :], W)
+    f2, inside_w = fft.frequency(start + tl.arange(0, COLUMNS)[None, None, :], W)
     mirrored = f2 > NW // 2
     row = tl.where(mirrored, (NH - f1) % NH, f1)
     column = tl.where(mirrored, NW - f2, f2)
@@ -148,12 +150,21 @@ def half_spectrum(H: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def weight(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr, SYMMETRIC: tl.constexpr):
-    """A real half spectrum at the positions of a transformed tile: (BATCH, padded H, padded W).
+def weight(
+    spectrum,
+    base,
+    exists,
+    start,
+    COLUMNS: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+):
+    """A real half spectrum at the positions of a transformed tile: (BATCH, padded H, COLUMNS).
 
     Columns 0 and W/2 hold a frequency and its mirror image; unless they are known to be equal, their mean counts.
     """
-    offset, opposite, _, own, inside = half_spectrum(H, W)
+    offset, opposite, _, own, inside = half_spectrum(start, COLUMNS, H, W)
     mask = exists[:, None, None] & inside
     pointers = spectrum + base[:, None, None]
     value = tl.load(pointers + offset, mask=mask, other=0.0)
@@ -164,9 +175,9 @@ def weight(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr, SYMMETRIC: 
 
 
 @triton.jit
-def transfer(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr):
+def transfer(spectrum, base, exists, start, COLUMNS: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
     """A complex half spectrum of real and imaginary parts in turn, as that of a real filter: 2 x (BATCH, ...)."""
-    offset, opposite, mirrored, own, inside = half_spectrum(H, W)
+    offset, opposite, mirrored, own, inside = half_spectrum(start, COLUMNS, H, W)
     mask = exists[:, None, None] & inside
     pointers = spectrum + base[:, None, None]
     re = tl.load(pointers + 2 * offset, mask=mask, other=0.0)
@@ -178,11 +189,11 @@ def transfer(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr):
 
 
 @triton.jit
-def store_spectrum(spectrum, values, slot, valid, H: tl.constexpr, W: tl.constexpr):
-    """Transformed tiles into a full spectrum (slots, H, W) in natural order."""
+def store_spectrum(spectrum, values, slot, exists, start, COLUMNS: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
+    """Transformed tiles (BATCH, padded H, COLUMNS) into a full spectrum (slots, H, W) in natural order."""
     NH: tl.constexpr = fft.product(H)
     NW: tl.constexpr = fft.product(W)
     f1, inside_h = fft.frequency(tl.arange(0, fft.pad(H))[None, :, None], H)
-    f2, inside_w = fft.frequency(tl.arange(0, fft.pad(W))[None, None, :], W)
+    f2, inside_w = fft.frequency(start + tl.arange(0, COLUMNS)[None, None, :], W)
     base = (slot.to(tl.int64) * (NH * NW))[:, None, None]
-    tl.store(spectrum + base + (f1 * NW + f2), values, mask=valid[:, None, None] & inside_h & inside_w)
+    tl.store(spectrum + base + (f1 * NW + f2), values, mask=exists[:, None, None] & inside_h & inside_w)

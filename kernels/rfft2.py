@@ -34,8 +34,9 @@ def rfft2_kernel(
     HALF: tl.constexpr = fft.product(W) // 2 + 1
     dtype: tl.constexpr = row_table.dtype.element_ty
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
+    axes = planes.axes(H, W)
     where = planes.pair(slot * 0, slot < slots, slot, 1, channels, 1, False)
-    re, im = planes.load(input, where, input_n, input_c, input_h, input_w, H, W, False, dtype)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, False, dtype)
     re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
     re, im = fft.forward2(re, im, row_table, column_table, slots < 0, BATCH, H, W)
     factor = tl.full((), scale, dtype)

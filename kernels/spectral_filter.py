@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes
+from . import fft, planes, staged
 from .launch import launch
 
 
@@ -45,8 +45,9 @@ def spectral_filter_kernel(
     never = slots < 0
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
     group = slot // pairs
+    axes = planes.axes(H, W)
     where = planes.pair(slot % pairs, slot < slots, group, members, group_channels, member_channels, PAIRED)
-    re, im = planes.load(input, where, input_n, input_c, input_h, input_w, H, W, PAIRED, dtype)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, PAIRED, dtype)
     re, im, poison, poison2 = planes.isolate(re, im, PAIRED)
     re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
 
@@ -54,28 +55,31 @@ def spectral_filter_kernel(
     base = planes.spectrum_offset(group, group_channels, transfer_n, transfer_c)
     if COMPLEX:
         # A real filter keeps a and b of a + ib apart, whatever its phase.
-        t_re, t_im = planes.transfer(transfer, base, slot < slots, H, W)
+        t_re, t_im = planes.transfer(transfer, base, slot < slots, 0, PW, H, W)
         t_re, t_im = tl.reshape(t_re, (BATCH * PH * PW,)) / N, tl.reshape(t_im, (BATCH * PH * PW,)) / N
         re, im = re * t_re - im * t_im, re * t_im + im * t_re
     else:
-        t = tl.reshape(planes.weight(transfer, base, slot < slots, H, W, False), (BATCH * PH * PW,)) / N
+        t = tl.reshape(planes.weight(transfer, base, slot < slots, 0, PW, H, W, False), (BATCH * PH * PW,)) / N
         re, im = re * t, im * t
     re, im = fft.inverse2(re, im, row_table, column_table, never, BATCH, H, W)
     re = tl.reshape(re, (BATCH, PH, PW)) + poison[:, None, None]
     im = tl.reshape(im, (BATCH, PH, PW)) + poison2[:, None, None]
-    planes.store(out, re, im, where, out_n, out_c, out_h, out_w, H, W, PAIRED)
+    planes.store(out, re, im, where, axes, out_n, out_c, out_h, out_w, PAIRED)
 
 
 def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
     samples, channels, height, width = input.shape
     transfer = transfer.resolve_conj().contiguous()
     is_complex = transfer.is_complex()
+    group = planes.grouping(samples, channels, transfer.shape[0], transfer.shape[1])
+    out = torch.empty_like(input)
+    if not fft.fits(height, width, transfer.dtype):
+        staged.filtered(input, None, transfer, out, group, 1.0 / (height * width), False, False)
+        return out
     if is_complex:
         transfer = torch.view_as_real(transfer)
-    group = planes.grouping(samples, channels, transfer.shape[0], transfer.shape[1])
     slots = group.count * group.pairs
     batch, num_warps = fft.tile(fft.extent(height, width), slots, transfer.dtype)
-    out = torch.empty_like(input)
     launch(
         spectral_filter_kernel,
         (triton.cdiv(slots, batch),),

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes
+from . import fft, planes, staged
 from .fold import fold
 from .launch import launch
 
@@ -67,15 +67,16 @@ def spectral_loss_kernel(
     total = tl.zeros((BATCH,), dtype)
     accumulated = tl.zeros((BATCH * PH * PW,), dtype)
     for turn in range(TURNS):
+        axes = planes.axes(H, W)
         where = planes.pair(first + turn, slot < slots, group, members, group_channels, member_channels, PAIRED)
-        re, im = planes.load(input, where, input_n, input_c, input_h, input_w, H, W, PAIRED, dtype)
-        re2, im2 = planes.load(target, where, target_n, target_c, target_h, target_w, H, W, PAIRED, dtype)
+        re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, PAIRED, dtype)
+        re2, im2 = planes.load(target, where, axes, target_n, target_c, target_h, target_w, PAIRED, dtype)
         re, im, poison, poison2 = planes.isolate(re - re2, im - im2, PAIRED)
         re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
 
         re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
         squares = re * re + im * im
-        w = tl.reshape(planes.weight(weight, base, slot < slots, H, W, SYMMETRIC), (BATCH * PH * PW,)) * factor
+        w = tl.reshape(planes.weight(weight, base, slot < slots, 0, PW, H, W, SYMMETRIC), (BATCH * PH * PW,)) * factor
         total += tl.sum(tl.reshape(w * squares, (BATCH, PH * PW)), 1) + (poison + poison2)
         if POWER:
             accumulated += squares
@@ -87,11 +88,11 @@ def spectral_loss_kernel(
             re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
             re = tl.reshape(re, (BATCH, PH, PW)) + poison[:, None, None]
             im = tl.reshape(im, (BATCH, PH, PW)) + poison2[:, None, None]
-            planes.store(grad, re, im, where, grad_n, grad_c, grad_h, grad_w, H, W, PAIRED)
+            planes.store(grad, re, im, where, axes, grad_n, grad_c, grad_h, grad_w, PAIRED)
 
     tl.store(loss + slot, total, mask=slot < slots)
     if POWER:
-        planes.store_spectrum(power, tl.reshape(accumulated * factor, (BATCH, PH, PW)), slot, slot < slots, H, W)
+        planes.store_spectrum(power, tl.reshape(accumulated * factor, (BATCH, PH, PW)), slot, slot < slots, 0, PW, H, W)
 
 
 def spectral_loss(
@@ -107,14 +108,36 @@ def spectral_loss(
     """As the op. ``symmetric``: the weight is known to be equal at frequencies that are mirror images."""
     samples, channels, height, width = input.shape
     group = planes.grouping(samples, channels, samples if per_sample else weight.shape[0], weight.shape[1])
-    turns = planes.turns(group) if weight_grad else 1
+    scale /= height * width
+    grad = torch.empty_like(input) if input_grad else input.new_empty(0)
+    if fft.fits(height, width, weight.dtype):
+        loss, power = _of_tiles(input, target, weight, grad, group, scale, symmetric, weight_grad)
+    else:
+        loss, power = staged.filtered(
+            input, target, weight, grad if input_grad else None, group, scale, symmetric, weight_grad
+        )
+    loss = loss.view(samples, -1).sum(1) if per_sample else loss.sum()
+    return loss, grad, fold(power, *weight.shape[:2], width) if weight_grad else power
+
+
+def _of_tiles(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    grad: Tensor,
+    group: planes.Grouping,
+    scale: float,
+    symmetric: bool,
+    power_wanted: bool,
+) -> tuple[Tensor, Tensor]:
+    height, width = input.shape[-2:]
+    turns = planes.turns(group) if power_wanted else 1
     chunks = triton.cdiv(group.pairs, turns)
     slots = group.count * chunks
     batch, num_warps = fft.tile(fft.extent(height, width), slots, weight.dtype)
 
     loss = weight.new_empty(slots)
-    grad = torch.empty_like(input) if input_grad else input.new_empty(0)
-    power = weight.new_empty((*group.shape, chunks, height, width)) if weight_grad else weight.new_empty(0)
+    power = weight.new_empty((*group.shape, chunks, height, width)) if power_wanted else weight.new_empty(0)
     launch(
         spectral_loss_kernel,
         (triton.cdiv(slots, batch),),
@@ -126,7 +149,7 @@ def spectral_loss(
         power,
         fft.table(width, weight.dtype, weight.device),
         fft.table(height, weight.dtype, weight.device),
-        scale / (height * width),
+        scale,
         slots,
         chunks,
         group.members,
@@ -135,16 +158,15 @@ def spectral_loss(
         *planes.broadcast_strides(weight),
         *input.stride(),
         *target.stride(),
-        *(grad.stride() if input_grad else (0, 0, 0, 0)),
+        *(grad.stride() if grad.numel() else (0, 0, 0, 0)),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
         TURNS=turns,
         PAIRED=group.members > 1,
         SYMMETRIC=symmetric,
-        GRAD=input_grad,
-        POWER=weight_grad,
+        GRAD=grad.numel() > 0,
+        POWER=power_wanted,
         num_warps=num_warps,
     )
-    loss = loss.view(samples, -1).sum(1) if per_sample else loss.sum()
-    return loss, grad, fold(power, *weight.shape[:2], width) if weight_grad else power
+    return loss, power

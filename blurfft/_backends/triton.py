@@ -38,8 +38,8 @@ def _interpreted() -> bool:
 DEVICES = "cpu (TRITON_INTERPRET)" if _interpreted() else "cuda"
 DTYPES = "float32, float64, bfloat16, float16"
 SIZES = (
-    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, "
-    "up to 1024 and together up to 16384 (float64: 4096)"
+    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, up to 1024; "
+    "transforms, cross-power spectra and focal losses together up to 16384 (float64: 4096)"
 )
 
 
