@@ -10,16 +10,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from torch.utils.cpp_extension import include_paths, library_paths
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "simt"
 
 FLAGS = f"-std=c++20 -O1 -g1 -fPIC -fvisibility-inlines-hidden -Wall -Wno-unknown-pragmas -I{HERE} -I{ROOT}/csrc/cuda"
+# The operators register under a name of their own, as operators of the CPU: `cuda` is the namespace in all of them.
+FLAGS += " -Dcuda=cpu -Dblurfft_cpu=blurfft_simt"
 # Only -fsanitize=thread's calls before each access are wanted, and one call for each access in the source: no merging.
 CHECKED = (
     "-fsanitize=thread,alignment,bounds -fsanitize-recover=all --param tsan-instrument-func-entry-exit=0"
     " -fno-strict-aliasing -fno-tree-vectorize -fno-store-merging"
 )
+TORCH = f"-DTORCH_TARGET_VERSION=0x020b000000000000 -I{ROOT}/csrc"
 NINJA = f"""
 rule checked
   command = $cxx {FLAGS} {CHECKED} -MD -MF $out.d -x c++ -c $in -o $out
@@ -29,8 +35,12 @@ rule emulator
   command = $cxx {FLAGS} -O2 -MD -MF $out.d -c $in -o $out
   depfile = $out.d
   deps = gcc
+rule torch
+  command = $cxx {FLAGS} {TORCH} $torch_include -MD -MF $out.d -c $in -o $out
+  depfile = $out.d
+  deps = gcc
 rule link
-  command = $cxx -shared -Wl,--no-undefined $in -o $out -ldl
+  command = $cxx -shared -Wl,--no-undefined $in $libraries -ldl -o $out
 """
 
 
@@ -57,19 +67,27 @@ def unavailable() -> str | None:
 
 
 def load(name: str) -> ctypes.CDLL:
-    """``tests/simt/NAME.cpp``, compiled if something has changed; ``kernels`` with all of ``csrc/cuda/*.cu``."""
-    lines = [NINJA, f"cxx = {os.environ.get('CXX', 'g++')}", f"build simt.o: emulator {HERE}/simt.cpp"]
-    kernels = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
-    lines += [f"build {source.name}.o: checked {source}" for source in kernels]
-    for source, more in (HERE / "broken.cpp", []), (HERE / "kernels.cpp", kernels):
-        objects = [f"{source.name}.o", *(f"{kernel.name}.o" for kernel in more)]
-        lines.append(f"build {source.name}.o: checked {source}")
-        # The emulator first: of an inline function that several define, the linker keeps the first copy.
-        lines.append(f"build {source.stem}.so: link simt.o {' '.join(objects)}")
+    """Compiles what has changed and loads ``broken`` (broken.cpp), or ``ops``: all of ``csrc/cuda`` but the device and
+    the stream, which registers its operators as ``torch.ops.blurfft_simt``, for tensors of the CPU.
+    """
+    kernels = sorted((ROOT / "csrc/cuda").glob("*.cu"))
+    sources = {path: "checked" for path in (HERE / "broken.cpp", *kernels)} | {HERE / "simt.cpp": "emulator"}
+    ops = [ROOT / "csrc/library.cpp", ROOT / "csrc/cuda/ops.cpp", HERE / "runtime.cpp"]
+    sources |= dict.fromkeys(ops, "torch")
+    paths = {"include": " ".join(f"-isystem {path}" for path in include_paths())}
+    paths["library"] = " ".join(f"-L{path}" for path in library_paths())
+    lines = [NINJA, f"cxx = {os.environ.get('CXX', 'g++')}", *(f"torch_{key} = {paths[key]}" for key in paths)]
+    lines += [f"build {source.stem}.o: {rule} {source}" for source, rule in sources.items()]
+    # The emulator first: of an inline function that several define, the linker keeps the first copy.
+    lines.append("build broken.so: link simt.o broken.o")
+    lines.append(f"build ops.so: link simt.o {' '.join(f'{source.stem}.o' for source in (*kernels, *ops))}")
+    lines.append("  libraries = $torch_library -ltorch_cpu")
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
     command = [str(find_ninja()), "-C", str(BUILD), f"{name}.so"]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(result.stdout + result.stderr)
+    if name == "ops":
+        torch.ops.load_library(str(BUILD / "ops.so"))
     return ctypes.CDLL(str(BUILD / f"{name}.so"))
