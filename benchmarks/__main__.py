@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from . import compare as comparison
-from . import measure, memory, report, tables
+from . import measure, memory, report, tables, train
 from .cases import LOSSES, PIXELS, SUITES, Case, Inputs, standard
 from .contenders import COPY, MSE, backends, contenders, truths
 from .readme import rewrite
@@ -41,6 +41,7 @@ class Suite(str, Enum):
     filter = "filter"
     fft = "fft"
     overhead = "overhead"
+    train = "train"
     memory = "memory"
     accuracy = "accuracy"
 
@@ -322,10 +323,16 @@ def _worth_compiling(case: Case, pixels: int) -> bool:
 
 
 def _measure_times(part: Report, suite: str, case: Case, options: Options, advance: Callable[[float], None]) -> None:
-    inputs = Inputs.of(case, options.device)
-    truth = truths(case, inputs)
+    inputs: Inputs | train.Inputs
+    if suite == "train":
+        inputs = train.Inputs(case, options.device)
+        truth, everyone = train.truths(case, inputs), train.contenders(case, inputs)
+    else:
+        inputs = Inputs.of(case, options.device)
+        compile = not options.quick and _worth_compiling(case, options.pixels)
+        truth, everyone = truths(case, inputs), contenders(case, inputs, compile)
     right = []
-    for contender in contenders(case, inputs, compile=not options.quick and _worth_compiling(case, options.pixels)):
+    for contender in everyone:
         if suite == "overhead" and contender.name == COPY:
             continue
         reason = measure.fault(contender, truth[contender.truth], case.dtype)

@@ -30,6 +30,7 @@ ARGUMENTS = {
     "rfft2": ("input",),
     "irfft2": ("spectrum", "size"),
 }
+TRAINING_STEP = "training step"  # no op, but what they are for
 LOSSES = frozenset(op for op, arguments in ARGUMENTS.items() if "target" in arguments)
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
@@ -82,7 +83,7 @@ class Case:
             words.append(self.dtype)
         if self.channels_last:
             words.append("channels_last")
-        if "kernel" in ARGUMENTS[self.op]:
+        if "kernel" in ARGUMENTS.get(self.op, ()):
             if self.kernel_size != 11:
                 words.append(f"kernel {self.kernel_size}×{self.kernel_size}")
             if self.kernel_shared_by != "batch":
@@ -189,6 +190,12 @@ def overhead_cases(pixels: int) -> list[Case]:
     ]
 
 
+def train_cases(pixels: int) -> list[Case]:
+    """Steps of a VAE, see train.py."""
+    shapes = ((64, 3, 32, 32), (64, 3, 64, 64), (16, 3, 128, 128))
+    return [Case(TRAINING_STEP, shape, kernel_shared_by="sample", kernel_grad=True) for shape in shapes]
+
+
 def memory_cases(pixels: int) -> list[Case]:
     ops = ("wiener_loss", "wiener_nll", "focal_frequency_loss")
     return [case for op in ops for case in _sizes(op, pixels, (64, 256, 512))]
@@ -206,6 +213,7 @@ SUITES: dict[str, Callable[[int], list[Case]]] = {
     "filter": filter_cases,
     "fft": fft_cases,
     "overhead": overhead_cases,
+    "train": train_cases,
     "memory": memory_cases,
     "accuracy": accuracy_cases,
 }

@@ -15,7 +15,7 @@ from torch import Tensor
 import blurfft
 from blurfft import _dispatch, reference
 
-from .cases import INPUT_GRAD, KERNEL_GRAD, LOSSES, RESULT, Case, Inputs, Outputs
+from .cases import INPUT_GRAD, KERNEL_GRAD, LOSSES, RESULT, TRAINING_STEP, Case, Inputs, Outputs
 
 # Names; those of blurfft's backends are "blurfft cpu" and so on.
 COPY = "copy"
@@ -34,6 +34,7 @@ _SERVED_BY = {
     "wiener_filter": "spectral_filter",
     "blur": "spectral_filter",
     "blur_mse": "spectral_filter",
+    TRAINING_STEP: "wiener_loss",
 }
 # The defaults of the public functions.
 _NSR = 0.01

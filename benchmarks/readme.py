@@ -13,7 +13,7 @@ from pathlib import Path
 from .cases import Case
 from .contenders import COMPILED, EAGER, FFL, HAND, MSE, OURS, SKIMAGE
 from .memory import ALLOCATOR
-from .report import DISTURBED, MACHINE, OVERHEAD, RATIO, TIME, WAITED, Report, headline
+from .report import DISTURBED, MACHINE, OVERHEAD, RATIO, SHARE, TIME, WAITED, Report, headline
 from .tables import number, share_of_limit
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -142,6 +142,21 @@ def _overhead(report: Report) -> str:
     return _table(*rows)
 
 
+def _train(report: Report) -> str:
+    """Steps of a VAE, and how much of each the reconstruction term takes."""
+    rows: list[tuple[str, ...]] = [("", "blur error, blurfft", "blur error, torch.fft", f"`{MSE}`")]
+    for case in report.cases("train"):
+        cells = []
+        for name in (report.ours("train", case) or OURS, EAGER, MSE):
+            time, share = (report.find("train", case, name, quantity) for quantity in (TIME, SHARE))
+            if time is None or share is None:
+                cells.append("–")
+            else:
+                cells.append(f"{number(time.median / 1e6)} ms ({share.median:.0f} %)")
+        rows.append((f"{case.shape[0]} images of {case.shape[2]}²", *cells))
+    return _table(*rows)
+
+
 def _memory(report: Report) -> str:
     """Peak memory beyond inputs and gradients, as a share of one gradient."""
     names = (MSE, EAGER, HAND, FFL)
@@ -183,4 +198,5 @@ _BLOCKS: dict[str, Callable[[Report], str]] = {
     "ops": _ops,
     "overhead": _overhead,
     "memory": _memory,
+    "train": _train,
 }

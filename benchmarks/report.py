@@ -20,6 +20,7 @@ from blurfft import _ext
 
 from .cases import Case, standard
 from .contenders import COPY, EAGER, MSE, OURS
+from .train import ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = 2
@@ -28,6 +29,7 @@ FORMAT = 2
 TIME = "time"
 RATIO = "time ÷ "  # by the contender whose name follows
 OVERHEAD = "time − "  # of the contender whose name follows
+SHARE = "share of the step beyond the network"
 ERROR = "error of the "  # followed by the name of the output
 WAITED = "time in which a thread had no core"
 
@@ -169,12 +171,18 @@ def summarise_times(suite: str, case: Case, times: dict[str, list[float]]) -> It
         yield summary(suite, case, name, TIME, "ns", samples)
     for ours in (name for name in times if name.startswith(OURS)):
         for name in times:
-            if name not in (ours, COPY):
+            if name not in (ours, COPY, ALONE):
                 ratios = [a / b for a, b in zip(times[name], times[ours], strict=True)]
                 yield summary(suite, case, name, RATIO + ours, "", ratios)
         if suite == "overhead":
             differences = [a - b for a, b in zip(times[ours], times[MSE], strict=True)]
             yield summary(suite, case, ours, OVERHEAD + MSE, "ns", differences)
+
+    if suite == "train":
+        for name in times:
+            if name != ALONE:
+                shares = [100 * (1 - a / b) for a, b in zip(times[ALONE], times[name], strict=True)]
+                yield summary(suite, case, name, SHARE, "%", shares)
 
 
 def worst(report: Report, count: int) -> list[tuple[str, Case, str, float]]:

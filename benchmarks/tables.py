@@ -7,7 +7,7 @@ from rich.table import Table
 from . import memory
 from .cases import Case
 from .contenders import COPY, MSE
-from .report import ERROR, OVERHEAD, RATIO, TIME, Report
+from .report import ERROR, OVERHEAD, RATIO, SHARE, TIME, Report
 
 
 def number(value: float) -> str:
@@ -26,7 +26,7 @@ def line(report: Report, suite: str, case: Case) -> str:
     elif suite == "accuracy":
         parts = [f"{r.contender} {r.quantity.removeprefix(ERROR)} {r.median:.1e}" for r in results]
     else:
-        scale, unit = (1e3, "µs") if suite == "overhead" else (case.pixels, "ns/pixel")
+        scale, unit = {"overhead": (1e3, "µs"), "train": (1e6, "ms")}.get(suite, (case.pixels, "ns/pixel"))
         parts = [
             f"{r.contender} {number(r.median / scale)} ({number(r.p20 / scale)}–{number(r.p80 / scale)})"
             for r in results
@@ -37,7 +37,7 @@ def line(report: Report, suite: str, case: Case) -> str:
 
 
 def tables(report: Report, suites: list[str]) -> list[Table]:
-    make = {"memory": _memory, "accuracy": _accuracy, "overhead": _overhead}
+    make = {"memory": _memory, "accuracy": _accuracy, "overhead": _overhead, "train": _train}
     return [make.get(suite, _times)(report, suite) for suite in suites if report.cases(suite)]
 
 
@@ -84,6 +84,19 @@ def _overhead(report: Report, suite: str) -> Table:
         ours = report.ours(suite, case)
         difference = None if ours is None else report.find(suite, case, ours, OVERHEAD + MSE)
         cells.append("–" if difference is None else number(difference.median / 1e3))
+        table.add_row(*cells)
+    return table
+
+
+def _train(report: Report, suite: str) -> Table:
+    names = report.contenders(suite)
+    table = _table("train: ms a step, in brackets the share that the reconstruction term takes", "case", *names)
+    for case in report.cases(suite):
+        cells = [str(case)]
+        for name in names:
+            time, share = (report.find(suite, case, name, quantity) for quantity in (TIME, SHARE))
+            shown = "–" if time is None else number(time.median / 1e6)
+            cells.append(shown if share is None else f"{shown} ({share.median:.0f} %)")
         table.add_row(*cells)
     return table
 

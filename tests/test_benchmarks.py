@@ -24,7 +24,7 @@ if not (ROOT / "benchmarks" / "__main__.py").is_file():
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command
-from benchmarks import cases, contenders, measure, memory, readme, report
+from benchmarks import cases, contenders, measure, memory, readme, report, train
 from benchmarks import compare as comparison
 from benchmarks.cases import Case, Inputs, standard
 from benchmarks.contenders import Contender
@@ -243,7 +243,7 @@ def test_suites():
         assert len(set(plan)) == len(plan)
         for case in plan:
             assert case.kernel_size <= min(case.size)
-            if name != "overhead" and case == standard(case.op, case.size, cases.PIXELS["cpu"]):
+            if name not in ("overhead", "train") and case == standard(case.op, case.size, cases.PIXELS["cpu"]):
                 assert abs(case.pixels / cases.PIXELS["cpu"] - 1) < 0.02
 
 
@@ -426,6 +426,23 @@ def test_compare_names_what_is_missing(tmp_path: Path):
     result = CliRunner().invoke(command.app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
     assert result.exit_code == 0
     assert "loss wiener_loss 256×3×64×64" in result.output
+
+
+def test_training_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    case = Case(cases.TRAINING_STEP, (2, 1, 28, 28), kernel_size=5, kernel_shared_by="sample", kernel_grad=True)
+    monkeypatch.setitem(command.SUITES, "train", lambda pixels: [case])
+    monkeypatch.setattr(train, "WIDTH", 8)
+    out = tmp_path / "results.json"
+    result = run("--suite", "train", "--size", "28", "--out", str(out), "--quick")
+    assert result.exit_code == 0, result.output
+    loaded = Report.load(out)
+    names = loaded.contenders("train", case)
+    assert set(names) == {train.ALONE, contenders.MSE, contenders.EAGER, *BACKENDS}
+    shares = {name: loaded.find("train", case, name, report.SHARE) for name in names}
+    assert shares.pop(train.ALONE) is None
+    assert all(share.p20 <= share.median <= share.p80 <= 100 for share in shares.values())
+    text = "<!-- benchmark: train results -->\n<!-- /benchmark -->"
+    assert "| 2 images of 28² |" in readme.rewrite(text, tmp_path)
 
 
 def test_readme(tmp_path: Path):

@@ -1,0 +1,119 @@
+"""A training step of a VAE, and how much of it the reconstruction term takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import blurfft
+from blurfft import reference
+from blurfft.vae import VAE, BlurError, kl_divergence
+
+from .cases import INPUT_GRAD, RESULT, Case, Outputs
+from .contenders import EAGER, MSE, OURS, Contender, backends
+
+ALONE = "network alone"
+LATENT = 64
+WIDTH = 32
+
+
+class _ReferenceBlurError(BlurError):
+    wiener_nll = staticmethod(reference.wiener_nll)
+    blur_mse = staticmethod(reference.blur_mse)
+
+
+# (reconstruction, images, z) to a loss to be minimised.
+Term = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class _Step:
+    """Forward, backward and optimiser of a VAE; of a term with a kernel net also its own fit."""
+
+    def __init__(self, vae: VAE, term: Term | BlurError, images: Tensor, noise: Tensor) -> None:
+        self.vae, self.term, self.images, self.noise = deepcopy(vae), term, images, noise
+        parameters = [*self.vae.parameters()]
+        self.fit = None
+        if isinstance(term, BlurError):
+            parameters += term.own_parameters()
+            self.fit = torch.optim.Adam(term.kernel_net.parameters(), foreach=True)
+        self.optimizer = torch.optim.Adam(parameters, foreach=True)
+
+    def __call__(self) -> Outputs:
+        """The loss, and its gradient by the latent, which has passed through all of it."""
+        mean, log_variance = self.vae.encode(self.images)
+        z = mean + torch.exp(0.5 * log_variance) * self.noise
+        z.retain_grad()
+        reconstruction = self.vae.decode(z)
+        loss = self.term(reconstruction, self.images, z).mean() + kl_divergence(mean, log_variance).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.fit is not None and isinstance(self.term, BlurError):
+            self.fit.zero_grad()
+            self.term.auxiliary_loss(reconstruction, self.images, z).backward()
+            self.fit.step()
+        assert z.grad is not None
+        return {RESULT: loss.detach(), INPUT_GRAD: z.grad}
+
+
+def _mse(reconstruction: Tensor, images: Tensor, z: Tensor) -> Tensor:
+    return F.mse_loss(reconstruction, images, reduction="sum") / len(images)
+
+
+def _alone(reconstruction: Tensor, images: Tensor, z: Tensor) -> Tensor:
+    return reconstruction.mean()
+
+
+class Inputs:
+    """A batch, a network, and a blur error that all contenders share the start of."""
+
+    def __init__(self, case: Case, device: str = "cpu") -> None:
+        batch, channels, side, _ = case.shape
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.vae = VAE(side, channels, LATENT, WIDTH).to(device)
+            self.term = BlurError((channels, side, side), LATENT, case.kernel_size).to(device)
+            self.images = torch.rand(case.shape).to(device)
+            self.noise = torch.randn(batch, LATENT).to(device)
+
+    def step(self, term: Term | BlurError) -> _Step:
+        return _Step(self.vae, term, self.images, self.noise)
+
+    def blur_error(self, kind: type[BlurError]) -> BlurError:
+        term = deepcopy(self.term)
+        term.__class__ = kind
+        return term
+
+    def clear(self) -> None:
+        """Each contender has parameters of its own and keeps them."""
+
+
+def contenders(case: Case, inputs: Inputs) -> Iterator[Contender]:
+    """The step with nothing to reconstruct, with the squared error, and with the blur error in every backend."""
+    yield Contender(ALONE, inputs.step(_alone), ALONE)
+    yield Contender(MSE, inputs.step(_mse), MSE)
+    yield Contender(EAGER, inputs.step(inputs.blur_error(_ReferenceBlurError)), case.op)
+    for name, reason in backends(case, inputs.images.device.type).items():
+        if reason is None:
+            yield Contender(OURS + name, _with_backend(name, inputs.step(inputs.blur_error(BlurError))), case.op)
+
+
+def _with_backend(name: str, step: _Step) -> Callable[[], Outputs]:
+    def call() -> Outputs:
+        with blurfft.use_backend(name):
+            return step()
+
+    return call
+
+
+def truths(case: Case, inputs: Inputs) -> dict[str, Outputs]:
+    """What the first step of each contender should give, in float64."""
+    double = deepcopy(inputs)
+    double.vae, double.term = double.vae.double(), double.term.double()
+    double.images, double.noise = double.images.double(), double.noise.double()
+    blur_error = double.blur_error(_ReferenceBlurError)
+    return {ALONE: double.step(_alone)(), MSE: double.step(_mse)(), case.op: double.step(blur_error)()}
