@@ -37,8 +37,10 @@ demo: $(BUILT)
 	$(BIN)/blurfft demo $(ARGS)
 	$(BIN)/blurfft train --steps 150 --width 16 --batch 16 --lr 2e-3 --no-tensorboard --overwrite --out out/train
 
+# Triton's interpreter is for all kernels of a process or for none: they have a process of their own. ARGS is for the first.
 test: $(BUILT)
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest --cov --cov-report=$(if $(ARGS),term) $(ARGS)
+	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python -m pytest --cov --cov-append --cov-report=term tests/test_backends.py)
 
 lint: $(DEPS)
 	$(BIN)/ruff check .
@@ -68,8 +70,8 @@ lock: $(DEPS)
 	$(BIN)/python $(PIP_INSTALL) -q uv
 	mkdir -p build; echo torch > build/excludes.txt
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate \
-	    --extra demo --extra test --extra lint --extra bench --extra docs --excludes build/excludes.txt \
-	    pyproject.toml requirements.in -o requirements.txt
+	    --extra demo --extra test --extra lint --extra bench --extra docs --extra triton \
+	    --excludes build/excludes.txt pyproject.toml requirements.in -o requirements.txt
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info blurfft/_C*.so .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

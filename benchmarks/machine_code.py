@@ -6,9 +6,10 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -21,6 +22,7 @@ class Code:
     """
 
     registers: int = 0  # a thread
+    max_threads: int = 0  # of a block, where the kernel sets a bound
     spills: int = 0  # moved to and from local memory
     stack: int = 0  # a thread
     shared: int = 0  # static, a block
@@ -46,6 +48,9 @@ class Code:
 
 _INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Za-z0-9_.]*)([^;]*);")
 _USAGE = re.compile(r"^ Function (\S+):\n\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)", re.MULTILINE)
+_BOUND = re.compile(
+    r"^\.nv\.info\.(\S+)\n(?:(?!\.nv\.).*\n)*?.*EIATTR_MAX_THREADS\n.*\n\s*Value:\s*(0x\w+)", re.MULTILINE
+)
 _TENSOR = {"HMMA", "HGMMA", "IMMA", "IGMMA", "DMMA", "QMMA", "QGMMA", "UTCHMMA", "UTCQMMA", "UTCIMMA", "UTCOMMA"}
 _SHAPES = {"16816": (16, 8, 16), "1688": (16, 8, 8), "1684": (16, 8, 4), "884": (8, 8, 4)}
 _GLOBAL_LOADS, _GLOBAL_STORES = {"LDG", "LD", "LDGSTS"}, {"STG", "ST"}
@@ -70,20 +75,27 @@ def tool(name: str) -> str:
 
 
 def read_cubin(path: Path, architecture: int) -> dict[str, Code]:
-    """Each kernel, by its (mangled) name, in a cubin, or in an object or library that holds one for ``sm_…``."""
+    """Each kernel in a cubin, by its (mangled) name."""
 
     def cuobjdump(option: str) -> str:
-        of_many = [] if path.suffix == ".cubin" else ["-arch", f"sm_{architecture}"]
-        command = [tool("cuobjdump"), *of_many, option, str(path)]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run([tool("cuobjdump"), option, str(path)], capture_output=True, text=True, check=True).stdout
 
     sass = dict(_functions(cuobjdump("-sass")))
+    bounds = {name: int(bound, 16) for name, bound in _BOUND.findall(cuobjdump("-elf"))}
     codes = {}
     for name, registers, stack, shared in _USAGE.findall(cuobjdump("-res-usage")):
         if name in sass:
             own = max(0, int(shared) - (RESERVED_SHARED if architecture >= 90 else 0))
-            codes[name] = read_sass(sass[name], int(registers), int(stack), own)
+            codes[name] = read_sass(sass[name], int(registers), bounds.get(name, 0), int(stack), own)
     return codes
+
+
+def read_object(path: Path, architecture: int) -> dict[str, Code]:
+    """Each kernel that an object compiled by nvcc holds for an architecture."""
+    with TemporaryDirectory() as folder:
+        command = [tool("cuobjdump"), "-xelf", f"sm_{architecture}", str(path.resolve())]
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+        return {name: code for file in Path(folder).iterdir() for name, code in read_cubin(file, architecture).items()}
 
 
 def _functions(disassembly: str) -> Iterator[tuple[str, list[str]]]:
@@ -92,7 +104,7 @@ def _functions(disassembly: str) -> Iterator[tuple[str, list[str]]]:
         yield name.strip(), lines
 
 
-def read_sass(lines: Iterable[str], registers: int = 0, stack: int = 0, shared: int = 0) -> Code:
+def read_sass(lines: Iterable[str], registers: int = 0, max_threads: int = 0, stack: int = 0, shared: int = 0) -> Code:
     """The code of one function as ``cuobjdump -sass`` writes it."""
     count: dict[str, Any] = Counter()
     loads: Counter[int] = Counter()
@@ -147,6 +159,7 @@ def read_sass(lines: Iterable[str], registers: int = 0, stack: int = 0, shared: 
     loops = {to for start, to in jumps if to < start < end and any(to <= address < start for address in work)}
     return Code(
         registers=registers,
+        max_threads=max_threads,
         stack=stack,
         shared=shared,
         loops=len(loops),
@@ -238,12 +251,9 @@ def read_amdgcn(assembly: str) -> Code:
     )
 
 
-def demangled(names: Iterable[str]) -> Callable[[str], str]:
-    """A look-up of C++ names: ``void kernel<float, 64>(Parameters)`` for each mangled one; names in C are left."""
-    names = list(names)
+def demangled(names: Sequence[str]) -> list[str]:
+    """C++ names as they are written, such as ``void kernel<float, 64>(Parameters)``."""
     program = shutil.which("cu++filt") or shutil.which("c++filt")
     if program is None or not names:
-        return lambda name: name
-    done = subprocess.run([program], input="\n".join(names), capture_output=True, text=True, check=True)
-    table = dict(zip(names, done.stdout.splitlines(), strict=True))
-    return lambda name: table[name]
+        return list(names)
+    return subprocess.run([program, *names], capture_output=True, text=True, check=True).stdout.splitlines()

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
+import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -27,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import report
-from .machine_code import Code, read_amdgcn, read_cubin
+from .machine_code import Code, demangled, read_amdgcn, read_cubin, read_object
 
 # Machines
 
@@ -119,10 +122,13 @@ class Case:
     backend: str
     kernel: str
     configuration: str
-    pixels: int  # that a program (a block) works on; one value of one channel of one image is a pixel
-    bytes_per_pixel: float  # of global memory, read and written
+    # That a program (a block) works on; one value of one channel of one image is a pixel. 0 where it varies: then there
+    # is no estimate.
+    pixels: int
+    bytes_per_pixel: float  # of main memory, read and written
     flop_per_pixel: float
     compile: Callable[[Target], Compiled]
+    targets: tuple[str, ...] = tuple(TARGETS)
 
     def __str__(self) -> str:
         return f"{self.kernel} {self.configuration}"
@@ -136,7 +142,7 @@ class Compiled:
 
 
 def every_case() -> tuple[Case, ...]:
-    return triton_cases()
+    return (*triton_cases(), *cuda_cases())
 
 
 @cache
@@ -175,6 +181,65 @@ def compile_triton(kernel: Any, target: Target) -> Compiled:
             cubin.write_bytes(compiled.asm["cubin"])
             (code,) = read_cubin(cubin, number).values()
     return Compiled(code, target.lanes * compiled.metadata.num_warps, code.shared + compiled.metadata.shared)
+
+
+# CUDA C++: what the build has compiled.
+
+OBJECTS = f"build/temp.*{sys.implementation.cache_tag}/csrc/cuda/*.o"
+# Of kernels that have a plane in each block or warp, with images in float32: bytes of main memory.
+PLANE_KERNELS = {
+    "spectral_loss_kernel": 12,  # input, target, gradient
+    "focal_frequency_loss_kernel": 12,
+    "spectral_filter_kernel": 8,  # input, result
+    "cross_spectrum_kernel": 8,  # a, b
+}
+_PLANE = re.compile(r"FixedPlane<(\w+), TwoPass<(\d+), (\d+)>, TwoPass<(\d+), (\d+)>, \d+, (\d+), \d+>")
+_SIZES = {"float": 4, "double": 8}
+
+
+@cache
+def cuda_code(target: Target) -> dict[str, Code]:
+    """By their C++ names. Objects that are left of a source that is no more do not count."""
+    codes: dict[str, Code] = {}
+    for path in report.ROOT.glob(OBJECTS):
+        if target.compute_capability is not None and (report.ROOT / "csrc/cuda" / f"{path.stem}.cu").is_file():
+            codes |= read_object(path, target.compute_capability)
+    return dict(zip(demangled(list(codes)), codes.values(), strict=True))
+
+
+@cache
+def cuda_cases() -> tuple[Case, ...]:
+    targets: dict[str, list[str]] = {}
+    for target in TARGETS.values():
+        for name in cuda_code(target):
+            targets.setdefault(name, []).append(target.name)
+    return tuple(cuda_case(name, tuple(where)) for name, where in sorted(targets.items()))
+
+
+def cuda_case(name: str, targets: tuple[str, ...]) -> Case:
+    """The template arguments tell size and type of the planes."""
+    written = name.replace("blurfft::cuda::", "").removeprefix("void ").rpartition("(")[0]
+    kernel, _, arguments = written.partition("<")
+    arguments = arguments.removesuffix(">")
+    pixels, shared, flop = 0, 0, 0.0
+    if (plane := _PLANE.search(arguments)) is not None:
+        first, second, *_ = horizontal = [int(digit) for digit in plane.group(4, 5)]
+        height, width = int(plane[2]) * int(plane[3]), first * second
+        planes = int(plane[6])
+        arguments = arguments.replace(plane[0], f"{height}x{width} {plane[1]}")
+        # csrc/cuda/plane.cuh: columns j and j + W/2 are one of complex numbers.
+        half = width // 2
+        pitch = -(-half // 16) * 16 if horizontal[1] % 8 == 0 else half | 1
+        shared = planes * height * pitch * 2 * _SIZES[plane[1]]
+        if kernel in PLANE_KERNELS:
+            pixels = planes * height * width
+            flop = 2 * 2.5 * math.log2(height * width)  # the usual count of two transforms of a real plane
+
+    def compiled(target: Target) -> Compiled:
+        code = cuda_code(target)[name]
+        return Compiled(code, code.max_threads, code.shared + shared)
+
+    return Case("cuda", kernel, arguments, pixels, PLANE_KERNELS.get(kernel, 0), flop, compiled, targets)
 
 
 # What follows from the machine code
@@ -295,12 +360,13 @@ def faults(case: Case, compiled: Compiled, blocks: int) -> list[str]:
         found.append(f"spills {code.spills} bytes a thread")
     if code.stack:
         found.append(f"stack of {code.stack} bytes a thread")
-    # What is read from caches, such as tables, may be narrow: the rest must be enough for what main memory moves.
-    accesses = Counter(code.loads) + Counter(code.stores)
-    wide = sum(width // 8 * number for width, number in accesses.items() if width >= WIDE)
-    wide_per_pixel = wide * repetitions(case, compiled) * compiled.threads / case.pixels
-    if wide_per_pixel < case.bytes_per_pixel:
-        found.append(f"narrow: {wide_per_pixel:.3g} of {case.bytes_per_pixel:.3g} bytes/px in {WIDE} bits or more")
+    if case.pixels:
+        # What is read from caches, such as tables, may be narrow: the rest must be enough for what main memory moves.
+        accesses = Counter(code.loads) + Counter(code.stores)
+        wide = sum(width // 8 * number for width, number in accesses.items() if width >= WIDE)
+        wide_per_pixel = wide * repetitions(case, compiled) * compiled.threads / case.pixels
+        if wide_per_pixel < case.bytes_per_pixel:
+            found.append(f"narrow: {wide_per_pixel:.3g} of {case.bytes_per_pixel:.3g} bytes/px in {WIDE} bits or more")
     if blocks == 0:
         found.append(f"does not fit: {code.registers} registers × {compiled.threads} threads, {compiled.shared} bytes")
     return found
@@ -321,8 +387,12 @@ def examine(case: Case, target: Target, exemptions: Sequence[Exemption] = EXEMPT
         occupancy=blocks * -(-compiled.threads // target.lanes) / target.warps,
         pixels=case.pixels,
         bytes_per_pixel=case.bytes_per_pixel,
-        flop_per_pixel=executed_flop(case, compiled),
-        estimates=[estimate(case, compiled, blocks, m) for m in MACHINES if m.target == target.name and blocks],
+        flop_per_pixel=executed_flop(case, compiled) if case.pixels else 0.0,
+        estimates=[
+            estimate(case, compiled, blocks, machine)
+            for machine in MACHINES
+            if machine.target == target.name and blocks and case.pixels
+        ],
     )
     for fault in faults(case, compiled, blocks):
         exemption = next((e for e in exemptions if e.covers(fault, row)), None)
@@ -355,7 +425,18 @@ def widths(accesses: dict[int, int]) -> str:
 
 
 COLUMNS = (
-    *("kernel", "configuration", "registers", "spills", "stack", "shared KiB", "blocks", "occupancy", "tensor"),
+    *(
+        "backend",
+        "kernel",
+        "configuration",
+        "registers",
+        "spills",
+        "stack",
+        "shared KiB",
+        "blocks",
+        "occupancy",
+        "tensor",
+    ),
     *("FMA", "ADD", "MUL", "fp64", "loads", "stores", "bytes/px", "flop/px"),
 )
 ESTIMATE_COLUMNS = ("ns/px", "of memory limit", "limited by")
@@ -364,14 +445,14 @@ ESTIMATE_COLUMNS = ("ns/px", "of memory limit", "limited by")
 def cells(row: Row) -> list[str]:
     code = row.code
     shown = [
-        *(row.kernel, row.configuration, f"{code.registers}", f"{code.spills}", f"{code.stack}"),
+        *(row.backend, row.kernel, row.configuration, f"{code.registers}", f"{code.spills}", f"{code.stack}"),
         *(f"{row.shared / 1024:.3g}", f"{row.blocks}", f"{100 * row.occupancy:.0f} %", f"{code.tensor}"),
         *(f"{code.fma}", f"{code.add}", f"{code.multiply}", f"{code.double}", widths(code.loads), widths(code.stores)),
-        *(f"{row.bytes_per_pixel:.3g}", f"{row.flop_per_pixel:.3g}"),
+        *((f"{row.bytes_per_pixel:.3g}", f"{row.flop_per_pixel:.3g}") if row.pixels else ("–", "–")),
     ]
     for e in row.estimates:
         shown += [f"{e.ns_per_pixel:.2g}", f"{100 * e.share:.0f} %", e.limit]
-    return shown
+    return shown + ["–"] * (len(columns(TARGETS[row.target])) - len(shown))
 
 
 def by_target(rows: Iterable[Row]) -> dict[Target, list[Row]]:
@@ -396,7 +477,7 @@ def tables(rows: Iterable[Row]) -> list[Table]:
     for target, group in by_target(rows).items():
         table = Table(title=heading(target), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in columns(target):
-            words = name in ("kernel", "configuration", "limited by")
+            words = name in ("backend", "kernel", "configuration", "limited by")
             table.add_column(name, justify="left" if words else "right", no_wrap=words)
         for row in group:
             table.add_row(*cells(row), style="red" if row.faults else None)
@@ -427,7 +508,8 @@ A pixel is one value of one channel. `blocks` is how many fit a multiprocessor, 
 they make. Instructions (`tensor`, `FMA`, `ADD`, `MUL` of float32, `fp64` operations) are counted as they stand in the
 code, however often a loop runs them; `flop/px` counts executions. `loads` and `stores` are the widest and the narrowest
 access to global memory, in bits a thread; tables and weights, which caches hold, may be read narrowly. Spills and stack
-are bytes a thread.
+are bytes a thread. CUDA kernels for planes of any size are told their work and their dynamic shared memory at launch:
+these have no estimate, and `blocks` is what registers and threads allow.
 """
 
 
@@ -518,7 +600,12 @@ def static(
         ) as progress,
         ThreadPoolExecutor(jobs) as pool,
     ):
-        plan = {pool.submit(examine, case, TARGETS[name]): (case, name) for case in cases for name in names}
+        plan = {
+            pool.submit(examine, case, TARGETS[name]): (case, name)
+            for case in cases
+            for name in names
+            if name in case.targets
+        }
         task = progress.add_task("", total=len(plan))
         for done in as_completed(plan):
             case, name = plan[done]

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -218,6 +221,72 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ):
         refused = run(*arguments)
         assert refused.exit_code == 2 and message in refused.output
+
+
+@pytest.fixture
+def no_cache() -> Iterator[None]:
+    for function in (static.cuda_code, static.cuda_cases):
+        function.cache_clear()
+    yield
+    for function in (static.cuda_code, static.cuda_cases):
+        function.cache_clear()
+
+
+TOY = """
+namespace blurfft::cuda {
+template <int, int> struct TwoPass {};
+template <class, class, class, int, int, int> struct FixedPlane {};
+template <class Plane, bool>
+__global__ void __launch_bounds__(96) spectral_filter_kernel(const float4* in, float4* out) {
+  __shared__ float4 exchanged[96];
+  exchanged[threadIdx.x] = in[blockIdx.x * 96 + threadIdx.x];
+  __syncthreads();
+  const float4 x = exchanged[95 - threadIdx.x];
+  out[blockIdx.x * 96 + threadIdx.x] = {x.x * x.y + x.z, x.y, x.z, x.w};
+}
+using Plane = FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 3, 8>;
+template __global__ void spectral_filter_kernel<Plane, true>(const float4*, float4*);
+}  // namespace blurfft::cuda
+"""
+
+
+@needs_triton  # for its cuobjdump
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="compiles with nvcc")
+def test_a_cuda_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cache: None) -> None:
+    source = tmp_path / "csrc/cuda/toy.cu"
+    objects = tmp_path / static.OBJECTS.replace("*", "x", 1).replace("*", "toy")
+    for file in (source, objects):
+        file.parent.mkdir(parents=True)
+    source.write_text(TOY)
+    gencode = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (80, 90)]
+    subprocess.run(["nvcc", *gencode, "-c", str(source), "-o", str(objects)], check=True)
+    monkeypatch.setattr(static.report, "ROOT", tmp_path)
+    (only,) = static.cuda_cases()
+    assert (only.kernel, only.configuration) == ("spectral_filter_kernel", "32x32 float, true")
+    assert (only.targets, only.pixels, only.flop_per_pixel) == (("sm_80", "sm_90"), 3 * 32 * 32, 50)
+    compiled = only.compile(TARGETS["sm_90"])
+    assert (compiled.threads, compiled.code.fma, compiled.code.loads) == (96, 1, {128: 1})
+    assert (compiled.code.shared, compiled.shared) == (96 * 16, 96 * 16 + 3 * 32 * 16 * 8)
+    source.unlink()
+    no_objects_without_source = static.cuda_code.__wrapped__(TARGETS["sm_90"])
+    assert not no_objects_without_source
+
+
+def test_the_cuda_kernels() -> None:
+    cases = static.cuda_cases()
+    if not cases:
+        pytest.skip("the CUDA kernels were not compiled in this tree")
+    failed = [
+        row for case in cases if "sm_90" in case.targets for row in [examine(case, TARGETS["sm_90"])] if row.faults
+    ]
+    assert not failed
+
+
+@needs_triton
+@pytest.mark.parametrize("name", ["32x32 fp32"])
+def test_the_triton_kernels(name: str) -> None:
+    rows = [examine(case, TARGETS["sm_90"]) for case in static.triton_cases() if case.configuration == name]
+    assert rows and not [row for row in rows if row.faults]
 
 
 if triton is not None:
