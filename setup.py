@@ -56,8 +56,9 @@ X86_64_CAPABILITIES = {
 }
 
 CUDA_MINIMUM = (12, 0)  # C++20
-# What NVIDIA sells runs one of these or, as newer generations do, compiles the PTX of the last one.
-CUDA_ARCHITECTURES = ["8.0", "9.0", "10.0"]
+# The binaries made by default, all from the PTX of the first, which is there too for every other GPU. The kernels use
+# nothing that came later, and most of the time nvcc takes is for PTX.
+CUDA_ARCHITECTURES = ["80", "90", "100"]
 NVCC_FLAGS = [
     "-std=c++20",
     "-O3",
@@ -176,15 +177,15 @@ def cuda_runtime(nvcc: str) -> list[str]:
 
 
 def architecture_flags(nvcc: str) -> list[str]:
-    """nvcc's options for TORCH_CUDA_ARCH_LIST, or for the default: binaries, and PTX for whatever comes later."""
+    """nvcc's options for TORCH_CUDA_ARCH_LIST, or for CUDA_ARCHITECTURES."""
     wish = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     offered = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
-    architectures = re.split(r"[;,\s]+", wish.strip()) if wish.strip() else []
-    if not architectures:
-        architectures = [a for a in CUDA_ARCHITECTURES if f"compute_{a.replace('.', '')}" in offered]
-        architectures[-1] += "+PTX"
+    if not wish.strip():
+        names = [f"sm_{name}" for name in CUDA_ARCHITECTURES if f"compute_{name}" in offered]
+        ptx = f"compute_{CUDA_ARCHITECTURES[0]}"
+        return [f"-gencode=arch={ptx},code=[{','.join([*names, ptx])}]"]
     flags = []
-    for architecture in architectures:
+    for architecture in re.split(r"[;,\s]+", wish.strip()):
         number = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", architecture)
         if number is None:
             stop(f"TORCH_CUDA_ARCH_LIST is {wish!r}, but should hold numbers like 9.0, 9.0a or 9.0+PTX.")

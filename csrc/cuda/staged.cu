@@ -1,9 +1,6 @@
 #include "staged.cuh"
 
-#include <algorithm>
-
-#include "check.h"
-#include "kernels.h"
+#include "fused.cuh"
 
 namespace blurfft::cuda {
 
@@ -19,12 +16,6 @@ constexpr int64_t kRowElements = 2048;                   // of a block
 constexpr int64_t kColumnBytes = 64;                     // that a block reads of a row: two sectors
 constexpr size_t kColumnSharedBytes = size_t{80} << 10;  // of a block: one still fits where there are 99 KB
 constexpr int64_t kMaxParts = 16;                        // of a sum over planes
-
-Image image_of(const Planes& p) {
-  static_assert(static_cast<int>(Type::f16) == static_cast<int>(Element::f16));
-  return {
-      p.data, p.sample, p.channel, static_cast<int>(p.row), static_cast<int>(p.column), static_cast<Element>(p.type)};
-}
 
 // Planes in the order of what they share; of nothing shared, each is a group.
 StagedOrder order_of(const Batch& batch, Extent shared) {
@@ -54,7 +45,7 @@ class Stages {
     chunk_ = std::clamp<int64_t>(kChunkBytes / buffers / (entries() * sizeof(Complex<T>)), 1, batch.planes());
   }
 
-  int64_t entries() const { return batch_.plane.height * (batch_.plane.width / 2 + 1); }
+  int64_t entries() const { return entries_of(batch_.plane); }
   int64_t groups() const { return batch_.planes() / order_.members; }
   int64_t chunk() const { return chunk_; }
   int64_t parts() const { return columns_.parts; }
@@ -64,11 +55,7 @@ class Stages {
     return static_cast<T>(1.0 / (static_cast<double>(batch_.plane.height) * static_cast<double>(batch_.plane.width)));
   }
 
-  template <class Value>
-  Value* scratch(int64_t count) const {
-    return static_cast<Value*>(context_.scratch(sizeof(Value) * count));
-  }
-  Complex<T>* work() const { return scratch<Complex<T>>(chunk_ * entries()); }
+  Complex<T>* work() const { return new_scratch<Complex<T>>(context_, chunk_ * entries()); }
 
   // Common to all columns of a call.
   StagedColumnsParams<T>& columns() { return columns_; }
@@ -102,18 +89,15 @@ class Stages {
   }
   // The sums of all parts of a group.
   void sum_parts(const T* sums, int64_t values, T* out) {
-    const PartsSumParams<T> params = {sums, out, parts(), entries() * values, T(1)};
-    const int64_t blocks = std::min<int64_t>((params.entries + kStagedThreads - 1) / kStagedThreads, 1024);
-    check(launch(parts_sum<T>, config(dim3(groups(), blocks), 0), params), "parts_sum");
+    check(sum_slabs(sums, out, static_cast<int>(groups()), static_cast<int>(parts()),
+                    static_cast<int>(entries() * values), stream_of(context_)),
+          "sum_slabs");
   }
 
  private:
   int64_t pairs() const { return (batch_.plane.height + 1) / 2; }
   LaunchConfig config(dim3 grid, size_t shared_bytes) const {
-    return {.grid = grid,
-            .block = dim3(kStagedThreads),
-            .shared_bytes = shared_bytes,
-            .stream = static_cast<cudaStream_t>(context_.stream)};
+    return {.grid = grid, .block = dim3(kStagedThreads), .shared_bytes = shared_bytes, .stream = stream_of(context_)};
   }
   void launch_rows(void (*kernel)(StagedRowsParams<T>), const Planes& a, const Planes& b, T scale, Complex<T>* work) {
     StagedRowsParams<T> params = rows_;
@@ -141,8 +125,8 @@ constexpr Extent kNothingShared = {2, 2};
 template <class T>
 void set_weight(StagedColumnsParams<T>& params, const T* weight, Extent extent) {
   params.weight = weight;
-  params.weight_sample = extent.n > 1 ? extent.c : 0;
-  params.weight_channel = extent.c > 1 ? 1 : 0;
+  params.weight_sample = sample_step(extent);
+  params.weight_channel = channel_step(extent);
 }
 
 }  // namespace
@@ -177,6 +161,7 @@ void irfft2(const Batch& batch, const T* input, double scale, const Planes& out,
 template <class T>
 void spectral_filter(const Batch& batch, const Planes& input, const T* transfer, Extent transfers, bool complex,
                      const Planes& out, const Context& context) {
+  if (fused::spectral_filter(batch, input, transfer, transfers, complex, out, context)) return;
   Stages<T> stages(batch, kNothingShared, 1, context);
   Complex<T>* work = stages.work();
   set_weight(stages.columns(), transfer, transfers);
@@ -190,12 +175,12 @@ void spectral_filter(const Batch& batch, const Planes& input, const T* transfer,
 template <class T>
 void cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent outs, bool complex, T* out,
                     const Context& context) {
+  if (fused::cross_spectrum(batch, a, b, outs, complex, out, context)) return;
   Stages<T> stages(batch, outs, 2, context);
   Complex<T>*work_a = stages.work(), *work_b = stages.work();
   const int64_t values = complex ? 2 : 1;
-  T* sums = stages.parts() == 1
-                ? out
-                : stages.template scratch<T>(stages.groups() * stages.parts() * stages.entries() * values);
+  T* sums =
+      stages.parts() == 1 ? out : new_scratch<T>(context, stages.groups() * stages.parts() * stages.entries() * values);
   stages.columns().scale = T(1);
   stages.columns().sum_scale = stages.per_entry();
   stages.for_each_chunk([&] {
@@ -213,13 +198,17 @@ void cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent
 template <class T>
 Energies<T> spectral_loss(const Batch& batch, const Planes& input, const Planes& target, const T* weight,
                           Extent weights, double scale, const Planes& grad, T* weight_grad, const Context& context) {
+  T* fused_energy = new_scratch<T>(context, batch.planes());
+  if (fused::spectral_loss(batch, input, target, weight, weights, scale, grad, fused_energy, weight_grad, context)) {
+    return {fused_energy, 1};
+  }
   Stages<T> stages(batch, weight_grad ? weights : kNothingShared, 1, context);
   Complex<T>* work = stages.work();
-  const Energies<T> energies = {stages.template scratch<T>(batch.planes() * stages.column_blocks()),
+  const Energies<T> energies = {new_scratch<T>(context, batch.planes() * stages.column_blocks()),
                                 stages.column_blocks()};
   T* sums = weight_grad;
   if (weight_grad && stages.parts() > 1) {
-    sums = stages.template scratch<T>(stages.groups() * stages.parts() * stages.entries());
+    sums = new_scratch<T>(context, stages.groups() * stages.parts() * stages.entries());
   }
   set_weight(stages.columns(), weight, weights);
   stages.columns().energy = energies.data;
@@ -237,12 +226,16 @@ Energies<T> spectral_loss(const Batch& batch, const Planes& input, const Planes&
 template <class T>
 Energies<T> focal_frequency_loss(const Batch& batch, const Planes& input, const Planes& target, double alpha,
                                  bool log_matrix, double scale, const Planes& grad, const Context& context) {
+  T* fused_energy = new_scratch<T>(context, batch.planes());
+  if (fused::focal_frequency_loss(batch, input, target, alpha, log_matrix, scale, grad, fused_energy, context)) {
+    return {fused_energy, 1};
+  }
   Stages<T> stages(batch, kNothingShared, 1, context);
   Complex<T>* work = stages.work();
-  const Energies<T> energies = {stages.template scratch<T>(batch.planes() * stages.column_blocks()),
+  const Energies<T> energies = {new_scratch<T>(context, batch.planes() * stages.column_blocks()),
                                 stages.column_blocks()};
   StagedColumnsParams<T>& columns = stages.columns();
-  columns.maxima = stages.template scratch<T>(stages.chunk() * stages.column_blocks());
+  columns.maxima = new_scratch<T>(context, stages.chunk() * stages.column_blocks());
   columns.alpha = static_cast<T>(alpha);
   columns.log_matrix = log_matrix;
   columns.sum_scale = stages.per_entry();

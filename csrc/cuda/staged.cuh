@@ -374,24 +374,4 @@ __global__ void __launch_bounds__(kStagedThreads, 1) staged_columns(StagedColumn
   }
 }
 
-// out (groups, entries) = the sum of (groups, parts, entries) over the parts, in their order.
-template <class T>
-struct PartsSumParams {
-  const T* parts;
-  T* out;
-  int64_t count, entries;  // count: of parts
-  T scale;
-};
-
-// Grid: (groups, blocks of entries).
-template <class T>
-__global__ void __launch_bounds__(kStagedThreads, 1) parts_sum(PartsSumParams<T> p) {
-  for (int64_t i = int64_t{blockIdx.y} * kStagedThreads + threadIdx.x; i < p.entries;
-       i += int64_t{gridDim.y} * kStagedThreads) {
-    T sum = 0;
-    for (int64_t part = 0; part < p.count; ++part) sum += p.parts[(blockIdx.x * p.count + part) * p.entries + i];
-    p.out[blockIdx.x * p.entries + i] = p.scale * sum;
-  }
-}
-
 }  // namespace blurfft::cuda

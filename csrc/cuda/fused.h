@@ -1,0 +1,26 @@
+// The operators of kernels.h for planes that a block holds in its shared memory, in one kernel. Each returns whether it
+// served the call; what it did not is for the staged path.
+#pragma once
+
+#include "kernels.h"
+
+namespace blurfft::cuda::fused {
+
+template <class T>
+bool spectral_filter(const Batch& batch, const Planes& input, const T* transfer, Extent transfers, bool complex,
+                     const Planes& out, const Context& context);
+
+template <class T>
+bool cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent outs, bool complex, T* out,
+                    const Context& context);
+
+// energy: (planes)
+template <class T>
+bool spectral_loss(const Batch& batch, const Planes& input, const Planes& target, const T* weight, Extent weights,
+                   double scale, const Planes& grad, T* energy, T* weight_grad, const Context& context);
+
+template <class T>
+bool focal_frequency_loss(const Batch& batch, const Planes& input, const Planes& target, double alpha, bool log_matrix,
+                          double scale, const Planes& grad, T* energy, const Context& context);
+
+}  // namespace blurfft::cuda::fused
