@@ -1,7 +1,7 @@
 """Every kernel as the backend would launch it, for looking at its machine code where there is no GPU."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ def static_cases() -> Iterator[Case]:
     yield from _spectral_loss(64, 64, torch.float64)
     yield from _spectral_loss(64, 64, torch.float32, weight_grad=True)
     yield from _others(64, 64)
+    yield from _staged(512, 512)
 
 
 def transform_flop(height: int, width: int) -> float:
@@ -99,6 +100,34 @@ def _others(height: int, width: int) -> Iterator[Case]:
         for case in _cases(f"{height}x{width} fp32", call, height * width, bytes_per_pixel, flop_per_pixel):
             if not case.name.startswith("spectral_loss"):
                 yield case
+
+
+def _staged(height: int, width: int) -> Iterator[Case]:
+    """Bytes and operations of each of the three kernels: images and scratch, 4 bytes a pixel each way."""
+    image = _empty(64, 3, height, width)
+    weight = _empty(1, 1, height, width // 2 + 1)
+    costs = {"forward_rows": (12, width, 1), "columns": (8, height, 2), "inverse_rows": (8, width, 1)}
+    for weight_grad in (False, True):
+        for case in _cases(
+            f"{height}x{width} fp32" + (" weight_grad" if weight_grad else ""),
+            lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, weight_grad, symmetric=True),  # noqa: B023
+            height * width,
+            0,
+            0,
+        ):
+            kernel = case.name.split()[0]
+            if kernel in costs and (kernel == "columns" or not weight_grad):
+                bytes_per_pixel, side, transforms = costs[kernel]
+                yield replace(
+                    case, bytes_per_pixel=bytes_per_pixel, flop_per_pixel=transforms * transform_flop(side, 1) / 2
+                )
+    yield from _cases(
+        f"{height}x{width} fp32 complex",
+        lambda: spectral_filter.spectral_filter(image, weight.to(torch.complex64)),
+        height * width,
+        8,
+        transform_flop(height, width) + 4,
+    )
 
 
 def _cases(name: str, call: Callable[[], Any], pixels: int, bytes_per_pixel: float, flop: float) -> Iterator[Case]:

@@ -1,0 +1,231 @@
+"""What is special to the Triton kernels: digits and sizes, planes that share a transform, a program or its turns,
+planes larger than a tile, and what is said without triton.
+
+Kernels run under ``TRITON_INTERPRET=1``, in a process of their own; :mod:`test_backends` is where their results meet
+every dtype, shape and layout.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from inputs import images, kernels
+from tolerances import assert_close
+from torch import Tensor
+
+from blurfft._backends import reference
+from blurfft._backends import triton as backend
+
+interpreted = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1" or backend.unavailable() is not None,
+    reason=backend.unavailable() or "kernels run on the CPU under TRITON_INTERPRET=1",
+)
+
+
+@pytest.fixture
+def fft() -> ModuleType:
+    pytest.importorskip("triton")
+    return importlib.import_module("blurfft.kernels.fft")
+
+
+@pytest.fixture
+def planes() -> ModuleType:
+    pytest.importorskip("triton")
+    return importlib.import_module("blurfft.kernels.planes")
+
+
+def agree(op: str, *arguments: Any) -> tuple[Tensor, ...]:
+    """The op against the formulas in float64; gives its results."""
+    wide = [a.to(torch.promote_types(a.dtype, torch.float64)) if isinstance(a, Tensor) else a for a in arguments]
+    actual, expected = getattr(backend, op)(*arguments), getattr(reference, op)(*wide)
+    if isinstance(actual, Tensor):
+        actual, expected = (actual,), (expected,)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e)
+    return actual
+
+
+def loss(x: Tensor, y: Tensor, weight: Tensor, per_sample: bool = False) -> tuple[Tensor, ...]:
+    return agree("spectral_loss", x, y, weight, 0.5, per_sample, True, True)
+
+
+def test_lengths(fft: ModuleType) -> None:
+    for n in range(1, 1100):
+        rest = n
+        for p in (2, 3, 5, 7):
+            while rest % p == 0:
+                rest //= p
+        digits = fft.radices(n)
+        if rest > 1:
+            assert digits is None
+            assert "has a prime factor above 7" in fft.why_not("otf", torch.float32, n, 4)
+            continue
+        assert math.prod(digits) == n and set(digits) <= {2, 3, 4, 5, 7, 8}
+        assert (fft.why_not("otf", torch.float32, 4, n) is None) == (fft.pad(digits) <= 1024)
+    assert fft.why_not("spectral_loss", torch.float32, 512, 512) is None
+    assert "256x256 counts as 65536" in fft.why_not("rfft2", torch.float32, 256, 256)
+    assert "128x128 counts as 16384" in fft.why_not("rfft2", torch.float64, 128, 128)
+    assert backend.SIZES == fft.SIZES
+
+
+@interpreted
+@pytest.mark.parametrize(
+    "size", [(1, 1), (2, 3), (5, 7), (9, 8), (15, 4), (6, 25), (49, 2), (21, 10), (16, 64), (2, 512)], ids=str
+)
+def test_every_radix(size: tuple[int, int]) -> None:
+    x = torch.randn(2, *size)
+    (spectrum,) = agree("rfft2", x, 1.0)
+    agree("irfft2", spectrum, size[1], 1.0 / math.prod(size))
+
+
+@interpreted
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.parametrize("shared", [(1, 1), (2, 1), (1, 3), (2, 3)], ids=str)
+@pytest.mark.parametrize("staged", [False, True])
+def test_what_is_not_finite_stays_in_its_plane(
+    shared: tuple[int, int], staged: bool, fft: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if staged:
+        monkeypatch.setattr(fft, "TILE", 0)
+    x, y = images((2, 3, 8, 12), torch.float32), images((2, 3, 8, 12), torch.float32)
+    x[0, 1, 3, 3], y[1, 2, 7, 0] = math.nan, math.inf
+    bad = torch.tensor([[False, True, False], [False, False, True]])
+    weight = torch.rand(*shared, 8, 7)
+    _, grad, weight_grad = backend.spectral_loss(x, y, weight, 0.5, False, True, True)
+    sound = [torch.where(bad[..., None, None], 0.0, t).double() for t in (x, y)]
+    _, expected, _ = reference.spectral_loss(*sound, weight.double(), 0.5, False, True, False)
+    assert not grad[bad].isfinite().any()
+    assert_close(grad[~bad], expected[~bad])
+    touched = bad
+    for dim in (0, 1):
+        if shared[dim] == 1:
+            touched = touched.any(dim, keepdim=True)
+    assert torch.equal(weight_grad.isfinite().all((2, 3)), ~touched)
+    assert not weight_grad[touched].isfinite().any()
+    x[1, 2] = math.inf
+    filtered = backend.spectral_filter(x, torch.randn(*shared, 8, 7, dtype=torch.complex64))
+    assert torch.equal(filtered.isfinite().all((2, 3)), ~bad) and not filtered[bad].isfinite().any()
+
+
+@interpreted
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("shared", [(1, 1), (35, 1), (1, 3), (35, 3)], ids=str)
+def test_several_planes_to_a_program(shared: tuple[int, int], per_sample: bool) -> None:
+    # 64 pairs of 4x4 planes are a program; here are up to 105 slots.
+    x, y = torch.randn(35, 3, 4, 4), torch.randn(35, 3, 4, 4)
+    loss(x, y, torch.rand(*shared, 4, 3), per_sample)
+
+
+@interpreted
+@pytest.mark.parametrize("staged", [False, True])
+@pytest.mark.parametrize("shared", [(1, 1), (1, 3)], ids=str)
+def test_several_pairs_in_turn(
+    shared: tuple[int, int], staged: bool, fft: ModuleType, planes: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planes, "_ENOUGH", 2)
+    if staged:
+        monkeypatch.setattr(fft, "TILE", 0)
+    assert planes.turns(planes.grouping(5, 3, *shared)) > 1
+    x, y = torch.randn(5, 3, 6, 8), torch.randn(5, 3, 6, 8)
+    loss(x, y, torch.rand(*shared, 6, 5))
+    if not staged:
+        agree("cross_spectrum", x, y, *shared, True)
+
+
+@interpreted
+def test_configurations_agree(fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, weight = torch.randn(3, 3, 8, 8), torch.randn(3, 3, 8, 8), torch.rand(3, 1, 8, 5)
+    for per_warp in (64, 128, 1024):
+        monkeypatch.setattr(fft, "_PER_WARP", per_warp)
+        first = loss(x, y, weight)
+        again = backend.spectral_loss(x, y, weight, 0.5, False, True, True)
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_planes_larger_than_a_tile(dtype: torch.dtype) -> None:
+    shape = (1, 3 if dtype == torch.float32 else 1, 1024, 18)
+    x, y = images(shape, dtype, "channels_last"), images(shape, dtype)
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    _, grad, _ = agree(
+        "spectral_loss", x, y, torch.rand(1, 1, 1024, 10, dtype=compute), 0.5, True, True, dtype == torch.float32
+    )
+    assert grad.stride() == x.stride()
+    if dtype == torch.float32:
+        agree("spectral_filter", x, torch.randn(1, 3, 1024, 10, dtype=torch.complex64))
+
+
+@interpreted
+@pytest.mark.parametrize("size", [(12, 40), (40, 9), (16, 16)], ids=str)
+def test_stages_of_all_shapes(size: tuple[int, int], fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fft, "TILE", 0)
+    x, y = torch.randn(2, 2, *size), torch.randn(2, 2, *size)
+    loss(x, y, torch.rand(2, 1, size[0], size[1] // 2 + 1), True)
+    agree("spectral_filter", x, torch.rand(1, 2, size[0], size[1] // 2 + 1))
+
+
+@interpreted
+def test_kernels_larger_than_a_block() -> None:
+    (spectrum,) = agree("otf", kernels((2, 1, 3, 35), torch.float32), 40, 70)
+    agree("otf_backward", spectrum, 70, 3, 35)
+
+
+def test_every_kernel_is_a_static_case() -> None:
+    pytest.importorskip("triton")
+    static = importlib.import_module("blurfft.kernels.static")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("the interpreter's functions have no signature")
+    kernels = {
+        f"{name}.{attribute}"
+        for name, module in sys.modules.items()
+        if name.startswith("blurfft.kernels.")
+        for attribute in vars(module)
+        if attribute.endswith("_kernel")
+    }
+    seen = {f"{case.function.fn.__module__}.{case.function.fn.__name__}" for case in static.static_cases()}
+    assert kernels == seen
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    backend.unavailable.cache_clear()
+    yield
+    backend.unavailable.cache_clear()
+
+
+def test_without_triton(forgetful: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert backend.unavailable() == "triton is not installed: pip install 'triton>=3.6'"
+
+
+@pytest.mark.parametrize(
+    ("installed", "served"), [("3.5.1", False), ("2.9", False), ("3.6.0+git1", True), ("4.0", True)]
+)
+def test_versions(installed: str, served: bool, forgetful: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: installed)
+    reason = backend.unavailable() or ""
+    assert (f"it needs triton 3.6 or newer and triton {installed} is installed: pip install" in reason) is not served
+
+
+def test_triton_is_not_imported_before_it_is_used() -> None:
+    code = """
+import sys, torch, blurfft
+blurfft.available_backends()
+blurfft.blur(torch.ones(1, 1, 4, 4), torch.ones(1, 1))
+assert not any(name == "triton" or name.startswith(("triton.", "blurfft.kernels")) for name in sys.modules)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
