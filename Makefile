@@ -40,7 +40,7 @@ demo: $(BUILT)
 # Triton's interpreter is for all kernels of a process or for none: they have a process of their own. ARGS is for the first.
 test: $(BUILT)
 	$(BIN)/python -m pytest --cov --cov-report=$(if $(ARGS),term) $(ARGS)
-	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python -m pytest --cov --cov-append --cov-report=term tests/test_backends.py)
+	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python -m pytest --cov --cov-append --cov-report=term tests/test_backends.py tests/test_triton.py)
 
 lint: $(DEPS)
 	$(BIN)/ruff check .
