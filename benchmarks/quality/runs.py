@@ -36,9 +36,17 @@ class Run:
         return f"{self.stage}-{self.options.data.rpartition(':')[2]}-{self.label}-{self.options.seed}"
 
 
+_OF_ONE_TERM = {"kernel_size": "blur", "nsr": "blur", "eps": "blur", "kernel": "blur", "features": "perceptual"}
+
+
 def describe(run: Run) -> dict[str, Any]:
-    """What a result is known by."""
-    return {"stage": run.stage, "label": run.label, "steps": run.steps, "options": asdict(run.options)}
+    """What a result is known by: the options that play a part in it."""
+    options = {
+        name: value
+        for name, value in asdict(run.options).items()
+        if _OF_ONE_TERM.get(name, run.options.loss) == run.options.loss
+    }
+    return {"stage": run.stage, "label": run.label, "steps": run.steps, "options": options}
 
 
 def measure(run: Run, images: Images, pictures: Path, advance: Callable[[int], None]) -> dict[str, Any]:

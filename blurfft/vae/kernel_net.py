@@ -36,7 +36,7 @@ class KernelNet(nn.Module):
     def __init__(
         self,
         latent: int,
-        kernel_size: int | tuple[int, int] = 11,
+        kernel_size: int | tuple[int, int] = 5,
         hidden: int = 128,
         initial: Tensor | None = None,
         normalisation: str = "softmax",

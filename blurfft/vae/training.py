@@ -45,7 +45,7 @@ class Options:
     size: int = 32
     channels: int | None = None
     loss: str = "blur"
-    kernel_size: int = 11
+    kernel_size: int = 5
     nsr: float = 0.1
     eps: float = 0.1
     kernel: str = "detached"

@@ -50,7 +50,7 @@ class BlurError(ReconstructionTerm):
         self,
         image_shape: tuple[int, int, int],
         latent: int,
-        kernel_size: int = 11,
+        kernel_size: int = 5,
         nsr: float = 0.1,
         eps: float = 0.1,
         kernel: str = "detached",
