@@ -122,10 +122,9 @@ class Case:
     backend: str
     kernel: str
     configuration: str
-    # That a program (a block) works on; one value of one channel of one image is a pixel. 0 where it varies: then there
-    # is no estimate.
-    pixels: int
-    bytes_per_pixel: float  # of main memory, read and written
+    pixels: int  # that a program (a block) works on; one value of one channel of one image is a pixel
+    # Of main memory, read and written. 0: it varies, or is of no account beside another kernel's; there is no estimate.
+    bytes_per_pixel: float
     flop_per_pixel: float
     compile: Callable[[Target], Compiled]
     targets: tuple[str, ...] = tuple(TARGETS)
@@ -239,7 +238,9 @@ def cuda_case(name: str, targets: tuple[str, ...]) -> Case:
         code = cuda_code(target)[name]
         return Compiled(code, code.max_threads, code.shared + shared)
 
-    return Case("cuda", kernel, arguments, pixels, PLANE_KERNELS.get(kernel, 0), flop, compiled, targets)
+    return Case(
+        "cuda", kernel, arguments, pixels, PLANE_KERNELS.get(kernel, 0) if pixels else 0, flop, compiled, targets
+    )
 
 
 # What follows from the machine code
@@ -360,7 +361,7 @@ def faults(case: Case, compiled: Compiled, blocks: int) -> list[str]:
         found.append(f"spills {code.spills} bytes a thread")
     if code.stack:
         found.append(f"stack of {code.stack} bytes a thread")
-    if case.pixels:
+    if case.bytes_per_pixel:
         # What is read from caches, such as tables, may be narrow: the rest must be enough for what main memory moves.
         accesses = Counter(code.loads) + Counter(code.stores)
         wide = sum(width // 8 * number for width, number in accesses.items() if width >= WIDE)
@@ -387,11 +388,11 @@ def examine(case: Case, target: Target, exemptions: Sequence[Exemption] = EXEMPT
         occupancy=blocks * -(-compiled.threads // target.lanes) / target.warps,
         pixels=case.pixels,
         bytes_per_pixel=case.bytes_per_pixel,
-        flop_per_pixel=executed_flop(case, compiled) if case.pixels else 0.0,
+        flop_per_pixel=executed_flop(case, compiled) if case.bytes_per_pixel else 0.0,
         estimates=[
             estimate(case, compiled, blocks, machine)
             for machine in MACHINES
-            if machine.target == target.name and blocks and case.pixels
+            if machine.target == target.name and blocks and case.bytes_per_pixel
         ],
     )
     for fault in faults(case, compiled, blocks):
@@ -448,7 +449,7 @@ def cells(row: Row) -> list[str]:
         *(row.backend, row.kernel, row.configuration, f"{code.registers}", f"{code.spills}", f"{code.stack}"),
         *(f"{row.shared / 1024:.3g}", f"{row.blocks}", f"{100 * row.occupancy:.0f} %", f"{code.tensor}"),
         *(f"{code.fma}", f"{code.add}", f"{code.multiply}", f"{code.double}", widths(code.loads), widths(code.stores)),
-        *((f"{row.bytes_per_pixel:.3g}", f"{row.flop_per_pixel:.3g}") if row.pixels else ("–", "–")),
+        *((f"{row.bytes_per_pixel:.3g}", f"{row.flop_per_pixel:.3g}") if row.bytes_per_pixel else ("–", "–")),
     ]
     for e in row.estimates:
         shown += [f"{e.ns_per_pixel:.2g}", f"{100 * e.share:.0f} %", e.limit]

@@ -191,6 +191,12 @@ def test_faults(code: Code, fault: str) -> None:
     assert static.unused([row], [exemption, replace(exemption, kernel="other")]) == [replace(exemption, kernel="other")]
 
 
+def test_a_kernel_without_traffic_of_its_own_has_no_estimate() -> None:
+    row = examine(case(replace(GOOD, loads={16: 1}, stores={}), bytes_per_pixel=0), TARGETS["sm_90"])
+    assert (row.estimates, row.faults) == ([], [])
+    assert static.cells(row)[-5:] == 5 * ["–"]
+
+
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(static.app, list(arguments), env={"COLUMNS": "250"})
 
