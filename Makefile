@@ -2,6 +2,7 @@
 ## make test     run the tests, with the coverage of Python lines
 ## make lint     ruff, mypy, clang-format
 ## make bench    time every backend against its contenders
+## make gpu      build, test, sanitise and measure on a machine with a GPU, without a network; into out/gpu.txt
 ## make docs     the documentation as pages, build/docs/index.html
 ## make wheel    build a wheel into dist/ and test it in an environment of its own
 ## make lock     pin the newest dependencies in requirements.txt
@@ -27,7 +28,7 @@ DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cu
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test lint bench docs wheel lock clean
+.PHONY: help demo test lint bench gpu docs wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,6 +51,10 @@ lint: $(DEPS)
 
 bench: $(BUILT)
 	$(BIN)/python -m benchmarks run $(ARGS)
+
+# Not in .venv, for which there is no network: with PYTHON as it is.
+gpu:
+	PYTHON=$(PYTHON) .ci/gpu
 
 docs: $(DEPS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
