@@ -114,5 +114,6 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
         PAIRED=group.members > 1,
         COMPLEX=complex,
         num_warps=num_warps,
+        tune=True,
     )
     return fold(partial, n, c, width)

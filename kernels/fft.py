@@ -101,8 +101,7 @@ def _per_warp(dtype: torch.dtype) -> int:
 @cache
 def table(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, 2): cos and sin of -2 pi t / n, rounded from float64."""
-    angle = torch.arange(n, dtype=torch.float64) * (-2 * math.pi / n)
-    # By symmetry exact on the axes and equal in all octants where float64 is not quite.
+    angle = torch.arange(n, dtype=torch.float64, device="cpu") * (-2 * math.pi / n)
     return torch.stack((angle.cos(), angle.sin()), 1).to(dtype).to(device)
 
 

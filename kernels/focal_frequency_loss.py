@@ -112,5 +112,6 @@ def focal_frequency_loss(
         LOG=log_matrix,
         GRAD=input_grad,
         num_warps=num_warps,
+        tune=True,
     )
     return (loss.view(samples, channels).sum(1) if per_sample else loss.sum()), grad

@@ -58,5 +58,6 @@ def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
         W=fft.radices(width),
         BATCH=batch,
         num_warps=num_warps,
+        tune=True,
     )
     return out

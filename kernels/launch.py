@@ -1,11 +1,18 @@
 """Starting kernels on the device and stream of their tensors or, instead, writing down what would be started."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+import triton
 from torch import Tensor
+
+# Tuning waits for the GPU at the first call of a size and a kind, which code that captures graphs may not expect.
+AUTOTUNE = os.environ.get("BLURFFT_AUTOTUNE", "0") == "1"
+_MOST_WARPS = 16
 
 
 class Launch(NamedTuple):
@@ -19,14 +26,31 @@ class Launch(NamedTuple):
 _record: list[Launch] | None = None
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, **constants: Any) -> None:
+def launch(
+    kernel: Any, grid: tuple[int, ...], *arguments: Any, num_warps: int = 4, tune: bool = False, **constants: Any
+) -> None:
+    """``tune``: the kernel may be run again on the same arguments, with other numbers of warps, and is worth it."""
     if _record is not None:
         _record.append(Launch(kernel, grid, arguments, constants, num_warps))
         return
     device = next(t.device for t in arguments if isinstance(t, Tensor))
     # Triton launches on the current stream of the current device.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        kernel[grid](*arguments, **constants, num_warps=num_warps, num_stages=1)
+        if tune and AUTOTUNE:
+            tuned(kernel, num_warps)[grid](*arguments, **constants)
+        else:
+            kernel[grid](*arguments, **constants, num_warps=num_warps, num_stages=1)
+
+
+@cache
+def tuned(kernel: Any, num_warps: int) -> Any:
+    """The kernel with half, as many or twice the warps, whichever is fastest; Triton keeps the outcome on disk."""
+    warps = sorted({max(1, num_warps // 2), num_warps, max(num_warps, min(_MOST_WARPS, 2 * num_warps))})
+    return triton.autotune(
+        configs=[triton.Config({}, num_warps=count, num_stages=1) for count in warps],
+        key=[name for name, kind in kernel.fn.__annotations__.items() if kind is triton.language.constexpr],
+        cache_results=isinstance(kernel, triton.JITFunction),  # and not the interpreter's
+    )(kernel)
 
 
 @contextmanager

@@ -72,5 +72,6 @@ def rfft2(input: Tensor, scale: float) -> Tensor:
         W=fft.radices(width),
         BATCH=batch,
         num_warps=num_warps,
+        tune=True,
     )
     return out

@@ -102,5 +102,6 @@ def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
         PAIRED=group.members > 1,
         COMPLEX=is_complex,
         num_warps=num_warps,
+        tune=True,
     )
     return out

@@ -168,5 +168,6 @@ def _of_tiles(
         GRAD=grad.numel() > 0,
         POWER=power_wanted,
         num_warps=num_warps,
+        tune=True,
     )
     return loss, power
