@@ -52,8 +52,13 @@ struct Fused {
         width(static_cast<int>(batch.plane.width)),
         shared_bytes(shared_limit()),
         // Planes are counted in 32 bits.
-        served(batch.planes() <= int64_t{1} << 30 &&
-               with_plane<T>(List{}, height, width, shared_bytes, []<class Plane>() {})) {}
+        served(batch.planes() <= int64_t{1} << 30 && with_plane<T>(List{}, height, width, shared_bytes, Nothing{})) {}
+
+ private:
+  struct Nothing {
+    template <class Plane>
+    void operator()() const {}
+  };
 };
 
 inline Schedule every_plane(const Batch& batch) {
