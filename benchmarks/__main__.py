@@ -25,7 +25,7 @@ from .report import ROOT, Failure, Report, Result
 ROUNDS = 25
 DRAWS = 3  # of inputs, where errors are measured
 COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds a case
-ATTEMPTS = 3  # at a measurement that other processes disturb
+ATTEMPTS = 3
 QUICK_ROUNDS = 5
 QUICK_SHARE = 16  # of the pixels
 QUICK_SIZES = (64, 28)
@@ -94,6 +94,9 @@ def run(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Turns of each contender.", show_default=str(ROUNDS))
     ] = None,
+    attempts: Annotated[
+        int, typer.Option(min=1, help="Measurements of a case that other processes disturb, of which the best counts.")
+    ] = ATTEMPTS,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two sizes, small tensors, few rounds: whether it works, not how fast.")
     ] = False,
@@ -151,7 +154,7 @@ def run(
             def advance(share: float, seconds: float = seconds) -> None:
                 progress.update(task, advance=share * seconds, refresh=True)
 
-            part = _undisturbed(partial(_measure, results.machine, name, case, options, advance), name, case)
+            part = _undisturbed(partial(_measure, results.machine, name, case, options, advance), attempts, name, case)
             results.results += part.results
             results.failures += part.failures
             if out is not None:
@@ -293,10 +296,10 @@ def _measure(
     return part
 
 
-def _undisturbed(measure: Callable[[], Report], suite: str, case: Case) -> Report:
+def _undisturbed(measure: Callable[[], Report], attempts: int, suite: str, case: Case) -> Report:
     """The first measurement that other processes did not disturb; else the one that they disturbed least."""
     parts = []
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         parts.append(measure())
         if _waited(parts[-1], suite, case) <= report.DISTURBED:
             break

@@ -30,7 +30,7 @@ from benchmarks.cases import Case, Inputs, standard
 from benchmarks.contenders import Contender
 from benchmarks.report import Failure, Report, Result
 
-TINY = ["run", "--pixels", "2000", "--rounds", "2", "--threads", "1"]
+TINY = ["run", "--pixels", "2000", "--rounds", "2", "--threads", "1", "--attempts", "1"]
 BACKENDS = [contenders.OURS + name for name in blurfft.available_backends()]
 
 
@@ -47,7 +47,6 @@ def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     two = {name: lambda pixels, make=make: make(pixels)[:2] for name, make in cases.SUITES.items()}
     monkeypatch.setattr(command, "SUITES", two)
     monkeypatch.setattr(command, "COMPILED_SIZES", ())
-    monkeypatch.setattr(command, "ATTEMPTS", 1)
 
 
 def run(*arguments: str):
@@ -497,13 +496,12 @@ def test_plot(tmp_path: Path):
     assert first == {name: (tmp_path / name).read_bytes() for name in names}
 
 
-def test_a_disturbed_measurement_is_repeated(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(command, "ATTEMPTS", 3)
+def test_a_disturbed_measurement_is_repeated():
     case = Case("wiener_loss", (1, 3, 64, 64))
     shares = iter([5.0, 2.0, 3.0, 0.1])
 
     def measure() -> Report:
         return Report({}, results=[Result("loss", case, report.MACHINE, report.WAITED, "%", next(shares))])
 
-    assert command._undisturbed(measure, "loss", case).results[0].median == 2.0
-    assert command._undisturbed(measure, "loss", case).results[0].median == 0.1
+    assert command._undisturbed(measure, 3, "loss", case).results[0].median == 2.0
+    assert command._undisturbed(measure, 3, "loss", case).results[0].median == 0.1
