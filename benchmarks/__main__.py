@@ -30,7 +30,7 @@ QUICK_ROUNDS = 5
 QUICK_SHARE = 16  # of the pixels
 QUICK_SIZES = (64, 28)
 README = ROOT / "README.md"
-DOCS = ROOT / "docs"
+FIGURES = ROOT / "docs" / "figures"
 
 
 class Suite(str, Enum):
@@ -203,7 +203,7 @@ def compare(before: Results, after: Results) -> None:
 @app.command()
 def plot(
     results: Results,
-    out: Annotated[Path, typer.Option(file_okay=False, exists=True, help="The folder for the figures.")] = DOCS,
+    out: Annotated[Path, typer.Option(file_okay=False, exists=True, help="The folder for the figures.")] = FIGURES,
     format: Annotated[Format, typer.Option(help="Of the figures.")] = Format.svg,
 ) -> None:
     """Draws time per pixel against image size, and bars against the contenders; each for light and dark pages."""
