@@ -65,7 +65,7 @@ struct CrossVisitor {
 };
 
 template <class Plane>
-__global__ void __launch_bounds__(block_threads<Plane>(), Plane::kFilterBlocks)
+__global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kFilterBlocks))
     cross_spectrum_kernel(const CrossSpectrumParams<typename Plane::T> p) {
   using T = typename Plane::T;
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);

@@ -77,7 +77,7 @@ struct Maximum {
 };
 
 template <class Plane>
-__global__ void __launch_bounds__(block_threads<Plane>(), Plane::kBlocks)
+__global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kBlocks))
     focal_frequency_loss_kernel(const FocalFrequencyLossParams<typename Plane::T> p) {
   using T = typename Plane::T;
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);

@@ -21,6 +21,26 @@
 
 namespace blurfft::cuda {
 
+// x holds legs of packed rows f1 and -f1, then of the line: twice its left and its right half.
+template <int R, class T>
+__device__ __forceinline__ void separate_rows(Complex<T> (&x)[R], bool special) {
+  constexpr int half = R / 2;
+  unroll<half>([&](auto k) {
+    const Complex<T> a = x[k.value], b = x[k.value + half];
+    x[k.value] = special ? Complex<T>{2 * a.re, 2 * b.re} : Complex<T>{a.re + b.re, a.im - b.im};
+    x[k.value + half] = special ? Complex<T>{2 * a.im, 2 * b.im} : Complex<T>{a.im + b.im, b.re - a.re};
+  });
+}
+template <int R, class T>
+__device__ __forceinline__ void join_rows(Complex<T> (&x)[R], bool special) {
+  constexpr int half = R / 2;
+  unroll<half>([&](auto k) {
+    const Complex<T> a = x[k.value], b = x[k.value + half];
+    x[k.value] = special ? Complex<T>{a.re, b.re} : Complex<T>{a.re - b.im, a.im + b.re};
+    x[k.value + half] = special ? Complex<T>{a.im, b.im} : Complex<T>{a.re + b.im, b.re - a.im};
+  });
+}
+
 // H = Vertical::n rows, W = Horizontal::n columns. Threads: of one plane; 32 is a warp, which needs no block barrier.
 // Planes: of a block; more than one only if each is a warp's. Blocks: of a multiprocessor, which bounds registers.
 template <class T_, class Vertical_, class Horizontal_, int Threads, int Planes, int Blocks>
@@ -29,7 +49,8 @@ struct FixedPlane {
   using Vertical = Vertical_;
   using Horizontal = Horizontal_;
   static constexpr int kHeight = Vertical::n, kWidth = Horizontal::n;
-  static constexpr int kThreads = Threads, kPlanes = Planes, kBlocks = Blocks, kFilterBlocks = (Blocks * 3 + 1) / 4;
+  static constexpr int kThreads = Threads, kPlanes = Planes, kBlocks = Blocks, kFilterBlocks = (Blocks * 3 + 1) / 4,
+                       kCluster = 1;
   static constexpr int C1 = Vertical::first, C2 = Vertical::second, R1 = Horizontal::first, R2 = Horizontal::second;
   static constexpr int kHalf = kWidth / 2, kLines = kHeight / 2;
   static_assert(C2 % 2 == 0 && (R1 == 4 || R1 == 8 || R1 == 16), "see mirror() and visit()");
@@ -66,6 +87,11 @@ struct FixedPlane {
       : z(static_cast<Complex<T>*>(shared) + threadIdx.x / Threads * kElements), thread(threadIdx.x % Threads) {}
 
   static constexpr size_t kSharedBytes = sizeof(Complex<T>) * kElements * Planes;  // of a block
+  static constexpr size_t kSharedLimit = kSharedBytes;
+  // The sum over the plane, in the thread that leads().
+  __device__ __forceinline__ T sum(T value) { return reduce<Threads>(value, thread, Add{}); }
+  __device__ __forceinline__ bool leads() const { return thread == 0; }
+
   __device__ __forceinline__ static constexpr SpectrumSize size() { return {kHeight, kWidth}; }
 
   // Source to spectrum, spectrum to sink, with a visit() between.
@@ -149,9 +175,9 @@ struct FixedPlane {
       if constexpr (Inverse) {
         apply_twiddles<R1, true>(x, kTwiddles<T, R1, R2>.entries + t, R2);
         dft<R1, true>(x);
-        join(x, line == 0);
+        join_rows(x, line == 0);
       } else {
-        separate(x, line == 0);
+        separate_rows(x, line == 0);
         dft<R1, false>(x);
         apply_twiddles<R1, false>(x, kTwiddles<T, R1, R2>.entries + t, R2);
       }
@@ -221,24 +247,6 @@ struct FixedPlane {
  private:
   // Whether some thread's frequency q + R1 p is 0 or W/2.
   BLURFFT_HD static constexpr bool is_edge(int p) { return p == 0 || p == R2 / 2; }
-
-  // x holds legs of packed rows f1 and -f1, then of the line: twice its left and its right half.
-  __device__ __forceinline__ static void separate(Complex<T> (&x)[R1], bool special) {
-    constexpr int half = R1 / 2;
-    unroll<half>([&](auto k) {
-      const Complex<T> a = x[k.value], b = x[k.value + half];
-      x[k.value] = special ? Complex<T>{2 * a.re, 2 * b.re} : Complex<T>{a.re + b.re, a.im - b.im};
-      x[k.value + half] = special ? Complex<T>{2 * a.im, 2 * b.im} : Complex<T>{a.im + b.im, b.re - a.re};
-    });
-  }
-  __device__ __forceinline__ static void join(Complex<T> (&x)[R1], bool special) {
-    constexpr int half = R1 / 2;
-    unroll<half>([&](auto k) {
-      const Complex<T> a = x[k.value], b = x[k.value + half];
-      x[k.value] = special ? Complex<T>{a.re, b.re} : Complex<T>{a.re - b.im, a.im + b.re};
-      x[k.value + half] = special ? Complex<T>{a.im, b.im} : Complex<T>{a.re + b.im, b.re - a.im};
-    });
-  }
 };
 
 }  // namespace blurfft::cuda

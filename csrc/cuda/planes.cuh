@@ -1,6 +1,7 @@
 // The sizes of planes that one block or warp transforms, and which planes it works on.
 #pragma once
 
+#include "cluster_plane.cuh"
 #include "plane.cuh"
 
 namespace blurfft::cuda {
@@ -16,6 +17,7 @@ using Plane128 = FixedPlane<float, TwoPass<8, 16>, TwoPass<16, 8>, 256, 1, 3>;
 using Plane160 = FixedPlane<float, TwoPass<10, 16>, TwoPass<16, 10>, 320, 1, 2>;
 using Plane192 = FixedPlane<float, TwoPass<12, 16>, TwoPass<16, 12>, 768, 1, 1>;
 using Plane224 = FixedPlane<float, TwoPass<14, 16>, TwoPass<16, 14>, 448, 1, 1>;
+using Plane256 = ClusterPlane<float, TwoPass<16, 16>, 192, 3>;
 
 template <class... Planes>
 struct PlaneList {};
@@ -30,7 +32,7 @@ template <class T, class F, class First, class... Rest>
 bool with_plane(PlaneList<First, Rest...>, int height, int width, size_t shared_limit, F&& f) {
   if constexpr (std::is_same_v<T, typename First::T>) {
     if (height == First::kHeight && width == First::kWidth) {
-      if (First::kSharedBytes > shared_limit) return false;
+      if (First::kSharedLimit > shared_limit) return false;
       f.template operator()<First>();
       return true;
     }
@@ -79,20 +81,29 @@ inline Schedule sharing_schedule(int samples, int channels, int n, int c, int it
   return s;
 }
 
+// Blocks of a multiprocessor, of which registers follow. From 10.0 on two floats are computed as one pair of registers,
+// which takes more of them.
+constexpr int resident(int blocks) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  return (blocks * 3 + 2) / 4;
+#else
+  return blocks;
+#endif
+}
 template <class Plane>
 constexpr int block_threads() {
   return Plane::kThreads * Plane::kPlanes;
 }
 template <class Plane>
 __device__ __forceinline__ int first_item() {
-  return blockIdx.x * Plane::kPlanes + threadIdx.x / Plane::kThreads;
+  return blockIdx.x / Plane::kCluster * Plane::kPlanes + threadIdx.x / Plane::kThreads;
 }
 template <class Plane>
 LaunchConfig plane_launch(int items, cudaStream_t stream) {
-  return {.grid = dim3((items + Plane::kPlanes - 1) / Plane::kPlanes),
+  return {.grid = dim3((items + Plane::kPlanes - 1) / Plane::kPlanes * Plane::kCluster),
           .block = dim3(block_threads<Plane>()),
           .shared_bytes = Plane::kSharedBytes,
-          .cluster = 1,
+          .cluster = Plane::kCluster,
           .stream = stream};
 }
 

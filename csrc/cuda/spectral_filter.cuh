@@ -40,7 +40,7 @@ struct TransferVisitor {
 };
 
 template <class Plane>
-__global__ void __launch_bounds__(block_threads<Plane>(), Plane::kFilterBlocks)
+__global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kFilterBlocks))
     spectral_filter_kernel(const SpectralFilterParams<typename Plane::T> p) {
   using T = typename Plane::T;
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);

@@ -7,7 +7,7 @@ namespace blurfft::cuda {
 
 // With and without the gradient of the weight.
 using SpectralLossPlanes =
-    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224>;
+    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256>;
 using SpectralLossPowerPlanes = PlaneList<Plane28, Plane32, Plane64, Plane128>;
 
 template <class T>
@@ -48,10 +48,8 @@ struct LossVisitor {
   }
 };
 
-// Power: whether the gradient of the weight is wanted; it takes registers that the rest can do without.
 template <class Plane, bool Power>
-__global__ void __launch_bounds__(block_threads<Plane>(), Power ? (Plane::kBlocks * 3 + 1) / 4 : Plane::kBlocks)
-    spectral_loss_kernel(const SpectralLossParams<typename Plane::T> p) {
+__device__ __forceinline__ void spectral_loss_planes(const SpectralLossParams<typename Plane::T>& p) {
   using T = typename Plane::T;
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
   const int item = first_item<Plane>();
@@ -72,8 +70,8 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Power ? (Plane::kBlock
                                   first,
                                   0};
     plane.template visit<true, true>(visitor, back);
-    const T sum = reduce<Plane::kThreads>(visitor.sum, plane.thread, Add{});
-    if (plane.thread == 0) p.loss[at.index] = sum / 4;
+    const T sum = plane.sum(visitor.sum);
+    if (plane.leads()) p.loss[at.index] = sum / 4;
     if (back) {
       plane.inverse(Sink<T, Plane::kWidth>{p.grad, p.grad.plane(at.n, at.c)});
     } else if (Power) {
@@ -87,6 +85,14 @@ __global__ void __launch_bounds__(block_threads<Plane>(), Power ? (Plane::kBlock
   } else {
     work({item, item / p.schedule.channels, item % p.schedule.channels}, true);
   }
+}
+
+// Power: whether the gradient of the weight is wanted; it takes registers that the rest can do without.
+template <class Plane, bool Power>
+__global__ void __launch_bounds__(block_threads<Plane>(),
+                                  resident(Power ? (Plane::kBlocks * 3 + 1) / 4 : Plane::kBlocks))
+    spectral_loss_kernel(const SpectralLossParams<typename Plane::T> p) {
+  if constexpr (Plane::kCluster == 1 || kHasClusters) spectral_loss_planes<Plane, Power>(p);
 }
 
 // False where no plane of this size is compiled. Without power the schedule is plane_schedule(), with it that of what
