@@ -32,6 +32,7 @@ def cross_spectrum_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     BATCH: tl.constexpr,
+    ALIGN: tl.constexpr,
     TURNS: tl.constexpr,
     PAIRED: tl.constexpr,
     COMPLEX: tl.constexpr,
@@ -51,7 +52,7 @@ def cross_spectrum_kernel(
     for turn in range(TURNS):
         axes = planes.axes(H, W)
         where = planes.pair(first + turn, slot < slots, group, members, group_channels, member_channels, PAIRED)
-        re, im = planes.load(a, where, axes, a_n, a_c, a_h, a_w, PAIRED, dtype)
+        re, im = planes.load(a, where, axes, a_n, a_c, a_h, a_w, ALIGN, PAIRED, dtype)
         a_re, a_im = fft.forward2(
             tl.reshape(re, (BATCH * PH * PW,)),
             tl.reshape(im, (BATCH * PH * PW,)),
@@ -62,7 +63,7 @@ def cross_spectrum_kernel(
             H,
             W,
         )
-        re, im = planes.load(b, where, axes, b_n, b_c, b_h, b_w, PAIRED, dtype)
+        re, im = planes.load(b, where, axes, b_n, b_c, b_h, b_w, ALIGN, PAIRED, dtype)
         b_re, b_im = fft.forward2(
             tl.reshape(re, (BATCH * PH * PW,)),
             tl.reshape(im, (BATCH * PH * PW,)),
@@ -92,6 +93,7 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
     # Two tiles at a time.
     batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype, tiles=2)
     partial = a.new_empty((n, c, chunks, *((2,) if complex else ()), height, width), dtype=dtype)
+    align = planes.alignment(a, b)
     launch(
         cross_spectrum_kernel,
         (triton.cdiv(slots, batch),),
@@ -105,11 +107,12 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
         group.members,
         group.shape[1],
         group.member_channels,
-        *a.stride(),
-        *b.stride(),
+        *planes.strides(a, align),
+        *planes.strides(b, align),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
+        ALIGN=align,
         TURNS=turns,
         PAIRED=group.members > 1,
         COMPLEX=complex,

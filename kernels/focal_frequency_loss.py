@@ -36,6 +36,7 @@ def focal_frequency_loss_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     BATCH: tl.constexpr,
+    ALIGN: tl.constexpr,
     LINEAR: tl.constexpr,
     LOG: tl.constexpr,
     GRAD: tl.constexpr,
@@ -49,8 +50,8 @@ def focal_frequency_loss_kernel(
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
     axes = planes.axes(H, W)
     where = planes.pair(slot * 0, slot < slots, slot, 1, channels, 1, False)
-    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, False, dtype)
-    re2, _ = planes.load(target, where, axes, target_n, target_c, target_h, target_w, False, dtype)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, ALIGN, False, dtype)
+    re2, _ = planes.load(target, where, axes, target_n, target_c, target_h, target_w, ALIGN, False, dtype)
     re, im = tl.reshape(re - re2, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
     re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
 
@@ -71,7 +72,7 @@ def focal_frequency_loss_kernel(
         w = tl.reshape(2.0 * w, (BATCH * PH * PW,))
         re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
         re = tl.reshape(re, (BATCH, PH, PW))
-        planes.store(grad, re, re, where, axes, grad_n, grad_c, grad_h, grad_w, False)
+        planes.store(grad, re, re, where, axes, grad_n, grad_c, grad_h, grad_w, ALIGN, False)
 
 
 def focal_frequency_loss(
@@ -89,6 +90,7 @@ def focal_frequency_loss(
     batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype)
     loss = input.new_empty(slots, dtype=dtype)
     grad = torch.empty_like(input) if input_grad else input.new_empty(0)
+    align = planes.alignment(input, target, *([grad] if input_grad else []))
     launch(
         focal_frequency_loss_kernel,
         (triton.cdiv(slots, batch),),
@@ -102,12 +104,13 @@ def focal_frequency_loss(
         scale / (height * width),
         slots,
         channels,
-        *input.stride(),
-        *target.stride(),
-        *(grad.stride() if input_grad else (0, 0, 0, 0)),
+        *planes.strides(input, align),
+        *planes.strides(target, align),
+        *(planes.strides(grad, align) if input_grad else (0, 0, 0, 0)),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
+        ALIGN=align,
         LINEAR=alpha == 1.0,
         LOG=log_matrix,
         GRAD=input_grad,

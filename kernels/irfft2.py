@@ -36,7 +36,7 @@ def irfft2_kernel(
     re = tl.reshape(re * tl.full((), scale, dtype), (BATCH, PH, PW))
     axes = planes.axes(H, W)
     where = planes.pair(slot * 0, slot < slots, slot, 1, 1, 1, False)
-    planes.store(out, re, re, where, axes, NH * NW, 0, NW, 1, False)
+    planes.store(out, re, re, where, axes, NH * NW, 0, NW, 1, 1, False)
 
 
 def irfft2(input: Tensor, width: int, scale: float) -> Tensor:

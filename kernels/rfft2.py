@@ -27,6 +27,7 @@ def rfft2_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     BATCH: tl.constexpr,
+    ALIGN: tl.constexpr,
 ):
     """A slot is a plane; to take a pair apart again would need the mirror image of every frequency."""
     PH: tl.constexpr = fft.pad(H)
@@ -36,7 +37,7 @@ def rfft2_kernel(
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
     axes = planes.axes(H, W)
     where = planes.pair(slot * 0, slot < slots, slot, 1, channels, 1, False)
-    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, False, dtype)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, ALIGN, False, dtype)
     re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
     re, im = fft.forward2(re, im, row_table, column_table, slots < 0, BATCH, H, W)
     factor = tl.full((), scale, dtype)
@@ -57,6 +58,7 @@ def rfft2(input: Tensor, scale: float) -> Tensor:
     slots = math.prod(shape)
     batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype)
     out = input.new_empty((*shape, height, width // 2 + 1), dtype=dtype.to_complex())
+    align = planes.alignment(input)
     launch(
         rfft2_kernel,
         (triton.cdiv(slots, batch),),
@@ -67,10 +69,11 @@ def rfft2(input: Tensor, scale: float) -> Tensor:
         scale,
         slots,
         input.shape[1],
-        *input.stride(),
+        *planes.strides(input, align),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
+        ALIGN=align,
         num_warps=num_warps,
         tune=True,
     )

@@ -34,6 +34,7 @@ def spectral_filter_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     BATCH: tl.constexpr,
+    ALIGN: tl.constexpr,
     PAIRED: tl.constexpr,
     COMPLEX: tl.constexpr,
 ):
@@ -47,7 +48,7 @@ def spectral_filter_kernel(
     group = slot // pairs
     axes = planes.axes(H, W)
     where = planes.pair(slot % pairs, slot < slots, group, members, group_channels, member_channels, PAIRED)
-    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, PAIRED, dtype)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, ALIGN, PAIRED, dtype)
     re, im, poison, poison2 = planes.isolate(re, im, PAIRED)
     re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
 
@@ -64,7 +65,7 @@ def spectral_filter_kernel(
     re, im = fft.inverse2(re, im, row_table, column_table, never, BATCH, H, W)
     re = tl.reshape(re, (BATCH, PH, PW)) + poison[:, None, None]
     im = tl.reshape(im, (BATCH, PH, PW)) + poison2[:, None, None]
-    planes.store(out, re, im, where, axes, out_n, out_c, out_h, out_w, PAIRED)
+    planes.store(out, re, im, where, axes, out_n, out_c, out_h, out_w, ALIGN, PAIRED)
 
 
 def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
@@ -80,6 +81,7 @@ def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
         transfer = torch.view_as_real(transfer)
     slots = group.count * group.pairs
     batch, num_warps = fft.tile(fft.extent(height, width), slots, transfer.dtype)
+    align = planes.alignment(input, out)
     launch(
         spectral_filter_kernel,
         (triton.cdiv(slots, batch),),
@@ -94,11 +96,12 @@ def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
         group.shape[1],
         group.member_channels,
         *planes.broadcast_strides(transfer),
-        *input.stride(),
-        *out.stride(),
+        *planes.strides(input, align),
+        *planes.strides(out, align),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
+        ALIGN=align,
         PAIRED=group.members > 1,
         COMPLEX=is_complex,
         num_warps=num_warps,

@@ -43,6 +43,7 @@ def spectral_loss_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     BATCH: tl.constexpr,
+    ALIGN: tl.constexpr,
     TURNS: tl.constexpr,
     PAIRED: tl.constexpr,
     SYMMETRIC: tl.constexpr,
@@ -69,8 +70,8 @@ def spectral_loss_kernel(
     for turn in range(TURNS):
         axes = planes.axes(H, W)
         where = planes.pair(first + turn, slot < slots, group, members, group_channels, member_channels, PAIRED)
-        re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, PAIRED, dtype)
-        re2, im2 = planes.load(target, where, axes, target_n, target_c, target_h, target_w, PAIRED, dtype)
+        re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, ALIGN, PAIRED, dtype)
+        re2, im2 = planes.load(target, where, axes, target_n, target_c, target_h, target_w, ALIGN, PAIRED, dtype)
         re, im, poison, poison2 = planes.isolate(re - re2, im - im2, PAIRED)
         re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
 
@@ -88,7 +89,7 @@ def spectral_loss_kernel(
             re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
             re = tl.reshape(re, (BATCH, PH, PW)) + poison[:, None, None]
             im = tl.reshape(im, (BATCH, PH, PW)) + poison2[:, None, None]
-            planes.store(grad, re, im, where, axes, grad_n, grad_c, grad_h, grad_w, PAIRED)
+            planes.store(grad, re, im, where, axes, grad_n, grad_c, grad_h, grad_w, ALIGN, PAIRED)
 
     tl.store(loss + slot, total, mask=slot < slots)
     if POWER:
@@ -138,6 +139,7 @@ def _of_tiles(
 
     loss = weight.new_empty(slots)
     power = weight.new_empty((*group.shape, chunks, height, width)) if power_wanted else weight.new_empty(0)
+    align = planes.alignment(input, target, *([grad] if grad.numel() else []))
     launch(
         spectral_loss_kernel,
         (triton.cdiv(slots, batch),),
@@ -156,12 +158,13 @@ def _of_tiles(
         group.shape[1],
         group.member_channels,
         *planes.broadcast_strides(weight),
-        *input.stride(),
-        *target.stride(),
-        *(grad.stride() if grad.numel() else (0, 0, 0, 0)),
+        *planes.strides(input, align),
+        *planes.strides(target, align),
+        *(planes.strides(grad, align) if grad.numel() else (0, 0, 0, 0)),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
+        ALIGN=align,
         TURNS=turns,
         PAIRED=group.members > 1,
         SYMMETRIC=symmetric,

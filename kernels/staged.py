@@ -57,6 +57,7 @@ def forward_rows_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     ROWS: tl.constexpr,
+    ALIGN: tl.constexpr,
     PAIRED: tl.constexpr,
     DIFFERENCE: tl.constexpr,
 ):
@@ -68,9 +69,9 @@ def forward_rows_kernel(
     group = pair // pairs
     where = planes.pair(pair % pairs, pair >= 0, group, members, group_channels, member_channels, PAIRED)
     axes = _rows(tl.program_id(1), ROWS, H, W)
-    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, PAIRED, dtype)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, ALIGN, PAIRED, dtype)
     if DIFFERENCE:
-        re2, im2 = planes.load(target, where, axes, target_n, target_c, target_h, target_w, PAIRED, dtype)
+        re2, im2 = planes.load(target, where, axes, target_n, target_c, target_h, target_w, ALIGN, PAIRED, dtype)
         re, im = re - re2, im - im2
     re, im, first, second = planes.isolate(re, im, PAIRED)
     flags = poison + 2 * (pair.to(tl.int64) * tl.num_programs(1) + tl.program_id(1))
@@ -182,6 +183,7 @@ def inverse_rows_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     ROWS: tl.constexpr,
+    ALIGN: tl.constexpr,
     TILES: tl.constexpr,
     EXTENT: tl.constexpr,
     PAIRED: tl.constexpr,
@@ -199,7 +201,7 @@ def inverse_rows_kernel(
     re, im = fft.inverse(re, im, row_table, members < 0, ROWS, W, 1)
     first, second = _poison(poison, tl.program_id(0), members >= 0, TILES, EXTENT)
     re, im = tl.reshape(re + first, (1, ROWS, PW)), tl.reshape(im + second, (1, ROWS, PW))
-    planes.store(out, re, im, where, axes, out_n, out_c, out_h, out_w, PAIRED)
+    planes.store(out, re, im, where, axes, out_n, out_c, out_h, out_w, ALIGN, PAIRED)
 
 
 class Partial(NamedTuple):
@@ -231,6 +233,7 @@ def filtered(
     count = group.count * group.pairs
     paired = group.members > 1
     grouping = (group.pairs, group.members, group.shape[1], group.member_channels)
+    align = planes.alignment(*(t for t in (input, target, out) if t is not None))
     rows, row_warps = fft.lines(fft.pad(W), dtype)
     tiles = triton.cdiv(height, rows)
     columns, column_warps = fft.lines(fft.pad(H), dtype, least=_SECTOR // dtype.itemsize)
@@ -255,11 +258,12 @@ def filtered(
         poison,
         row_table,
         *grouping,
-        *input.stride(),
-        *(input if target is None else target).stride(),
+        *planes.strides(input, align),
+        *planes.strides(input if target is None else target, align),
         H=H,
         W=W,
         ROWS=rows,
+        ALIGN=align,
         PAIRED=paired,
         DIFFERENCE=target is not None,
         num_warps=row_warps,
@@ -300,10 +304,11 @@ def filtered(
             poison,
             row_table,
             *grouping,
-            *out.stride(),
+            *planes.strides(out, align),
             H=H,
             W=W,
             ROWS=rows,
+            ALIGN=align,
             TILES=tiles,
             EXTENT=triton.next_power_of_2(tiles),
             PAIRED=paired,
