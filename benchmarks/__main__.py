@@ -26,6 +26,7 @@ ROUNDS = 25
 DRAWS = 3  # of inputs, where errors are measured
 COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds a case
 ATTEMPTS = 3
+WORST = 3  # cases that are named at the end
 QUICK_ROUNDS = 5
 QUICK_SHARE = 16  # of the pixels
 QUICK_SIZES = (64, 28)
@@ -163,6 +164,8 @@ def run(
 
     for table in tables.tables(results, suites):
         console.print(table)
+    for name, case, ours, ratio in report.worst(results, WORST):
+        console.print(f"Least gain on torch.fft: {ratio:.2f} times as fast, {ours}, {name} {case}", highlight=False)
     if disturbed:
         console.print(f"Cases whose times other processes disturbed, not to be quoted: {disturbed}", style="yellow")
     if out is not None:

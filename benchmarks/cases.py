@@ -192,8 +192,11 @@ def overhead_cases(pixels: int) -> list[Case]:
 
 def train_cases(pixels: int) -> list[Case]:
     """Steps of a VAE, see train.py."""
-    shapes = ((64, 3, 32, 32), (64, 3, 64, 64), (16, 3, 128, 128))
-    return [Case(TRAINING_STEP, shape, kernel_shared_by="sample", kernel_grad=True) for shape in shapes]
+    batches = {side: min(64, batch_of(side, pixels // 4)[0]) for side in (32, 64, 128)}
+    return [
+        Case(TRAINING_STEP, (batch, CHANNELS, side, side), kernel_shared_by="sample", kernel_grad=True)
+        for side, batch in batches.items()
+    ]
 
 
 def memory_cases(pixels: int) -> list[Case]:

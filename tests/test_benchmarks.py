@@ -106,6 +106,7 @@ def test_size_that_a_backend_does_not_serve():
     assert result.exit_code == 0, result.output
     assert "backend cpu does not serve this: it serves height and width up to" in result.output
     assert contenders.EAGER in result.output
+    assert "Least gain on torch.fft: " in result.output
 
 
 def test_a_file_keeps_other_suites_and_an_interrupted_one_is_resumed(
