@@ -393,6 +393,7 @@ bool reads_ordered(const Cell& cell, uint32_t first_epoch) {
 // Lanes whose reads are not ordered before what the running thread, of the same warp, does now.
 unsigned concurrent_lanes(const Cell& cell) {
   unsigned lanes = 0;
+  if (!(cell.read_lanes & ~(1u << e.fiber->lane))) return lanes;
   for (unsigned i = 0; i < 32; ++i) {
     if (cell.read_lanes >> i & 1 && i != e.fiber->lane && e.fiber->warp->seen[e.fiber->lane][i] <= cell.read_clock) {
       lanes |= 1u << i;
