@@ -186,6 +186,13 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
     assert f"--nsr is 0.5, but the run in {cut} has 0.1" in words(result.output)
 
 
+@pytest.mark.skipif(not run.tensorboard_installed(), reason="TensorBoard is not installed")
+def test_tensorboard(photos, tmp_path):
+    run.train(replace(SMALL, data=str(photos)), tmp_path / "run", steps=1, device="cpu", tensorboard=True)
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"held_out/bits_per_dimension" in events.read_bytes()
+
+
 def test_what_is_not_finite_stops_the_run(photos, tmp_path, monkeypatch):
     batch = Trainer._batch
     monkeypatch.setattr(

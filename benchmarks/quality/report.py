@@ -168,7 +168,11 @@ def draw_spectra(results: Sequence[Result], datas: Sequence[str], out: Path) -> 
 
     figure, axes = pyplot.subplots(1, len(datas), figsize=(6 * len(datas), 4.2), squeeze=False)
     for axis, data in zip(axes[0], datas, strict=True):
-        for i, (name, group) in enumerate(of_stage(results, "terms", data).items()):
+        groups = of_stage(results, "terms", data)
+        for i, name in enumerate(TERMS):
+            if name not in groups:
+                continue
+            group = groups[name]
             truth = np.mean([result["spectrum"]["truth"] for result in group], 0)
             ratio = np.mean([result["spectrum"]["reconstruction"] for result in group], 0) / truth
             frequency = np.arange(1, len(ratio) + 1) / (2 * len(ratio))
