@@ -107,23 +107,39 @@ LaunchConfig plane_launch(int items, cudaStream_t stream) {
           .stream = stream};
 }
 
-// out[g * size + i] = sum over k < count of in[(g * count + k) * size + i], always in the same order.
+// out[g * size + i] = sum over k < count of in[(g * count + k) * size + i], always in the same order: a warp adds up
+// every kSumWarps-th slab of 32 neighbouring entries, then the first warp what they have.
+constexpr int kSumWarps = 8;
+
 template <class Value>
-__global__ void __launch_bounds__(256) sum_slabs_kernel(const Value* in, Value* out, int groups, int count, int size) {
+__global__ void __launch_bounds__(32 * kSumWarps)
+    sum_slabs_kernel(const Value* in, Value* out, int groups, int count, int size) {
+  __shared__ Value sums[kSumWarps][32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const long long total = static_cast<long long>(groups) * size;
-  for (long long at = blockIdx.x * 256LL + threadIdx.x; at < total; at += gridDim.x * 256LL) {
-    const Value* from = in + (at / size * count) * size + at % size;
-    Value sum = from[0];
-    for (int k = 1; k < count; ++k) sum = sum + from[static_cast<long long>(k) * size];
-    out[at] = sum;
+  for (long long begin = blockIdx.x * 32LL; begin < total; begin += gridDim.x * 32LL) {
+    const long long at = begin + lane;
+    Value sum = 0;
+    if (at < total) {
+      const Value* from = in + (at / size * count) * size + at % size;
+#pragma unroll 4
+      for (int k = warp; k < count; k += kSumWarps) sum += from[static_cast<long long>(k) * size];
+    }
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && at < total) {
+      for (int k = 1; k < kSumWarps; ++k) sum += sums[k][lane];
+      out[at] = sum;
+    }
+    __syncthreads();
   }
 }
 
 template <class Value>
 cudaError_t sum_slabs(const Value* in, Value* out, int groups, int count, int size, cudaStream_t stream) {
-  const long long blocks = (static_cast<long long>(groups) * size + 255) / 256;
-  const LaunchConfig config{.grid = dim3(blocks < 4096 ? static_cast<unsigned>(blocks) : 4096u),
-                            .block = dim3(256),
+  const long long blocks = (static_cast<long long>(groups) * size + 31) / 32;
+  const LaunchConfig config{.grid = dim3(blocks < 65536 ? static_cast<unsigned>(blocks) : 65536u),
+                            .block = dim3(32 * kSumWarps),
                             .shared_bytes = 0,
                             .cluster = 1,
                             .stream = stream};
