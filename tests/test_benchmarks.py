@@ -422,7 +422,7 @@ def test_compare(after: Report, worse: list[str], better: list[str], tmp_path: P
 
 def test_compare_names_what_is_missing(tmp_path: Path):
     measured(100).save(tmp_path / "a.json")
-    Report(report.machine("cpu", 2)).save(tmp_path / "b.json")
+    Report(report.machine("cpu", 2), measured(100).runs).save(tmp_path / "b.json")
     result = CliRunner().invoke(command.app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
     assert result.exit_code == 0
     assert "loss wiener_loss 256×3×64×64" in result.output
