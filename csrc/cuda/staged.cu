@@ -10,12 +10,18 @@ bool addressable(const Planes& p, Size plane) {
 
 namespace {
 
+#ifdef __CUDACC__
 // Of spectra between the kernels of a chunk: they stay in the second-level cache of an A100 (40 MB) or newer.
 constexpr int64_t kChunkBytes = int64_t{16} << 20;
+constexpr int64_t kMaxParts = 16;  // of a sum over planes
+#else
+// The emulator's few small planes are to be several chunks and parts.
+constexpr int64_t kChunkBytes = int64_t{1} << 10;
+constexpr int64_t kMaxParts = 2;
+#endif
 constexpr int64_t kRowElements = 2048;                   // of a block
 constexpr int64_t kColumnBytes = 64;                     // that a block reads of a row: two sectors
 constexpr size_t kColumnSharedBytes = size_t{80} << 10;  // of a block: one still fits where there are 99 KB
-constexpr int64_t kMaxParts = 16;                        // of a sum over planes
 
 // Planes in the order of what they share; of nothing shared, each is a group.
 StagedOrder order_of(const Batch& batch, Extent shared) {
