@@ -30,7 +30,8 @@ def rewrite(text: str, results: Path = RESULTS) -> str:
         path = results / f"{file}.json"
         if not path.is_file():
             raise ValueError(f"the table {name!r} is to come from {path}, which does not exist")
-        return f"{opening}\n{_BLOCKS[name](Report.load(path))}\n\n{closing}"
+        content = _BLOCKS[name](Report.load(path))
+        return f"{opening}\n{content}\n\n{closing}" if content else opening + closing
 
     return _BLOCK.sub(block, text)
 
@@ -167,7 +168,9 @@ def _overhead(report: Report) -> str:
 
 
 def _train(report: Report) -> str:
-    """Steps of a VAE, and how much of each the reconstruction term takes."""
+    """Steps of a VAE, and how much of each the reconstruction term takes; nothing if they were not measured."""
+    if not report.cases("train"):
+        return ""
     rows: list[tuple[str, ...]] = [("", "blur error, blurfft", "blur error, torch.fft", f"`{MSE}`")]
     for case in report.cases("train"):
         cells = []
@@ -178,11 +181,16 @@ def _train(report: Report) -> str:
             else:
                 cells.append(f"{number(time.median / 1e6)} ms ({share.median:.0f} %)")
         rows.append((f"{case.shape[0]} images of {case.shape[2]}²", *cells))
-    return _table(*rows)
+    about = (
+        "A training step of a small VAE (`blurfft.vae`, kernel net and optimiser included), and how much of it is more"
+    )
+    return f"{about} than the network:\n\n{_table(*rows)}"
 
 
 def _memory(report: Report) -> str:
-    """Peak memory beyond inputs and gradients, as a share of one gradient."""
+    """Peak memory beyond inputs and gradients, as a share of one gradient; nothing if it was not measured."""
+    if not report.cases("memory"):
+        return ""
     names = (MSE, EAGER, HAND, FFL)
     rows: list[tuple[str, ...]] = [("", "blurfft", *(f"`{name}`" for name in names))]
     for case in report.cases("memory"):
@@ -192,7 +200,7 @@ def _memory(report: Report) -> str:
             found = report.find("memory", case, name, ALLOCATOR)
             cells.append("–" if found is None else f"{abs(found.median):.0f} %")
         rows.append((f"`{case.op}`, {case.size[0]}²", *cells))
-    return _table(*rows)
+    return f"Memory that a step holds beyond inputs and gradients, in % of one gradient:\n\n{_table(*rows)}"
 
 
 def _conditions(report: Report) -> str:
