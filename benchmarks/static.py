@@ -128,6 +128,7 @@ class Case:
     flop_per_pixel: float
     compile: Callable[[Target], Compiled]
     targets: tuple[str, ...] = tuple(TARGETS)
+    branching: bool = False  # on the images' dtype and layout: a call runs a part of the instructions only
 
     def __str__(self) -> str:
         return f"{self.kernel} {self.configuration}"
@@ -238,9 +239,8 @@ def cuda_case(name: str, targets: tuple[str, ...]) -> Case:
         code = cuda_code(target)[name]
         return Compiled(code, code.max_threads, code.shared + shared)
 
-    return Case(
-        "cuda", kernel, arguments, pixels, PLANE_KERNELS.get(kernel, 0) if pixels else 0, flop, compiled, targets
-    )
+    traffic = PLANE_KERNELS.get(kernel, 0) if pixels else 0
+    return Case("cuda", kernel, arguments, pixels, traffic, flop, compiled, targets, branching=True)
 
 
 # What follows from the machine code
@@ -313,8 +313,10 @@ def estimate(case: Case, compiled: Compiled, blocks: int, machine: Machine) -> E
     others = {
         "arithmetic": threads * arithmetic,
         "shared memory": threads * code.shared_moved / (SHARED_BYTES_PER_CYCLE * multiprocessors),
-        "instructions": threads * code.instructions / 32 / (WARP_INSTRUCTIONS_PER_CYCLE * multiprocessors),
     }
+    if not case.branching:
+        issued = threads * code.instructions / 32
+        others["instructions"] = issued / (WARP_INSTRUCTIONS_PER_CYCLE * multiprocessors)
     slowest = max(others, key=lambda name: others[name])
     if blocks > 1:
         seconds = max(memory, others[slowest])
@@ -509,8 +511,11 @@ A pixel is one value of one channel. `blocks` is how many fit a multiprocessor, 
 they make. Instructions (`tensor`, `FMA`, `ADD`, `MUL` of float32, `fp64` operations) are counted as they stand in the
 code, however often a loop runs them; `flop/px` counts executions. `loads` and `stores` are the widest and the narrowest
 access to global memory, in bits a thread; tables and weights, which caches hold, may be read narrowly. Spills and stack
-are bytes a thread. CUDA kernels for planes of any size are told their work and their dynamic shared memory at launch:
-these have no estimate, and `blocks` is what registers and threads allow.
+are bytes a thread.
+
+CUDA kernels for planes of any size are told their work and their dynamic shared memory at launch: these have no
+estimate, and `blocks` is what registers and threads allow. The others branch on the dtype and the layout of the images,
+so that instruction issue is left out of their estimates, which are for float32.
 """
 
 
