@@ -70,13 +70,14 @@ def _spectral_loss(height: int, width: int, dtype: torch.dtype, weight_grad: boo
     image = _empty(1024, 3, height, width, dtype=dtype)
     weight = _empty(1, 1, height, width // 2 + 1, dtype=fft.compute_dtype(dtype))
     # A complex transform, forward and inverse, serves two planes; weight, loss and gradient come to 6 operations.
-    yield from _cases(
+    for case in _cases(
         f"{height}x{width} {_TYPES[dtype]}" + (" weight_grad" if weight_grad else ""),
         lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, weight_grad, symmetric=True),
         height * width,
         3 * dtype.itemsize,
         transform_flop(height, width) + 3,
-    )
+    ):
+        yield case if case.name.startswith("spectral_loss") else _helper(case, "spectral_loss")
 
 
 def _others(height: int, width: int) -> Iterator[Case]:
@@ -85,21 +86,39 @@ def _others(height: int, width: int) -> Iterator[Case]:
     spectrum = _empty(1024, 3, height, width // 2 + 1, dtype=torch.complex64)
     transfer = spectrum[:1, :1]
     flop = transform_flop(height, width)
-    calls: list[tuple[Callable[[], Any], float, float]] = [
-        (lambda: wiener_loss.wiener_loss(image, image, kernel, scalar, scalar, 1.0, True, False, True, True), 12, flop),
-        (lambda: spectral_filter.spectral_filter(image, transfer), 8, flop + 4),
-        (lambda: spectral_filter.spectral_filter(image, transfer.real.contiguous()), 8, flop + 1),
-        (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, True), 8, flop + 4),
-        (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, False), 8, flop + 2),
-        (lambda: rfft2.rfft2(image, 1.0), 8, flop),
-        (lambda: irfft2.irfft2(spectrum, width, 1.0), 8, flop),
-        (lambda: otf.otf(kernel, height, width), 4, 0),
-        (lambda: focal_frequency_loss.focal_frequency_loss(image, image, 1.0, False, 1.0, False, True), 12, 2 * flop),
-    ]
-    for call, bytes_per_pixel, flop_per_pixel in calls:
+    calls: dict[str, tuple[Callable[[], Any], float, float]] = {
+        "wiener_loss": (
+            lambda: wiener_loss.wiener_loss(image, image, kernel, scalar, scalar, 1.0, True, False, True, True),
+            *(12, flop),
+        ),
+        "spectral_filter complex": (lambda: spectral_filter.spectral_filter(image, transfer), 8, flop + 4),
+        "spectral_filter real": (
+            lambda: spectral_filter.spectral_filter(image, transfer.real.contiguous()),
+            *(8, flop + 1),
+        ),
+        "cross_spectrum complex": (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, True), 8, flop + 4),
+        "cross_spectrum real": (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, False), 8, flop + 2),
+        "rfft2": (lambda: rfft2.rfft2(image, 1.0), 8, flop),
+        "irfft2": (lambda: irfft2.irfft2(spectrum, width, 1.0), 8, flop),
+        "otf": (lambda: otf.otf(kernel, height, width), 4, 0),
+        "focal_frequency_loss": (
+            lambda: focal_frequency_loss.focal_frequency_loss(image, image, 1.0, False, 1.0, False, True),
+            *(12, 2 * flop),
+        ),
+    }
+    for label, (call, bytes_per_pixel, flop_per_pixel) in calls.items():
+        op, _, variant = label.partition(" ")
         for case in _cases(f"{height}x{width} fp32", call, height * width, bytes_per_pixel, flop_per_pixel):
-            if not case.name.startswith("spectral_loss"):
-                yield case
+            kernel_name = case.name.partition(" ")[0]
+            if kernel_name == op:
+                yield replace(case, name=f"{case.name} {variant}".rstrip())
+            elif kernel_name != "spectral_loss":
+                yield _helper(case, label)
+
+
+def _helper(case: Case, of: str) -> Case:
+    """A kernel whose traffic is of no account beside that of the op's own."""
+    return replace(case, name=f"{case.name} of {of}", bytes_per_pixel=0, flop_per_pixel=0)
 
 
 def _staged(height: int, width: int) -> Iterator[Case]:
@@ -121,13 +140,15 @@ def _staged(height: int, width: int) -> Iterator[Case]:
                 yield replace(
                     case, bytes_per_pixel=bytes_per_pixel, flop_per_pixel=transforms * transform_flop(side, 1) / 2
                 )
-    yield from _cases(
+    for case in _cases(
         f"{height}x{width} fp32 complex",
         lambda: spectral_filter.spectral_filter(image, weight.to(torch.complex64)),
         height * width,
         8,
-        transform_flop(height, width) + 4,
-    )
+        0,
+    ):
+        _, side, transforms = costs[case.name.split()[0]]
+        yield replace(case, flop_per_pixel=transforms * transform_flop(side, 1) / 2)
 
 
 def _cases(name: str, call: Callable[[], Any], pixels: int, bytes_per_pixel: float, flop: float) -> Iterator[Case]:
