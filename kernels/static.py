@@ -122,33 +122,32 @@ def _helper(case: Case, of: str) -> Case:
 
 
 def _staged(height: int, width: int) -> Iterator[Case]:
-    """Bytes and operations of each of the three kernels: images and scratch, 4 bytes a pixel each way."""
+    """The kernels of larger planes. A program has some rows or columns; the scratch is 4 bytes a pixel each way."""
     image = _empty(64, 3, height, width)
     weight = _empty(1, 1, height, width // 2 + 1)
-    costs = {"forward_rows": (12, width, 1), "columns": (8, height, 2), "inverse_rows": (8, width, 1)}
-    for weight_grad in (False, True):
-        for case in _cases(
-            f"{height}x{width} fp32" + (" weight_grad" if weight_grad else ""),
-            lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, weight_grad, symmetric=True),  # noqa: B023
-            height * width,
-            0,
-            0,
-        ):
-            kernel = case.name.split()[0]
-            if kernel in costs and (kernel == "columns" or not weight_grad):
-                bytes_per_pixel, side, transforms = costs[kernel]
+    transfer = weight.to(torch.complex64)
+    calls: list[tuple[str, Callable[[], Any], float]] = [
+        ("", lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, False, symmetric=True), 8),
+        (" weight_grad", lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, True), 8),
+        (" complex", lambda: spectral_filter.spectral_filter(image, transfer), 4),
+    ]
+    for suffix, call, bytes_in in calls:
+        for case in _cases(f"{height}x{width} fp32{suffix}", call, 0, 0, 0):
+            constants = case.constexprs
+            if "COLUMNS" in constants:
+                pixels = height * constants["COLUMNS"]
                 yield replace(
-                    case, bytes_per_pixel=bytes_per_pixel, flop_per_pixel=transforms * transform_flop(side, 1) / 2
+                    case,
+                    planes=2 * constants["TURNS"],
+                    pixels=pixels,
+                    bytes_per_pixel=8,
+                    flop_per_pixel=transform_flop(height, 1) + 3,
                 )
-    for case in _cases(
-        f"{height}x{width} fp32 complex",
-        lambda: spectral_filter.spectral_filter(image, weight.to(torch.complex64)),
-        height * width,
-        8,
-        0,
-    ):
-        _, side, transforms = costs[case.name.split()[0]]
-        yield replace(case, flop_per_pixel=transforms * transform_flop(side, 1) / 2)
+            elif "ROWS" in constants and suffix != " weight_grad":
+                bytes_per_pixel = 8 if "out" in case.signature else bytes_in + 4
+                flop = transform_flop(1, width) / 2
+                pixels = width * constants["ROWS"]
+                yield replace(case, pixels=pixels, bytes_per_pixel=bytes_per_pixel, flop_per_pixel=flop)
 
 
 def _cases(name: str, call: Callable[[], Any], pixels: int, bytes_per_pixel: float, flop: float) -> Iterator[Case]:
