@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .cases import Case
 from .contenders import COMPILED, EAGER, FFL, HAND, MSE, OURS, SKIMAGE
-from .memory import ALLOCATOR
+from .memory import ALLOCATOR, PROCESS
 from .report import DISTURBED, MACHINE, OVERHEAD, RATIO, SHARE, TIME, WAITED, Report, headline
 from .tables import number, share_of_limit
 
@@ -197,10 +197,14 @@ def _memory(report: Report) -> str:
         ours = report.ours("memory", case)
         cells = []
         for name in (ours or OURS, *names):
-            found = report.find("memory", case, name, ALLOCATOR)
-            cells.append("–" if found is None else f"{abs(found.median):.0f} %")
+            found = [report.find("memory", case, name, quantity) for quantity in (ALLOCATOR, PROCESS)]
+            cells.append(" / ".join(f"{abs(result.median):.1f}" for result in found if result is not None) or "–")
         rows.append((f"`{case.op}`, {case.size[0]}²", *cells))
-    return f"Memory that a step holds beyond inputs and gradients, in % of one gradient:\n\n{_table(*rows)}"
+    about = (
+        "Memory that a step holds beyond inputs and gradients, in % of one gradient: of torch's allocator / of the "
+        "process, workspaces of the kernels included:"
+    )
+    return f"{about}\n\n{_table(*rows)}"
 
 
 def _conditions(report: Report) -> str:
