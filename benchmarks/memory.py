@@ -10,8 +10,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -36,13 +36,34 @@ def measure(case: Case, contender: str, device: str, threads: int) -> dict[str, 
     """
     if device == "cuda":
         return _measure_cuda(case, contender)
-    forkserver = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if forkserver else "spawn")
-    if forkserver:
+    context: multiprocessing.context.ForkServerContext | multiprocessing.context.SpawnContext
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["torch"])
+    else:
+        context = multiprocessing.get_context("spawn")
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler says on stderr that it starts and stops
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_measure_here, case, contender, threads).result()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender, case, contender, threads), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"its process ended with exit code {process.exitcode}") from None
+    finally:
+        process.terminate()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _send(sender: Connection, case: Case, contender: str, threads: int) -> None:
+    try:
+        sender.send(_measure_here(case, contender, threads))
+    except Exception as error:
+        sender.send(error)
 
 
 def _measure_cuda(case: Case, contender: str) -> dict[str, float]:
