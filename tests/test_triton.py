@@ -178,15 +178,16 @@ def test_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
 @interpreted
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_planes_larger_than_a_tile(dtype: torch.dtype) -> None:
-    shape = (1, 2 if dtype == torch.float32 else 1, 1024, 18)
+    height = 512 if dtype == torch.float64 else 1024
+    shape = (1, 2 if dtype == torch.float32 else 1, height, 18)
     x, y = images(shape, dtype, "channels_last"), images(shape, dtype)
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     _, grad, _ = agree(
-        "spectral_loss", x, y, torch.rand(1, 1, 1024, 10, dtype=compute), 0.5, True, True, dtype == torch.float32
+        "spectral_loss", x, y, torch.rand(1, 1, height, 10, dtype=compute), 0.5, True, True, dtype == torch.float32
     )
     assert grad.stride() == x.stride()
     if dtype == torch.float32:
-        agree("spectral_filter", x, torch.randn(1, 2, 1024, 10, dtype=torch.complex64))
+        agree("spectral_filter", x, torch.randn(1, 2, height, 10, dtype=torch.complex64))
 
 
 @interpreted
