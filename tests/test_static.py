@@ -188,7 +188,8 @@ def test_faults(code: Code, fault: str) -> None:
     row = examine(case(code), TARGETS["sm_90"], [exemption])
     assert (row.faults, row.excused) == ([], {fault: "a test"})
     assert examine(case(code), TARGETS["gfx942"], [exemption]).faults == [fault]
-    assert static.unused([row], [exemption, replace(exemption, kernel="other")]) == [replace(exemption, kernel="other")]
+    assert static.unused([row], [exemption, replace(exemption, kernel="other")]) == []
+    assert static.unused([examine(case(GOOD), TARGETS["sm_90"])], [exemption]) == [exemption]
 
 
 def test_a_kernel_without_traffic_of_its_own_has_no_estimate() -> None:
@@ -203,7 +204,7 @@ def run(*arguments: str) -> Any:
 
 def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cases = (case(GOOD), case(GOOD, configuration="strided"), case(replace(GOOD, spills=8), kernel="spilling"))
-    monkeypatch.setattr(static, "every_case", lambda: cases)
+    monkeypatch.setattr(static, "every_case", lambda targets: cases)
     good = run("--kernel", "copy", "--out", str(tmp_path))
     assert good.exit_code == 0, good.output
     for word in ("strided", "sm_80, estimates for A100", "gfx942", "memory"):
@@ -267,7 +268,7 @@ def test_a_cuda_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cache
     gencode = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in (80, 90)]
     subprocess.run(["nvcc", *gencode, "-c", str(source), "-o", str(objects)], check=True)
     monkeypatch.setattr(static.report, "ROOT", tmp_path)
-    (only,) = static.cuda_cases()
+    (only,) = static.cuda_cases(tuple(TARGETS))
     assert (only.kernel, only.configuration) == ("spectral_filter_kernel", "32x32 float, true")
     assert (only.targets, only.pixels, only.flop_per_pixel) == (("sm_80", "sm_90"), 3 * 32 * 32, 50)
     compiled = only.compile(TARGETS["sm_90"])
@@ -279,7 +280,7 @@ def test_a_cuda_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cache
 
 
 def test_the_cuda_kernels() -> None:
-    cases = static.cuda_cases()
+    cases = static.cuda_cases(("sm_90",))
     if not cases:
         pytest.skip("the CUDA kernels were not compiled in this tree")
     failed = [
