@@ -354,8 +354,8 @@ class Exemption:
 
 
 _COLUMNS = (
-    "neighbouring threads have neighbouring columns of a half of the plane, 32 bits each: a warp moves whole sectors, up to "
-    "128 contiguous bytes"
+    "neighbouring threads have neighbouring columns of a half of the plane, 32 bits each: a warp moves up to 128 "
+    "contiguous bytes"
 )
 EXEMPTIONS: tuple[Exemption, ...] = (
     Exemption("narrow", "spectral_loss_kernel", "*", "sm_*", _COLUMNS),
