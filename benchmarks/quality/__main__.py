@@ -75,7 +75,7 @@ def plan(stage: Stage, steps: int, sweep_steps: int, seeds: int, sets: list[str]
 @app.command()
 def main(
     stage: Annotated[Stage, typer.Option(help="What to do; benchmarks/README.md says what each holds.")] = Stage.all,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 400,
     sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the sweep.")] = 300,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,

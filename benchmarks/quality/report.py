@@ -99,7 +99,8 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
         "Written by `python -m benchmarks.quality`; [benchmarks/README.md](../README.md#quality) says what each column "
         "is.",
         "",
-        f"{headline(content['machine'])}; commit {(content['run'].get('commit') or 'none')[:10]}, "
+        f"{headline(content['machine'])}; commit {(content['run'].get('commit') or 'none')[:10]}"
+        f"{' with changes' if content['run'].get('dirty') else ''}, "
         f"{content['run'].get('date')}.",
     ]
     for data, description in descriptions.items():
