@@ -36,7 +36,7 @@ help:
 
 demo: $(BUILT)
 	$(BIN)/blurfft demo $(ARGS)
-	$(BIN)/blurfft train --steps 150 --width 16 --batch 16 --lr 2e-3 --no-tensorboard --overwrite --out out/train
+	$(BIN)/blurfft train --steps 100 --width 16 --batch 16 --lr 2e-3 --no-tensorboard --overwrite --out out/train
 
 # Triton's interpreter is for all kernels of a process or for none: they have a process of their own. ARGS is for the first.
 test: $(BUILT)
