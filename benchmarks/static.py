@@ -357,7 +357,12 @@ _COLUMNS = (
     "neighbouring threads have neighbouring columns of a half of the plane, 32 bits each: a warp moves up to 128 "
     "contiguous bytes"
 )
+_SPECTRA = (
+    "rows of a half spectrum, W/2 + 1 complex numbers, are aligned to 8 bytes at most, and Triton, which has none of "
+    "them, moves their two parts one after the other"
+)
 EXEMPTIONS: tuple[Exemption, ...] = (
+    *(Exemption("narrow", kernel, "*", "*", _SPECTRA) for kernel in ("rfft2", "irfft2", "otf")),
     Exemption("narrow", "spectral_loss_kernel", "*", "sm_*", _COLUMNS),
     Exemption("narrow", "focal_frequency_loss_kernel", "*", "sm_*", _COLUMNS),
 )
