@@ -358,8 +358,8 @@ _COLUMNS = (
     "contiguous bytes"
 )
 _SPECTRA = (
-    "rows of a half spectrum, W/2 + 1 complex numbers, are aligned to 8 bytes at most, and Triton, which has none of "
-    "them, moves their two parts one after the other"
+    "rows of a half spectrum, W/2 + 1 complex numbers, are aligned to 8 bytes at most, and Triton, which has no "
+    "complex numbers, moves their two parts one after the other"
 )
 EXEMPTIONS: tuple[Exemption, ...] = (
     *(Exemption("narrow", kernel, "*", "*", _SPECTRA) for kernel in ("rfft2", "irfft2", "otf")),
