@@ -402,9 +402,8 @@ def focal_frequency_loss(
     if batch_matrix:
         return loss_weight * _batch_focal_frequency_loss(input, target, alpha, log_matrix)
     input_grad = torch.is_grad_enabled() and (input.requires_grad or target.requires_grad)
-    options = float(alpha), log_matrix, input.numel(), False, input_grad
-    loss = ops.value("focal_frequency_loss", input, target, *options)
-    return loss if loss_weight == 1 else loss_weight * loss
+    options = float(alpha), log_matrix, float(loss_weight), input.numel(), False, input_grad
+    return ops.value("focal_frequency_loss", input, target, *options)
 
 
 def _patches(image: Tensor, factor: int) -> Tensor:

@@ -54,10 +54,10 @@ _SCHEMAS = {
     "wiener_loss": "(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, SymInt count, bool nll, "
     "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor loss, Tensor grad, Tensor kernel_grad, "
     "Tensor nsr_grad, Tensor eps_grad)",
-    # The same with weight = |F(input - target)|^alpha, or log1p of that, over its maximum in the plane, within [0, 1]:
-    # a constant in the gradient.
-    "focal_frequency_loss": "(Tensor input, Tensor target, float alpha, bool log_matrix, SymInt count, "
-    "bool per_sample, bool input_grad) -> (Tensor loss, Tensor grad)",
+    # loss_weight times the same with weight = |F(input - target)|^alpha, or log1p of that, over its maximum in the
+    # plane, within [0, 1]: a constant in the gradient.
+    "focal_frequency_loss": "(Tensor input, Tensor target, float alpha, bool log_matrix, float loss_weight, "
+    "SymInt count, bool per_sample, bool input_grad) -> (Tensor loss, Tensor grad)",
 }
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -134,11 +134,11 @@ def _wiener_loss(
 
 
 def _focal_frequency_loss(
-    input: Tensor, target: Tensor, alpha: float, log_matrix: bool, count: int, *flags: bool
+    input: Tensor, target: Tensor, alpha: float, log_matrix: bool, loss_weight: float, count: int, *flags: bool
 ) -> tuple[Tensor, ...]:
     _, _, height, width = input.shape
     backend = _dispatch.select("focal_frequency_loss", input, height, width)
-    return backend(input, target, alpha, log_matrix, _per(count), *flags)
+    return backend(input, target, alpha, log_matrix, loss_weight * _per(count), *flags)
 
 
 _IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
@@ -230,7 +230,14 @@ def _(
 
 @_fake("focal_frequency_loss")
 def _(
-    input: Tensor, target: Tensor, alpha: float, log_matrix: bool, count: int, per_sample: bool, input_grad: bool
+    input: Tensor,
+    target: Tensor,
+    alpha: float,
+    log_matrix: bool,
+    loss_weight: float,
+    count: int,
+    per_sample: bool,
+    input_grad: bool,
 ) -> tuple[Tensor, ...]:
     return _fake_loss(input, per_sample, input_grad)
 
@@ -562,7 +569,7 @@ def _wiener_loss_vjp(
 
 
 def _focal_frequency_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, ctx.alpha, ctx.log_matrix, ctx.count, _, ctx.input_grad = inputs
+    input, target, ctx.alpha, ctx.log_matrix, ctx.loss_weight, ctx.count, _, ctx.input_grad = inputs
     _, grad = output
     ctx.save_for_backward(input, target, grad)
 
@@ -576,8 +583,8 @@ def _focal_frequency_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ..
         with torch.no_grad():
             E = rfft2(e, "ortho")
             weight = focal_weight(E.real.square() + E.imag.square(), ctx.alpha, ctx.log_matrix)
-        input_grad, _ = _quadratic_vjp(grad / ctx.count, e, weight, input.dtype, True, False)
-    return (*_images_backward(needs, input_grad), None, None, None, None, None)
+        input_grad, _ = _quadratic_vjp(grad * (ctx.loss_weight / ctx.count), e, weight, input.dtype, True, False)
+    return (*_images_backward(needs, input_grad), *(None,) * 6)
 
 
 _autograd(rfft2, _rfft2_setup, _rfft2_backward)
@@ -656,9 +663,9 @@ def _cross_spectrum_vmap(
 
 def _focal_frequency_loss_vmap(info: Any, in_dims: _Dims, *args: Any) -> tuple[tuple[Tensor, ...], _Dims]:
     size, samples = info.batch_size, _extent(args[0], in_dims[0])
-    input, target, alpha, log_matrix, count, per_sample, input_grad = args
+    input, target, *options, per_sample, input_grad = args
     folded = (_fold(t, dim, size) for t, dim in zip((input, target), in_dims, strict=False))
-    loss, grad = focal_frequency_loss(*folded, alpha, log_matrix, count, True, input_grad)
+    loss, grad = focal_frequency_loss(*folded, *options, True, input_grad)
     loss = _unfold(loss, size, samples)
     return (
         (loss if per_sample else loss.sum(1), _unfold(grad, size, samples) if input_grad else grad),

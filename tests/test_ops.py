@@ -71,11 +71,11 @@ SAMPLES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
     ),
     "focal_frequency_loss": (
         ops.focal_frequency_loss,
-        lambda: (images(SHAPE), images(SHAPE), 1.5, True, 4, False, True),
+        lambda: (images(SHAPE), images(SHAPE), 1.5, True, 2.5, 4, False, True),
     ),
     "focal_frequency_loss-half-permuted": (
         ops.focal_frequency_loss,
-        lambda: (images(SHAPE, bf16, "permuted"), images(SHAPE, bf16), 1.0, False, 4, True, True),
+        lambda: (images(SHAPE, bf16, "permuted"), images(SHAPE, bf16), 1.0, False, 2.5, 4, True, True),
     ),
     "wiener_loss-no-gradients": (ops.wiener_loss, lambda: (*loss_arguments(f32), 1, True, True, False, False)),
 }
@@ -102,7 +102,7 @@ def test_fakes_have_the_strides_of_the_results(layout: str, backend: Backend) ->
         (ops.cross_spectrum, (x, y, 2, 3, True)),
         (ops.spectral_loss, (x, y, weight, 1, True, True, True)),
         (ops.wiener_loss, (x, y, *loss_arguments(f32)[2:], 1, True, False, True, True)),
-        (ops.focal_frequency_loss, (x, y, 1.0, False, 1, True, True)),
+        (ops.focal_frequency_loss, (x, y, 1.0, False, 2.5, 1, True, True)),
     ]
     for op, args in calls:
         with FakeTensorMode() as mode:
