@@ -45,12 +45,12 @@ SIZES = (
 
 @lru_cache(maxsize=1)
 def unavailable() -> str | None:
-    wanted = f"triton {'.'.join(map(str, _OLDEST))} or newer"
+    oldest = ".".join(map(str, _OLDEST))
     if importlib.util.find_spec("triton") is None:
-        return f"triton is not installed: pip install 'triton>={'.'.join(map(str, _OLDEST))}'"
+        return f"triton is not installed: pip install 'triton>={oldest}'"
     version = importlib.metadata.version("triton")
     if tuple(int(part) for part in version.split("+")[0].split(".")[:2]) < _OLDEST:
-        return f"it needs {wanted} and triton {version} is installed: pip install --upgrade triton"
+        return f"it needs triton {oldest} or newer and triton {version} is installed: pip install --upgrade triton"
     if not _interpreted() and not torch.cuda.is_available():
         return "torch sees no GPU; TRITON_INTERPRET=1, set before Python starts, interprets the kernels on the CPU"
     return None
