@@ -33,7 +33,6 @@ _SERVED_BY = {
     "spectral_mse": "spectral_loss",
     "wiener_filter": "spectral_filter",
     "blur": "spectral_filter",
-    "blur_mse": "spectral_filter",
     TRAINING_STEP: "wiener_loss",
 }
 # The defaults of the public functions.

@@ -58,7 +58,7 @@ def register_shardings() -> None:
             ([split if per_sample else summed, split if input_grad else alone], [split, split, *rest]),
         ]
 
-    @register_sharding([ops.spectral_loss.default, ops.wiener_loss.default])
+    @register_sharding([ops.spectral_loss.default, ops.wiener_loss.default, ops.blur_mse.default])
     def _(input: Any, target: Any, *rest: Any) -> Any:
         parameters = [p for p in rest if hasattr(p, "placements")]
         options = rest[len(parameters) :]

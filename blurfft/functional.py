@@ -345,13 +345,13 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
     input, target = _checks.image_pair(input, target)
     dtype = compute_dtype(input.dtype)
     kernel = _checks.kernel(kernel, input, dtype)
-    K = ops.value("otf", kernel, input.shape[2], input.shape[3])
-    blurred = ops.value("spectral_filter", target.to(dtype), K)
     if reduction == "none":
-        return F.mse_loss(input.to(dtype), blurred, reduction="none").to(input.dtype)
-    # Of a sharded DTensor the gradient of F.mse_loss's own mean is too large by the number of shards.
-    loss = F.mse_loss(input.to(dtype), blurred, reduction="sum")
-    return loss / input.numel() if reduction == "mean" else loss
+        K = ops.value("otf", kernel, input.shape[2], input.shape[3])
+        return (input.to(dtype) - ops.value("spectral_filter", target.to(dtype), K)).square().to(input.dtype)
+    count = input.numel() if reduction == "mean" else 1
+    grad = torch.is_grad_enabled()
+    input_grad = grad and (input.requires_grad or target.requires_grad)
+    return ops.value("blur_mse", input, target, kernel, count, False, input_grad, grad and kernel.requires_grad)
 
 
 def focal_frequency_loss(

@@ -54,7 +54,11 @@ _SCHEMAS = {
     "wiener_loss": "(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, SymInt count, bool nll, "
     "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor loss, Tensor grad, Tensor kernel_grad, "
     "Tensor nsr_grad, Tensor eps_grad)",
-    # loss_weight times the same with weight = |F(input - target)|^alpha, or log1p of that, over its maximum in the
+    # The same with the sum of (input - kernel * target)^2 over a sample, a circular convolution, for Q_n.
+    # kernel (N|1, C|1, kh, kw).
+    "blur_mse": "(Tensor input, Tensor target, Tensor kernel, SymInt count, bool per_sample, bool input_grad, "
+    "bool kernel_grad) -> (Tensor loss, Tensor grad, Tensor kernel_grad)",
+    # loss_weight times spectral_loss with weight = |F(input - target)|^alpha, or log1p of that, over its maximum in the
     # plane, within [0, 1]: a constant in the gradient.
     "focal_frequency_loss": "(Tensor input, Tensor target, float alpha, bool log_matrix, float loss_weight, "
     "SymInt count, bool per_sample, bool input_grad) -> (Tensor loss, Tensor grad)",
@@ -70,6 +74,7 @@ spectral_filter = torch.ops.blurfft.spectral_filter.default
 cross_spectrum = torch.ops.blurfft.cross_spectrum.default
 spectral_loss = torch.ops.blurfft.spectral_loss.default
 wiener_loss = torch.ops.blurfft.wiener_loss.default
+blur_mse = torch.ops.blurfft.blur_mse.default
 focal_frequency_loss = torch.ops.blurfft.focal_frequency_loss.default
 
 
@@ -133,6 +138,11 @@ def _wiener_loss(
     return backend(input, target, kernel, nsr, eps, _per(count), *flags)
 
 
+def _blur_mse(input: Tensor, target: Tensor, kernel: Tensor, count: int, *flags: bool) -> tuple[Tensor, ...]:
+    _, _, height, width = input.shape
+    return _dispatch.select("blur_mse", input, height, width)(input, target, kernel, _per(count), *flags)
+
+
 def _focal_frequency_loss(
     input: Tensor, target: Tensor, alpha: float, log_matrix: bool, loss_weight: float, count: int, *flags: bool
 ) -> tuple[Tensor, ...]:
@@ -150,6 +160,7 @@ _IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "cross_spectrum": _cross_spectrum,
     "spectral_loss": _spectral_loss,
     "wiener_loss": _wiener_loss,
+    "blur_mse": _blur_mse,
     "focal_frequency_loss": _focal_frequency_loss,
 }
 for _name, _impl in _IMPLEMENTATIONS.items():
@@ -199,16 +210,18 @@ def _fake_loss(input: Tensor, per_sample: bool, input_grad: bool) -> tuple[Tenso
 
 
 @_fake("spectral_loss")
+@_fake("blur_mse")
 def _(
     input: Tensor,
     target: Tensor,
-    weight: Tensor,
+    parameter: Tensor,
     count: int,
     per_sample: bool,
     input_grad: bool,
-    weight_grad: bool,
+    parameter_grad: bool,
 ) -> tuple[Tensor, ...]:
-    return (*_fake_loss(input, per_sample, input_grad), weight.new_empty(weight.shape if weight_grad else 0))
+    grad = parameter.new_empty(parameter.shape if parameter_grad else 0)
+    return (*_fake_loss(input, per_sample, input_grad), grad)
 
 
 @_fake("wiener_loss")
@@ -568,6 +581,36 @@ def _wiener_loss_vjp(
     )
 
 
+def _blur_mse_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    input, target, kernel, ctx.count, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
+    ctx.save_for_backward(input, target, kernel, *output[1:])
+
+
+def _blur_mse_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
+    input, target, kernel, saved, saved_kernel = ctx.saved_tensors
+    images = needs[0] or needs[1]
+    residual_grad: Tensor | None
+    target_grad = kernel_grad = None
+    if serve := _saved_serve(ctx, input, images, [kernel] if needs[2] else []):
+        one = _is_one(grad)
+        residual_grad = (saved if one else _scaled(grad, saved)) if images else None
+        kernel_grad = (saved_kernel if one else _scaled(grad, saved_kernel)) if needs[2] else None
+    if needs[1] or not serve:
+        dtype, size = compute_dtype(input.dtype), input.shape[2:]
+        K = otf(kernel, *size)
+        if not serve:
+            residual = input.to(dtype) - spectral_filter(target.to(dtype), K)
+            residual_grad = (2 * grad / ctx.count).view(-1, 1, 1, 1) * residual
+            if needs[2]:
+                dK = cross_spectrum(target.to(dtype), -residual_grad, *kernel.shape[:2], True)
+                kernel_grad = otf_backward(dK, size[1], *kernel.shape[2:])
+        assert residual_grad is not None
+        if needs[1]:
+            target_grad = -spectral_filter(residual_grad, K.conj()).to(input.dtype)
+    input_grad = residual_grad.to(input.dtype) if needs[0] and residual_grad is not None else None
+    return input_grad, target_grad, kernel_grad, None, None, None, None
+
+
 def _focal_frequency_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     input, target, ctx.alpha, ctx.log_matrix, ctx.loss_weight, ctx.count, _, ctx.input_grad = inputs
     _, grad = output
@@ -595,6 +638,7 @@ _autograd(spectral_filter, _spectral_filter_setup, _spectral_filter_backward)
 _autograd(cross_spectrum, _cross_spectrum_setup, _cross_spectrum_backward)
 _autograd(spectral_loss, _spectral_loss_setup, _spectral_loss_backward)
 _autograd(wiener_loss, _wiener_loss_setup, _wiener_loss_backward)
+_autograd(blur_mse, _blur_mse_setup, _blur_mse_backward)
 _autograd(focal_frequency_loss, _focal_frequency_loss_setup, _focal_frequency_loss_backward)
 
 
@@ -717,6 +761,7 @@ _rules: dict[str, Callable[..., Any]] = {
     "cross_spectrum": _cross_spectrum_vmap,
     "spectral_loss": _map_loss(spectral_loss, 1),
     "wiener_loss": _map_loss(wiener_loss, 3),
+    "blur_mse": _map_loss(blur_mse, 1),
     "focal_frequency_loss": _focal_frequency_loss_vmap,
 }
 for _op, _rule in _rules.items():
@@ -754,6 +799,7 @@ for _key in ("AutocastCPU", "AutocastCUDA"):
         ("cross_spectrum", cross_spectrum, 2, 2),
         ("spectral_loss", spectral_loss, 2, 3),
         ("wiener_loss", wiener_loss, 2, 5),
+        ("blur_mse", blur_mse, 2, 3),
         ("focal_frequency_loss", focal_frequency_loss, 2, 2),
     ):
         _library.impl(_op, _autocast(_overload, _images, _tensors, _key), _key, with_keyset=True)

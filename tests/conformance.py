@@ -78,6 +78,10 @@ def _wiener_loss(
     )
 
 
+def _blur_mse(n: bool, c: bool, *flags: bool) -> Callable[[Case], tuple[Any, ...]]:
+    return lambda case: (case.input(), case.target(), case.kernel(n, c), 0.5, *flags)
+
+
 _SHARED, _SAMPLE, _CHANNEL, _PLANE = (False, False), (True, False), (False, True), (True, True)
 
 # The arguments of each function; what follows a dash tells calls of one function apart.
@@ -109,6 +113,12 @@ CALLS: dict[str, Callable[[Case], tuple[Any, ...]]] = {
     "wiener_loss-nll-sample": _wiener_loss(_SAMPLE, _SAMPLE, _SHARED, True, False, True, True),
     "wiener_loss-nll-channel": _wiener_loss(_CHANNEL, _PLANE, _SHARED, True, False, True, False),
     "wiener_loss-nll-value": _wiener_loss(_SAMPLE, _SHARED, _SHARED, True, True, False, False),
+    # per_sample, input_grad, kernel_grad
+    "blur_mse-shared": _blur_mse(*_SHARED, False, False, True),
+    "blur_mse-sample": _blur_mse(*_SAMPLE, True, True, True),
+    "blur_mse-channel": _blur_mse(*_CHANNEL, True, True, False),
+    "blur_mse-plane": _blur_mse(*_PLANE, False, True, True),
+    "blur_mse-value": _blur_mse(*_SHARED, True, False, False),
     # alpha, log_matrix, scale, per_sample, input_grad
     "focal_frequency_loss": lambda case: (case.input(), case.target(), 1.0, False, 0.5, True, True),
     "focal_frequency_loss-log": lambda case: (case.input(), case.target(), 0.7, True, 0.5, False, True),

@@ -69,6 +69,11 @@ SAMPLES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
         ops.wiener_loss,
         lambda: (*loss_arguments(f32, "expanded", "sliced"), 1, True, True, True, False),
     ),
+    "blur_mse": (ops.blur_mse, lambda: (*loss_arguments()[:3], 4, False, True, True)),
+    "blur_mse-half-permuted-per-sample": (
+        ops.blur_mse,
+        lambda: (*loss_arguments(bf16, "permuted", "channels_last")[:3], 4, True, True, True),
+    ),
     "focal_frequency_loss": (
         ops.focal_frequency_loss,
         lambda: (images(SHAPE), images(SHAPE), 1.5, True, 2.5, 4, False, True),
@@ -102,6 +107,7 @@ def test_fakes_have_the_strides_of_the_results(layout: str, backend: Backend) ->
         (ops.cross_spectrum, (x, y, 2, 3, True)),
         (ops.spectral_loss, (x, y, weight, 1, True, True, True)),
         (ops.wiener_loss, (x, y, *loss_arguments(f32)[2:], 1, True, False, True, True)),
+        (ops.blur_mse, (x, y, loss_arguments(f32)[2], 1, True, True, True)),
         (ops.focal_frequency_loss, (x, y, 1.0, False, 2.5, 1, True, True)),
     ]
     for op, args in calls:
@@ -210,7 +216,7 @@ def test_export(backend: Backend) -> None:
     assert held == {
         f"blurfft.{name}.default"
         for name in (
-            *("wiener_loss", "spectral_loss", "focal_frequency_loss"),
+            *("wiener_loss", "spectral_loss", "blur_mse", "focal_frequency_loss"),
             *("otf", "spectral_filter", "rfft2", "irfft2"),
         )
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from .. import _ext
+from . import composed
 
 # The longest line that a block transforms in its shared memory (csrc/cuda/kernels.h).
 MAX_LENGTH = 2048
@@ -43,6 +45,10 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
         if side > MAX_LENGTH or not extension.supports_length(side):
             return f"it serves {SIZES}, which the {name} {side} is not"
     return None
+
+
+def blur_mse(*args: Any) -> tuple[torch.Tensor, ...]:
+    return composed.blur_mse(sys.modules[__name__], *args)
 
 
 def __getattr__(op: str) -> Callable[..., Any]:

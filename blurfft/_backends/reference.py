@@ -60,7 +60,7 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
 
 
 def _weighted(
-    E: Tensor, weight: Tensor, input: Tensor, scale: float, per_sample: bool, input_grad: bool
+    E: Tensor, weight: Tensor | float, input: Tensor, scale: float, per_sample: bool, input_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted squared error of a half spectrum, its gradient, and m |E|²."""
     width = input.shape[-1]
@@ -128,6 +128,20 @@ def wiener_loss(
             dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous(),
         ]
     return (scale * (loss if per_sample else loss.sum()), grad, grads[0], grads[1], grads[2])
+
+
+def blur_mse(
+    input: Tensor, target: Tensor, kernel: Tensor, scale: float, per_sample: bool, input_grad: bool, kernel_grad: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    height, width = input.shape[-2:]
+    K = transfer_function(kernel, height, width)
+    Y = half_spectrum(target)
+    residual = half_spectrum(input) - K * Y
+    loss, grad, _ = _weighted(residual, 1.0, input, scale, per_sample, input_grad)
+    if not kernel_grad:
+        return loss, grad, kernel.new_empty(0)
+    dK = (-2 * scale * multiplicity(width, K) * Y.conj_physical() * residual).sum_to_size(K.shape)
+    return loss, grad, otf_backward(dK, width, *kernel.shape[-2:])
 
 
 def focal_frequency_loss(

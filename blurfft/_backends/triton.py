@@ -9,11 +9,14 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
+
+from . import composed
 
 _OLDEST = (3, 6)
 # Each op in the module of its name, but for the adjoint of otf.
@@ -61,6 +64,10 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     if device != served:
         return f"it runs on {served!r} and the tensors are on {device!r}"
     return importlib.import_module("blurfft.kernels.fft").why_not(op, dtype, height, width)
+
+
+def blur_mse(*args: Any) -> tuple[torch.Tensor, ...]:
+    return composed.blur_mse(sys.modules[__name__], *args)
 
 
 def __getattr__(op: str) -> Callable[..., Any]:

@@ -100,14 +100,16 @@ void run_middle(const Plane<T>& p, int c, Action<T>& action) {
 
 // Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n: separated through the mirror column.
 template <class T>
-BLURFFT_INLINE void separate(const MirrorPair<T>& m, T (&x0)[2], T (&xn)[2]) {
-  constexpr int L = kLanes<T>;
+BLURFFT_INLINE void separate(Cpx<T> z, Cpx<T> w, T (&x0)[2], T (&xn)[2]) {
   constexpr T half = static_cast<T>(0.5);
-  const T zr = m.at[0], zi = m.at[L], wr = m.mirror[0], wi = m.mirror[L];
-  x0[0] = half * (zr + wr);
-  x0[1] = half * (zi - wi);
-  xn[0] = half * (zi + wi);
-  xn[1] = half * (wr - zr);
+  x0[0] = half * (z.re[0] + w.re[0]);
+  x0[1] = half * (z.im[0] - w.im[0]);
+  xn[0] = half * (z.im[0] + w.im[0]);
+  xn[1] = half * (w.re[0] - z.re[0]);
+}
+template <class T>
+BLURFFT_INLINE void separate(const MirrorPair<T>& m, T (&x0)[2], T (&xn)[2]) {
+  separate(load_cpx(m.at), load_cpx(m.mirror), x0, xn);
 }
 
 // `table` and `extra`: first and extra group of an operator table.
@@ -200,6 +202,11 @@ void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* o
 
 // ---- Spectra in and out ----------------------------------------------------------------------------------------
 
+template <class T>
+BLURFFT_INLINE Cpx<T> conj_product(Cpx<T> u, Cpx<T> v) {
+  return {u.re * v.re + u.im * v.im, u.re * v.im - u.im * v.re};
+}
+
 // sum += conj(X) Y over all row spectra.
 template <class T>
 void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work) {
@@ -221,8 +228,7 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
       T* extra = sum + c * sum_step + g.rows.groups * group_step;
       for (int f2 = 0; f2 < g.width(); ++f2) {
         const MirrorPair<T> x = mirror_pair(p, c, f2), y = mirror_pair(q, c, f2);
-        const Cpx<T> u = load_cpx(x.at), v = load_cpx(y.at);
-        Cpx<T> product = {u.re * v.re + u.im * v.im, u.re * v.im - u.im * v.re};
+        Cpx<T> product = conj_product(load_cpx(x.at), load_cpx(y.at));
         T* at = out + x.position * 2 * L;
         if (group == 0) {
           T x0[2], xn[2], y0[2], yn[2];
@@ -237,6 +243,101 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
       }
     }
   }
+}
+
+// ---- Squared error to a blurred image ---------------------------------------------------------------------------
+
+// Rows of the spectra of a and b: a's become scale * (a - table b). Returns four times the energy before scaling.
+template <class T>
+double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table, T scale, T* cross) {
+  constexpr int L = kLanes<T>;
+  const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * L;
+  T* at = p.row + c * 2 * L;
+  const T* other = q.row + c * 2 * L;
+  Vec<T> energy = {};
+  for (int i = 0; i < p.g.width(); ++i, at += step, other += step) {
+    const Cpx<T> y = load_cpx(other), r = load_cpx(at) - apply(y, table, i, true);
+    energy += squared_modulus(r);
+    if (cross) {
+      T* sum = cross + i * 2 * L;
+      store_cpx(sum, load_cpx(sum) + conj_product(y, r));
+    }
+    store_cpx(at, Cpx<T>{scale * r.re, scale * r.im});
+  }
+  return 2 * sum<T>(energy);
+}
+template <class T>
+double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const T* extra, T scale,
+                              T* cross, T* extra_cross) {
+  constexpr int L = kLanes<T>;
+  constexpr T half = static_cast<T>(0.5);
+  Vec<T> energy = {};
+  for (int f2 = 0; f2 <= p.g.width() / 2; ++f2) {
+    const MirrorPair<T> a = mirror_pair(p, c, f2), b = mirror_pair(q, c, f2);
+    const bool paired = a.position != a.mirror_position;
+    const Cpx<T> y = load_cpx(b.at), w = load_cpx(b.mirror);
+    const Cpx<T> y_bar = {y.re, -y.im}, w_bar = {w.re, -w.im};
+    const Cpx<T> r = load_cpx(a.at) - (apply(y, table, a.position, true) + apply(w_bar, extra, a.position, true));
+    const Cpx<T> s =
+        load_cpx(a.mirror) - (apply(w, table, a.mirror_position, true) + apply(y_bar, extra, a.mirror_position, true));
+    energy += squared_modulus(r);
+    if (paired) energy += squared_modulus(s);
+    if (cross) {
+      T y0[2], yn[2], r0[2], rn[2];
+      separate(y, w, y0, yn);
+      separate(r, s, r0, rn);
+      const T re0 = half * (y0[0] * r0[0] + y0[1] * r0[1]), im0 = half * (y0[0] * r0[1] - y0[1] * r0[0]);
+      const T re_n = half * (yn[0] * rn[0] + yn[1] * rn[1]), im_n = half * (yn[0] * rn[1] - yn[1] * rn[0]);
+      // The rows of a real sequence's transform: their mirror columns are conjugates.
+      const auto add = [&](int position, Cpx<T> product, T sign) {
+        product.re[0] = re0;
+        product.im[0] = sign * im0;
+        T* sum = cross + position * 2 * L;
+        store_cpx(sum, load_cpx(sum) + product);
+        extra_cross[position * 2 * L] += re_n;
+        extra_cross[position * 2 * L + L] += sign * im_n;
+      };
+      add(a.position, conj_product(y, r), 1);
+      if (paired) add(a.mirror_position, conj_product(w, s), -1);
+    }
+    store_cpx(a.at, Cpx<T>{scale * r.re, scale * r.im});
+    if (paired) store_cpx(a.mirror, Cpx<T>{scale * s.re, scale * s.im});
+  }
+  return 2 * sum<T>(energy) - static_cast<double>(energy[0]);
+}
+
+template <class T>
+void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image* out, const BlurArgs<T>& args,
+              T* work) {
+  const Plane<T> p(g, work), q(g, work + workspace_elements(g));
+  for (const auto* side : {&p, &q}) {
+    load_plane(*side, side == &p ? a : b, static_cast<const Image*>(nullptr));
+    transform_columns<false>(*side);
+    mix_special_rows<false>(*side);
+  }
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>, last = g.rows.groups * group_step;
+  for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
+  for (int group = 0; group < g.rows.groups; ++group) {
+    load_rows(p, group);
+    load_rows(q, group);
+    for (int c = 0; c < g.planes; ++c) {
+      forward_rows(p, c);
+      forward_rows(q, c);
+      const T* table = args.table + c * args.table_step;
+      T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
+      const double energy = group == 0 ? residual_special_group(p, q, c, table, table + last, args.scale, cross,
+                                                                cross ? cross + last : nullptr)
+                                       : residual_rows(p, q, c, table + group * group_step, args.scale,
+                                                       cross ? cross + group * group_step : nullptr);
+      args.energy[c] += energy / 4;
+      if (out) inverse_rows(p, c);
+    }
+    if (out) store_rows(p, group);
+  }
+  if (!out) return;
+  mix_special_rows<true>(p);
+  transform_columns<true>(p);
+  store_plane(p, *out, args.streaming);
 }
 
 // Visits a half spectrum entry by entry with its place in a packed spectrum. Row f1 > H/2 is the conjugate of its
@@ -793,6 +894,7 @@ constexpr Kernels<T> kKernels = {
     tap_workspace_elements<T>,
     filter<T>,
     cross<T>,
+    blur_mse<T>,
     forward<T>,
     inverse<T>,
     pack<T>,

@@ -67,6 +67,19 @@ struct FilterArgs {
   double* energy;
 };
 
+// r = a - table applied to b. out = 2n * scale * r; energy[c] = n * <r, r>; cross += 4n conj(F b) F r, of rows 0 and
+// H/2 half of that, as they have no mirror row. out, cross and energy as above.
+template <class T>
+struct BlurArgs {
+  const T* table;  // complex
+  ptrdiff_t table_step;
+  T scale;
+  bool streaming;
+  T* cross;
+  ptrdiff_t cross_step;
+  double* energy;
+};
+
 template <class T>
 struct FocalArgs {
   T alpha;
@@ -106,6 +119,8 @@ struct Kernels {
   void (*filter)(const Geometry<T>&, const Image& a, const Image* b, const Image* out, const FilterArgs<T>&, T* work);
   // sum += 4n conj(F a) F b; needs two workspaces.
   void (*cross)(const Geometry<T>&, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work);
+  // Needs two workspaces.
+  void (*blur_mse)(const Geometry<T>&, const Image& a, const Image& b, const Image* out, const BlurArgs<T>&, T* work);
   // out (H, W/2+1) interleaved complex = scale * unnormalised transform; one plane.
   void (*forward)(const Geometry<T>&, const Image& in, T* out, T scale, T* work);
   void (*inverse)(const Geometry<T>&, const T* in, const Image& out, T scale, T* work);

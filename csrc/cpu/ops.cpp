@@ -231,20 +231,59 @@ void add_parts(T* parts, int64_t count, size_t elements) {
   }
 }
 
-// Fused loss of every plane: fill(index, table) builds the operator tables of weights `index` (a sample's, or 0 where
-// samples share), and finish(index, power) takes |F e|^2 summed over the planes that share each of them.
+// Runs over all units: fill(index, tables) makes the tables of weights `index` (a sample's, or 0 where samples share
+// them), run(unit, tables, sums, work) does a unit, finish(index, sums) takes what the units with these weights have
+// added to `sums`, the same for any number of threads. No sums: sum_elements is 0, `sums` null, finish not called.
+template <class T, class Fill, class Run, class Finish>
+void each_unit(const Units& units, bool weights_per_sample, size_t table_elements, size_t sum_elements,
+               size_t work_elements, Fill fill, Run run, Finish finish) {
+  if (weights_per_sample) {
+    const int64_t grain = std::max<int64_t>(1, units.grain() / std::max<int64_t>(1, units.per_sample));
+    in_parallel(units.samples, grain, [&](int64_t begin, int64_t end) {
+      T* work = scratch<T>(work_elements + table_elements + sum_elements);
+      T* tables = work + work_elements;
+      T* sums = sum_elements ? tables + table_elements : nullptr;
+      for (int64_t n = begin; n < end; ++n) {
+        fill(n, tables);
+        if (sums) std::memset(sums, 0, sizeof(T) * sum_elements);
+        for (int64_t i = 0; i < units.per_sample; ++i) run(n * units.per_sample + i, tables, sums, work);
+        if (sums) finish(n, sums);
+      }
+    });
+    return;
+  }
+
+  Buffer<T> tables(table_elements);
+  fill(0, tables.get());
+  if (!sum_elements) {
+    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
+      T* work = scratch<T>(work_elements);
+      for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), nullptr, work);
+    });
+    return;
+  }
+  const int64_t parts = fixed_parts(units.count());
+  Buffer<T> sums(sum_elements * parts);
+  std::memset(sums.get(), 0, sizeof(T) * sum_elements * parts);
+  in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {
+    T* work = scratch<T>(work_elements);
+    for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), sums.get() + part * sum_elements, work);
+  });
+  add_parts(sums.get(), parts, sum_elements);
+  finish(0, sums.get());
+}
+
+// Fused loss of every plane with the operator tables that fill makes; finish takes |F e|^2 summed over the planes that
+// share each of them.
 template <class T, class Fill, class Finish>
 void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, bool weights_per_sample,
                 int64_t weights_per_channel, bool want_power, double* energy, Fill fill, Finish finish) {
   const Kernels<T>& k = kernels<T>();
   const Units units(input);
   const UnitGeometry<T> geometries(units);
-  const size_t table_elements = packed_elements(geometries.whole, k.lanes, false);
-  const size_t tables_elements = table_elements * weights_per_channel;
-  const size_t work_elements = k.workspace_elements(geometries.whole);
+  const size_t packed = packed_elements(geometries.whole, k.lanes, false), elements = packed * weights_per_channel;
   const bool streaming = fills_the_caches(input);
-  const ptrdiff_t step = weights_per_channel > 1 ? static_cast<ptrdiff_t>(table_elements) : 0;
-
+  const ptrdiff_t step = weights_per_channel > 1 ? static_cast<ptrdiff_t>(packed) : 0;
   const Images inputs(input), targets(target), grads(grad ? *grad : input);
   const auto run = [&](int64_t unit, const T* tables, T* power, T* work) {
     const Image a = units.image(inputs, unit), b = units.image(targets, unit);
@@ -260,41 +299,8 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
     if (grad) out = units.image(grads, unit);
     k.filter(geometries(units, unit), a, &b, grad ? &out : nullptr, args, work);
   };
-
-  if (weights_per_sample) {
-    const int64_t grain = std::max<int64_t>(1, units.grain() / std::max<int64_t>(1, units.per_sample));
-    in_parallel(units.samples, grain, [&](int64_t begin, int64_t end) {
-      T* work = scratch<T>(work_elements + tables_elements * (want_power ? 2 : 1));
-      T* tables = work + work_elements;
-      T* power = want_power ? tables + tables_elements : nullptr;
-      for (int64_t n = begin; n < end; ++n) {
-        fill(n, tables);
-        if (power) std::memset(power, 0, sizeof(T) * tables_elements);
-        for (int64_t i = 0; i < units.per_sample; ++i) run(n * units.per_sample + i, tables, power, work);
-        if (power) finish(n, power);
-      }
-    });
-    return;
-  }
-
-  Buffer<T> tables(tables_elements);
-  fill(0, tables.get());
-  if (!want_power) {
-    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
-      T* work = scratch<T>(work_elements);
-      for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), nullptr, work);
-    });
-    return;
-  }
-  const int64_t parts = fixed_parts(units.count());
-  Buffer<T> powers(tables_elements * parts);
-  std::memset(powers.get(), 0, sizeof(T) * tables_elements * parts);
-  in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {
-    T* work = scratch<T>(work_elements);
-    for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), powers.get() + part * tables_elements, work);
-  });
-  add_parts(powers.get(), parts, tables_elements);
-  finish(0, powers.get());
+  each_unit<T>(units, weights_per_sample, elements, want_power ? elements : 0, k.workspace_elements(geometries.whole),
+               fill, run, finish);
 }
 
 // loss (N,) or (): sums in a fixed order, in double.
@@ -481,46 +487,27 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
     const Geometry<T>& g = geometries.whole;
     const int64_t columns = units.width / 2 + 1, entries = units.height * columns;
     out = empty(a, {n, c, units.height, columns}, complex ? complex_type<T> : real_type<T>);
-    const size_t packed = packed_elements(g, k.lanes, true), work_elements = 2 * k.workspace_elements(g);
+    const size_t packed = packed_elements(g, k.lanes, true);
     const ptrdiff_t step = c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const T scale = static_cast<T>(0.25 / static_cast<double>(units.pixels()));
     const Images first(a), second(b);
-    const auto add = [&](int64_t unit, T* sums, T* work) {
+    const auto fill = [](int64_t, T*) {};
+    const auto run = [&](int64_t unit, const T*, T* sums, T* work) {
       k.cross(geometries(units, unit), units.image(first, unit), units.image(second, unit),
               sums + units.first_channel(unit) * step, step, work);
     };
-    const auto finish = [&](int64_t sample, const T* sums, T* half) {
+    const auto finish = [&](int64_t sample, const T* sums) {
+      static thread_local Buffer<T> parts;
+      if (!complex) parts.reserve(2 * entries);
       for (int64_t i = 0; i < c; ++i) {
+        T* to = values<T>(out) + (sample * c + i) * entries * (complex ? 2 : 1);
+        T* half = complex ? to : parts.get();
         k.unpack(g, sums + i * packed, true, scale, true, half);
-        const int64_t at = (sample * c + i) * entries;
-        if (complex) {
-          std::copy(half, half + 2 * entries, values<T>(out) + 2 * at);
-        } else {
-          for (int64_t j = 0; j < entries; ++j) values<T>(out)[at + j] = half[2 * j];
-        }
+        if (complex) continue;
+        for (int64_t j = 0; j < entries; ++j) to[j] = half[2 * j];
       }
     };
-    if (n > 1) {
-      in_parallel(units.samples, 1, [&](int64_t begin, int64_t end) {
-        T* work = scratch<T>(work_elements + packed * c + 2 * entries);
-        T* sums = work + work_elements;
-        for (int64_t sample = begin; sample < end; ++sample) {
-          std::memset(sums, 0, sizeof(T) * packed * c);
-          for (int64_t i = 0; i < units.per_sample; ++i) add(sample * units.per_sample + i, sums, work);
-          finish(sample, sums, sums + packed * c);
-        }
-      });
-      return;
-    }
-    const int64_t parts = fixed_parts(units.count());
-    Buffer<T> sums(packed * c * parts + 2 * entries);
-    std::memset(sums.get(), 0, sizeof(T) * packed * c * parts);
-    in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {
-      T* work = scratch<T>(work_elements);
-      for (int64_t unit = begin; unit < end; ++unit) add(unit, sums.get() + part * packed * c, work);
-    });
-    add_parts(sums.get(), parts, packed * c);
-    finish(0, sums.get(), sums.get() + packed * c * parts);
+    each_unit<T>(units, n > 1, 0, packed * c, 2 * k.workspace_elements(g), fill, run, finish);
   });
   return out;
 }
@@ -672,6 +659,71 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     eps_out = reduced(eps, eps_sums, 1);
   });
   return {loss, grad, kernel_out, nsr_out, eps_out};
+}
+
+std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& target, const Tensor& kernel,
+                                            double scale, bool per_sample, bool input_grad, bool kernel_grad) {
+  const Tensor taps_in = as_contiguous(kernel);
+  const int64_t kernels_n = kernel.size(0), kernels_c = kernel.size(1), kh = kernel.size(2), kw = kernel.size(3);
+  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
+  Tensor loss, kernel_out;
+  for_type(input.scalar_type(), [&]<class T>(T) {
+    const Kernels<T>& k = kernels<T>();
+    const Units units(input);
+    const UnitGeometry<T> geometries(units);
+    const Geometry<T>& g = geometries.whole;
+    const TapTables<T> tap_tables(g, kh, kw);
+    const TapGeometry<T>& taps = tap_tables.taps;
+    kernel_out = kernel_grad ? empty(kernel, {kernels_n, kernels_c, kh, kw}, real_type<T>) : nothing(real_type<T>);
+    const double n = static_cast<double>(units.pixels());
+    const size_t packed = packed_elements(g, k.lanes, true);
+    const ptrdiff_t step = kernels_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
+    const size_t tap_elements = k.tap_workspace_elements(g, taps);
+    const bool streaming = fills_the_caches(input);
+    std::vector<double> energy(units.samples * units.channels);
+    const Images inputs(input), targets(target), grads(input_grad ? grad : input);
+    const auto tap_work = [&] {
+      static thread_local Buffer<T> buffer;
+      buffer.reserve(tap_elements);
+      return buffer.get();
+    };
+    const auto fill = [&](int64_t index, T* tables) {
+      for (int64_t c = 0; c < kernels_c; ++c) {
+        T* table = tables + c * packed;
+        k.transfer(g, taps, values<T>(taps_in) + (index * kernels_c + c) * kh * kw, table, tap_work());
+        k.make_operator(g, true, 1, table);
+      }
+    };
+    const auto run = [&](int64_t unit, const T* tables, T* cross, T* work) {
+      const int64_t channel = units.first_channel(unit);
+      const BlurArgs<T> args = {tables + channel * step,
+                                step,
+                                static_cast<T>(scale / n),
+                                streaming,
+                                cross ? cross + channel * step : nullptr,
+                                step,
+                                &energy[unit / units.per_sample * units.channels + channel]};
+      Image out = {};
+      if (input_grad) out = units.image(grads, unit);
+      k.blur_mse(geometries(units, unit), units.image(inputs, unit), units.image(targets, unit),
+                 input_grad ? &out : nullptr, args, work);
+    };
+    // d loss / d K = -2 scale conj(F target) F r on every frequency; `cross` stands for the mirror rows too.
+    const auto finish = [&](int64_t index, const T* cross) {
+      static thread_local std::vector<double> sums;
+      sums.resize(kh * kw);
+      for (int64_t c = 0; c < kernels_c; ++c) {
+        k.transfer_grad(g, taps, cross + c * packed, sums.data(), tap_work());
+        T* to = values<T>(kernel_out) + (index * kernels_c + c) * kh * kw;
+        for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-scale / n * sums[i]);
+      }
+    };
+    each_unit<T>(units, kernels_n > 1, packed * kernels_c, kernel_grad ? packed * kernels_c : 0,
+                 2 * k.workspace_elements(g), fill, run, finish);
+    for (double& e : energy) e *= scale / n;
+    loss = reduce_loss<T>(input, energy, units.samples, units.channels, {}, scale, per_sample);
+  });
+  return {loss, grad, kernel_out};
 }
 
 // Every plane is transformed twice: for its spectrum's largest value, then, still in the cache, for the weighted error.

@@ -22,6 +22,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
                                                                const Tensor& kernel, const Tensor& nsr,
                                                                const Tensor& eps, double scale, bool nll,
                                                                bool per_sample, bool input_grad, bool kernel_grad);
+std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& target, const Tensor& kernel,
+                                            double scale, bool per_sample, bool input_grad, bool kernel_grad);
 std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
                                                 bool log_matrix, double scale, bool per_sample, bool input_grad);
 

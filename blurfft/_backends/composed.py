@@ -1,0 +1,33 @@
+"""Ops without a kernel of their own on a GPU, composed of a backend's others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..reference import compute_dtype
+
+
+def blur_mse(
+    backend: Any,
+    input: Tensor,
+    target: Tensor,
+    kernel: Tensor,
+    scale: float,
+    per_sample: bool,
+    input_grad: bool,
+    kernel_grad: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = compute_dtype(input.dtype)
+    height, width = input.shape[-2:]
+    residual = input.to(dtype) - backend.spectral_filter(target.to(dtype), backend.otf(kernel, height, width))
+    losses = scale * residual.square().sum((1, 2, 3))  # (N,)
+    residual_grad = 2 * scale * residual
+    kernel_out = kernel.new_empty(0)
+    if kernel_grad:
+        dK = backend.cross_spectrum(target.to(dtype), -residual_grad, *kernel.shape[:2], True)
+        kernel_out = backend.otf_backward(dK, width, *kernel.shape[-2:])
+    grad = torch.empty_like(input).copy_(residual_grad) if input_grad else input.new_empty(0)
+    return losses if per_sample else losses.sum(), grad, kernel_out
