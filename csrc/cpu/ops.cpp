@@ -15,12 +15,11 @@
 #include <numbers>
 #include <vector>
 
+#include "../tensor.h"
 #include "capability.h"
 
 namespace blurfft::cpu {
 namespace {
-
-using torch::headeronly::ScalarType;
 
 constexpr size_t kAlignment = 64;
 // Channels of a channels_last sample that are transformed together; more would leave the second-level cache.
@@ -80,14 +79,6 @@ void in_parallel(int64_t count, int64_t grain, F f) {
   });
 }
 
-template <class F>
-void for_type(ScalarType type, F f) {
-  if (type == ScalarType::Double || type == ScalarType::ComplexDouble) {
-    f(double{});
-  } else {
-    f(float{});
-  }
-}
 Element element(ScalarType type) {
   switch (type) {
     case ScalarType::Float:
@@ -102,13 +93,6 @@ Element element(ScalarType type) {
       STD_TORCH_CHECK(false, "blurfft: images must be float32, float64, bfloat16 or float16");
   }
 }
-bool is_complex(const Tensor& t) {
-  return t.scalar_type() == ScalarType::ComplexFloat || t.scalar_type() == ScalarType::ComplexDouble;
-}
-template <class T>
-constexpr ScalarType real_type = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
-template <class T>
-constexpr ScalarType complex_type = sizeof(T) == 8 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 
 Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
   return torch::stable::new_empty(like, sizes, type);
@@ -121,7 +105,6 @@ Tensor nothing(ScalarType type) {
                                                   aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
-Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 bool fills_the_caches(const Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()) >= kStreamingBytes; }
 

@@ -7,24 +7,12 @@
 #include <cmath>
 #include <numbers>
 
+#include "../tensor.h"
 #include "kernels.h"
 #include "runtime.h"
 
 namespace blurfft::cuda {
 namespace {
-
-template <class F>
-void for_type(ScalarType type, F f) {
-  if (type == ScalarType::Double || type == ScalarType::ComplexDouble) {
-    f(double{});
-  } else {
-    f(float{});
-  }
-}
-template <class T>
-constexpr ScalarType real_type = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
-template <class T>
-constexpr ScalarType complex_type = sizeof(T) == 8 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 
 Type type_of(const Tensor& t) {
   switch (t.scalar_type()) {
@@ -40,12 +28,6 @@ Type type_of(const Tensor& t) {
       STD_TORCH_CHECK(false, "blurfft: images must be float32, float64, bfloat16 or float16");
   }
 }
-bool is_complex(const Tensor& t) {
-  return t.scalar_type() == ScalarType::ComplexFloat || t.scalar_type() == ScalarType::ComplexDouble;
-}
-
-Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
-
 template <class T>
 const T* values(const Tensor& contiguous) {
   return static_cast<const T*>(data_of(contiguous));

@@ -1,0 +1,33 @@
+// What the operators of every compiled backend ask of a tensor.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+namespace blurfft {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// f(double{}) for what is computed in double precision, f(float{}) for all else.
+template <class F>
+void for_type(ScalarType type, F f) {
+  if (type == ScalarType::Double || type == ScalarType::ComplexDouble) {
+    f(double{});
+  } else {
+    f(float{});
+  }
+}
+template <class T>
+constexpr ScalarType real_type = sizeof(T) == 8 ? ScalarType::Double : ScalarType::Float;
+template <class T>
+constexpr ScalarType complex_type = sizeof(T) == 8 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
+
+inline bool is_complex(const Tensor& t) {
+  return t.scalar_type() == ScalarType::ComplexFloat || t.scalar_type() == ScalarType::ComplexDouble;
+}
+
+inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+
+}  // namespace blurfft
