@@ -38,10 +38,13 @@ demo: $(BUILT)
 	$(BIN)/blurfft demo $(ARGS)
 	$(BIN)/blurfft train --steps 100 --width 16 --batch 16 --lr 2e-3 --no-tensorboard --overwrite --out out/train
 
+# As many processes as cores; more than 8 take more memory than they save time.
+PYTEST := -m pytest -n auto --maxprocesses=8 --dist worksteal
+
 # Triton's interpreter is for all kernels of a process or for none: they have a process of their own. ARGS is for the first.
 test: $(BUILT)
-	$(BIN)/python -m pytest --cov --cov-report=$(if $(ARGS),term) $(ARGS)
-	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python -m pytest --cov --cov-append --cov-report=term tests/test_backends.py tests/test_triton.py)
+	$(BIN)/python $(PYTEST) --cov --cov-report=$(if $(ARGS),term) $(ARGS)
+	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python $(PYTEST) --cov --cov-append --cov-report=term tests/test_backends.py tests/test_triton.py)
 
 lint: $(DEPS)
 	$(BIN)/ruff check .
@@ -69,7 +72,7 @@ wheel: $(DEPS)
 	"$$outside/venv/bin/python" $(PIP_INSTALL) -q -r requirements.txt; \
 	"$$outside/venv/bin/python" $(PIP_INSTALL) --no-deps dist/*.whl; \
 	cp -r tests pyproject.toml "$$outside"; \
-	cd "$$outside"; venv/bin/python -m pytest $(ARGS)
+	cd "$$outside"; venv/bin/python $(PYTEST) $(ARGS)
 
 lock: $(DEPS)
 	$(BIN)/python $(PIP_INSTALL) -q uv

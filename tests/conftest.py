@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 from backends import ON_CPU, Backend
+
+# pytest-xdist runs as many processes as there are cores: with all threads each they would wait for one another.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(workers)))
 
 torch.manual_seed(0)  # what test modules draw when they are imported, too
 

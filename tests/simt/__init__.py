@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from filelock import FileLock  # torch needs it, too
 from torch.utils.cpp_extension import include_paths, library_paths
 
 HERE = Path(__file__).resolve().parent
@@ -83,9 +84,11 @@ def load(name: str) -> ctypes.CDLL:
     lines.append(f"build ops.so: link simt.o {' '.join(f'{source.stem}.o' for source in (*kernels, *ops))}")
     lines.append("  libraries = $torch_library -ltorch_cpu")
     BUILD.mkdir(parents=True, exist_ok=True)
-    (BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
     command = [str(find_ninja()), "-C", str(BUILD), f"{name}.so"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    # Several processes may run the tests; one builds, the others then find everything up to date.
+    with FileLock(BUILD / "lock"):
+        (BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
+        result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         raise RuntimeError(result.stdout + result.stderr)
     if name == "ops":
