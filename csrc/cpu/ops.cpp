@@ -337,7 +337,7 @@ Tensor rfft2(const Tensor& input, double scale) {
     const Images images(planes);
     const UnitGeometry<T> geometries(units);
     const Geometry<T>& g = geometries.whole;
-    const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
+    const size_t work = k.workspace_elements(g);
     const int64_t step = units.height * sizes.back() * 2;
     in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -361,7 +361,7 @@ Tensor irfft2(const Tensor& input, int64_t width, double scale) {
     const Images images(planes);
     const UnitGeometry<T> geometries(units);
     const Geometry<T>& g = geometries.whole;
-    const size_t work = k.workspace_elements(g) + packed_elements(g, k.lanes, true);
+    const size_t work = k.workspace_elements(g);
     const int64_t step = units.height * (width / 2 + 1) * 2;
     in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

@@ -114,6 +114,17 @@ template <class T>
 BLURFFT_INLINE Chunk<T> load_chunk(const T* p) {
   return *reinterpret_cast<const typename ChunkOf<T>::unaligned*>(p);
 }
+template <class T>
+BLURFFT_INLINE void store_chunk(T* p, Chunk<T> v) {
+  *reinterpret_cast<typename ChunkOf<T>::unaligned*>(p) = v;
+}
+// 128-bit lane `Lane` of a vector.
+template <int Lane, class T>
+BLURFFT_INLINE Chunk<T> chunk(Vec<T> v) {
+  return [&]<int... K>(std::integer_sequence<int, K...>) BLURFFT_LAMBDA_INLINE {
+    return __builtin_shufflevector(v, v, Lane * kQuad<T> + K...);
+  }(std::make_integer_sequence<int, kQuad<T>>{});
+}
 // Index of element k of a shuffle of two vectors that takes elements `from` (kQuad and up: of the second) in every
 // lane.
 template <class T>
@@ -165,6 +176,18 @@ BLURFFT_INLINE void load_transposed(Row row, Vec<T> (&x)[kQuad<T>]) {
     }
   }
   transpose_lanes(x);
+}
+// row(r)[c] = x[c][r] for c < kQuad and all lanes r.
+template <class T, class Row>
+BLURFFT_INLINE void store_transposed(Row row, Vec<T> (&x)[kQuad<T>]) {
+  constexpr int q = kQuad<T>;
+  transpose_lanes(x);
+#pragma GCC unroll 4
+  for (int i = 0; i < q; ++i) {
+    [&]<int... K>(std::integer_sequence<int, K...>) BLURFFT_LAMBDA_INLINE {
+      (store_chunk(row(i + K * q), chunk<K, T>(x[i])), ...);
+    }(std::make_integer_sequence<int, kLanes<T> / q>{});
+  }
 }
 // The even (odd) 128-bit lanes of a, then those of b.
 template <int Odd, class T>
