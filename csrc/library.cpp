@@ -1,5 +1,6 @@
 // Operators of the compiled backends, through torch's stable ABI. The public operators, with their gradients, are
-// registered in blurfft/ops.py under the same names in namespace blurfft.
+// registered in blurfft/ops.py under the same names in namespace blurfft. What only the CPU kernels offer is registered
+// beside them.
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/ops.h"
@@ -29,12 +30,7 @@ void define(torch::stable::detail::StableLibrary& m) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY(blurfft_cpu, m) {
-  define(m);
-  m.def(
-      "blur_mse(Tensor input, Tensor target, Tensor kernel, float scale, bool per_sample, bool input_grad, "
-      "bool kernel_grad) -> (Tensor, Tensor, Tensor)");
-}
+STABLE_TORCH_LIBRARY(blurfft_cpu, m) { define(m); }
 
 STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
   using namespace blurfft::cpu;
@@ -46,7 +42,6 @@ STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
   m.impl("cross_spectrum", TORCH_BOX(&cross_spectrum));
   m.impl("spectral_loss", TORCH_BOX(&spectral_loss));
   m.impl("wiener_loss", TORCH_BOX(&wiener_loss));
-  m.impl("blur_mse", TORCH_BOX(&blur_mse));
   m.impl("focal_frequency_loss", TORCH_BOX(&focal_frequency_loss));
 }
 

@@ -5,6 +5,7 @@ emulator of ``tests/simt``, which also says where they touch what they should no
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from conformance import CALLS, Case
 from inputs import kernels
 from tolerances import assert_close
 
-from blurfft._backends import reference
+from blurfft._backends import composed, reference
 
 pytestmark = pytest.mark.skipif(simt.unavailable() is not None, reason=str(simt.unavailable()))
 
@@ -47,7 +48,9 @@ def emulated(library: ctypes.CDLL) -> Callable[[int], SimpleNamespace]:
 
             return call
 
-        return SimpleNamespace(**{name: function(name) for name in FUNCTIONS})
+        backend = SimpleNamespace(**{name: function(name) for name in FUNCTIONS})
+        backend.blur_mse = functools.partial(composed.blur_mse, backend)
+        return backend
 
     return functions
 

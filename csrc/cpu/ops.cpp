@@ -1,6 +1,7 @@
 #include "ops.h"
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
@@ -750,3 +751,12 @@ std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tenso
 }
 
 }  // namespace blurfft::cpu
+
+// The one operator that the CUDA kernels do not have.
+STABLE_TORCH_LIBRARY_FRAGMENT(blurfft_cpu, m) {
+  m.def(
+      "blur_mse(Tensor input, Tensor target, Tensor kernel, float scale, bool per_sample, bool input_grad, "
+      "bool kernel_grad) -> (Tensor, Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) { m.impl("blur_mse", TORCH_BOX(&blurfft::cpu::blur_mse)); }
