@@ -163,7 +163,10 @@ def triton_cases() -> tuple[Case, ...]:
 
 
 def compile_triton(kernel: Any, target: Target) -> Compiled:
-    """``kernel`` has the function, its signature and so on, as a case of ``blurfft.kernels.static``."""
+    """``kernel`` has the function, its signature and so on, as a case of ``blurfft.kernels.static``.
+
+    Its warps are of 32 threads; of wider ones there are as many fewer.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -171,7 +174,7 @@ def compile_triton(kernel: Any, target: Target) -> Compiled:
     source = ASTSource(kernel.function, kernel.signature, kernel.constexprs, kernel.attrs)
     number = target.compute_capability
     gpu = GPUTarget("hip", target.name, target.lanes) if number is None else GPUTarget("cuda", number, target.lanes)
-    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages}
+    options = {"num_warps": max(1, kernel.num_warps * 32 // target.lanes), "num_stages": kernel.num_stages}
     compiled = triton.compile(source, target=gpu, options=options)
     if number is None:
         code = read_amdgcn(compiled.asm["amdgcn"])

@@ -1,12 +1,15 @@
 """The cross-power spectrum of two images, summed over the planes that share one."""
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes
+from . import fft, planes, staged
 from .fold import fold
 from .launch import launch
+
+_TILES = 4  # as large as the largest are in the registers of a program that has two
 
 
 @triton.jit
@@ -17,7 +20,7 @@ def cross_spectrum_kernel(
     row_table,
     column_table,
     slots,
-    chunks,
+    pairs,
     members,
     group_channels,
     member_channels,
@@ -33,66 +36,72 @@ def cross_spectrum_kernel(
     W: tl.constexpr,
     BATCH: tl.constexpr,
     ALIGN: tl.constexpr,
-    TURNS: tl.constexpr,
     PAIRED: tl.constexpr,
     COMPLEX: tl.constexpr,
 ):
-    """partial (slots, [2,] H, W): the sum of conj(F a) F b over the pairs of a slot, a pair packed in one transform."""
+    """partial (slots, [2,] H, W): conj(F a) F b of a pair of planes, packed in one transform."""
     PH: tl.constexpr = fft.pad(H)
     PW: tl.constexpr = fft.pad(W)
+    S: tl.constexpr = BATCH * PH * PW
     N: tl.constexpr = fft.product(H) * fft.product(W)
     PARTS: tl.constexpr = 2 if COMPLEX else 1
     dtype: tl.constexpr = row_table.dtype.element_ty
     never = slots < 0
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
-    group = slot // chunks
-    first = slot % chunks * TURNS
-    sum_re = tl.zeros((BATCH * PH * PW,), dtype)
-    sum_im = tl.zeros((BATCH * PH * PW,), dtype)
-    for turn in range(TURNS):
-        axes = planes.axes(H, W)
-        where = planes.pair(first + turn, slot < slots, group, members, group_channels, member_channels, PAIRED)
-        re, im = planes.load(a, where, axes, a_n, a_c, a_h, a_w, ALIGN, PAIRED, dtype)
-        a_re, a_im = fft.forward2(
-            tl.reshape(re, (BATCH * PH * PW,)),
-            tl.reshape(im, (BATCH * PH * PW,)),
-            row_table,
-            column_table,
-            never,
-            BATCH,
-            H,
-            W,
-        )
-        re, im = planes.load(b, where, axes, b_n, b_c, b_h, b_w, ALIGN, PAIRED, dtype)
-        b_re, b_im = fft.forward2(
-            tl.reshape(re, (BATCH * PH * PW,)),
-            tl.reshape(im, (BATCH * PH * PW,)),
-            row_table,
-            column_table,
-            never,
-            BATCH,
-            H,
-            W,
-        )
-        sum_re += a_re * b_re + a_im * b_im
-        if COMPLEX:
-            sum_im += a_re * b_im - a_im * b_re
     exists = slot < slots
-    planes.store_spectrum(partial, tl.reshape(sum_re / N, (BATCH, PH, PW)), slot * PARTS, exists, 0, PW, H, W)
+    axes = planes.axes(H, W)
+    where = planes.pair(slot % pairs, exists, slot // pairs, members, group_channels, member_channels, PAIRED)
+    re, im = planes.load(a, where, axes, a_n, a_c, a_h, a_w, ALIGN, PAIRED, dtype)
+    re, im = tl.reshape(re, (S,)), tl.reshape(im, (S,))
+    a_re, a_im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
+    re, im = planes.load(b, where, axes, b_n, b_c, b_h, b_w, ALIGN, PAIRED, dtype)
+    re, im = tl.reshape(re, (S,)), tl.reshape(im, (S,))
+    b_re, b_im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
+    re = tl.reshape((a_re * b_re + a_im * b_im) / N, (BATCH, PH, PW))
+    planes.store_spectrum(partial, re, slot * PARTS, exists, H, W)
     if COMPLEX:
-        planes.store_spectrum(partial, tl.reshape(sum_im / N, (BATCH, PH, PW)), slot * PARTS + 1, exists, 0, PW, H, W)
+        im = tl.reshape((a_re * b_im - a_im * b_re) / N, (BATCH, PH, PW))
+        planes.store_spectrum(partial, im, slot * PARTS + 1, exists, H, W)
+
+
+@triton.jit
+def cross_columns_kernel(
+    a,
+    b,
+    out,
+    column_table,
+    channels,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PITCH: tl.constexpr,
+    COMPLEX: tl.constexpr,
+):
+    """out (planes, H, W//2+1), of numbers or of real and imaginary parts in turn, from the scratch of a and of b."""
+    PARTS: tl.constexpr = 2 if COMPLEX else 1
+    NH: tl.constexpr = fft.product(H)
+    NW: tl.constexpr = fft.product(W)
+    re, im = staged.load_columns(a, H, W, COLUMNS, PITCH)
+    a_re, a_im = fft.forward(re, im, column_table, channels < 0, 1, H, COLUMNS)
+    re, im = staged.load_columns(b, H, W, COLUMNS, PITCH)
+    b_re, b_im = fft.forward(re, im, column_table, channels < 0, 1, H, COLUMNS)
+    offset, mask, m = staged.half_spectrum(H, W, COLUMNS)
+    m = m.to(re.dtype) / (NH * NW)
+    out += tl.program_id(0).to(tl.int64) * (PARTS * NH * (NW // 2 + 1)) + PARTS * offset
+    tl.store(out, tl.reshape(a_re * b_re + a_im * b_im, (fft.pad(H), COLUMNS)) * m, mask=mask)
+    if COMPLEX:
+        tl.store(out + 1, tl.reshape(a_re * b_im - a_im * b_re, (fft.pad(H), COLUMNS)) * m, mask=mask)
 
 
 def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
     samples, channels, height, width = a.shape
+    if not fft.fits(height, width, a.dtype, _TILES):
+        return _staged(a, b, complex).sum_to_size(n, c, height, width // 2 + 1)
     dtype = fft.compute_dtype(a.dtype)
     group = planes.grouping(samples, channels, n, c)
-    turns = planes.turns(group)
-    chunks = triton.cdiv(group.pairs, turns)
-    slots = group.count * chunks
-    # Two tiles at a time.
+    slots = group.count * group.pairs
     batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype, tiles=2)
-    partial = a.new_empty((n, c, chunks, *((2,) if complex else ()), height, width), dtype=dtype)
+    partial = a.new_empty((n, c, group.pairs, *((2,) if complex else ()), height, width), dtype=dtype)
     align = planes.alignment(a, b)
     launch(
         cross_spectrum_kernel,
@@ -103,7 +112,7 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
         fft.table(width, dtype, a.device),
         fft.table(height, dtype, a.device),
         slots,
-        chunks,
+        group.pairs,
         group.members,
         group.shape[1],
         group.member_channels,
@@ -113,10 +122,36 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
         W=fft.radices(width),
         BATCH=batch,
         ALIGN=align,
-        TURNS=turns,
         PAIRED=group.members > 1,
         COMPLEX=complex,
         num_warps=num_warps,
         tune=True,
     )
     return fold(partial, n, c, width)
+
+
+def _staged(a: Tensor, b: Tensor, complex: bool) -> Tensor:
+    """m conj(F a) F b of every plane (N, C, H, W//2+1)."""
+    samples, channels, height, width = a.shape
+    first, second = staged.forward_rows(a), staged.forward_rows(b)
+    columns, num_warps, blocks = staged.columns(height, width, first.dtype, tiles=2)
+    out = first.new_empty(
+        (samples, channels, height, width // 2 + 1), dtype=first.dtype.to_complex() if complex else first.dtype
+    )
+    launch(
+        cross_columns_kernel,
+        (samples * channels, blocks),
+        first,
+        second,
+        torch.view_as_real(out) if complex else out,
+        fft.table(height, first.dtype, a.device),
+        channels,
+        H=fft.radices(height),
+        W=fft.radices(width),
+        COLUMNS=columns,
+        PITCH=first.shape[3],
+        COMPLEX=complex,
+        num_warps=num_warps,
+        tune=True,
+    )
+    return out

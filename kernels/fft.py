@@ -25,8 +25,9 @@ import triton
 import triton.language as tl
 
 LIMIT = 1024  # the longest padded side
-TILE = 128 * 128  # the largest tile, in padded complex numbers: 16 warps of 32 a thread
-_PER_WARP = 1024  # 32 complex numbers a thread
+TILE = 128 * 128  # the largest tile, in padded complex numbers: 64 a thread
+_PER_WARP = 1024  # 32 complex numbers a thread, if so many warps
+_MOST_WARPS = 8  # with 255 registers a thread, of which 16 would leave 128
 
 
 @cache
@@ -46,30 +47,24 @@ def radices(n: int) -> tuple[int, ...] | None:
     return (*odd, *powers)
 
 
-SIZES = (
-    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, up to 1024; "
-    "transforms, cross-power spectra and focal losses together up to 16384 (float64: 4096)"
-)
-# The others have a way for planes larger than a tile, or no tile.
-_OF_ONE_TILE = ("rfft2", "irfft2", "cross_spectrum", "focal_frequency_loss")
+SIZES = "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, up to 1024"
 
 
-def why_not(op: str, dtype: torch.dtype, height: int, width: int) -> str | None:
-    """Why the op does not serve planes of this size."""
+def why_not(height: int, width: int) -> str | None:
+    """Why there is no kernel for planes of this size."""
     for name, side in (("height", height), ("width", width)):
         digits = radices(side)
         if digits is None:
             return f"it serves {SIZES}; the {name} {side} has a prime factor above 7"
         if pad(digits) > LIMIT:
             return f"it serves {SIZES}; the {name} {side} counts as {pad(digits)}"
-    if op in _OF_ONE_TILE and not fits(height, width, dtype):
-        return f"it serves {SIZES}; {height}x{width} counts as {extent(height, width)}"
     return None
 
 
-def fits(height: int, width: int, dtype: torch.dtype) -> bool:
-    """Whether a plane is one tile."""
-    return extent(height, width) <= (TILE if compute_dtype(dtype) != torch.float64 else TILE // 4)
+def fits(height: int, width: int, dtype: torch.dtype, share: int = 1) -> bool:
+    """Whether a plane is one tile, and no larger than one part in ``share`` of the largest."""
+    largest = TILE if compute_dtype(dtype) != torch.float64 else TILE // 4
+    return extent(height, width) <= largest // share
 
 
 def extent(height: int, width: int) -> int:
@@ -83,15 +78,19 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def tile(size: int, slots: int, dtype: torch.dtype, tiles: int = 1) -> tuple[int, int]:
     """How many of ``slots`` planes of ``size`` a program holds, in so many tiles at a time, and its warps."""
-    per_warp = _per_warp(dtype) // tiles
-    batch = min(max(1, per_warp // size), triton.next_power_of_2(slots))
-    return batch, max(1, size * batch // per_warp)
+    batch = min(max(1, _per_warp(dtype) // tiles // size), triton.next_power_of_2(slots))
+    return batch, warps(tiles * size * batch, dtype)
 
 
 def lines(length: int, dtype: torch.dtype, least: int = 1) -> tuple[int, int]:
     """How many lines of a padded length a program holds, and its warps: 4, unless ``least`` lines need more."""
     count = max(least, 4 * _per_warp(dtype) // length)
-    return count, max(1, count * length // _per_warp(dtype))
+    return count, warps(count * length, dtype)
+
+
+def warps(size: int, dtype: torch.dtype) -> int:
+    """For so many complex numbers at a time."""
+    return min(_MOST_WARPS, max(1, size // _per_warp(dtype)))
 
 
 def _per_warp(dtype: torch.dtype) -> int:
@@ -127,6 +126,22 @@ def _after(digits, stage):
 @triton.constexpr_function
 def _before(digits, stage):
     return tuple(digits)[:stage]
+
+
+@triton.constexpr_function
+def backwards(digits):
+    return tuple(digits)[::-1]
+
+
+@triton.constexpr_function
+def _axes(before, digits):
+    return (int(before), *(pad((r,)) for r in tuple(digits)))
+
+
+@triton.constexpr_function
+def _backward_axes(digits):
+    """The order that reverses all axes but the first."""
+    return (0, *range(len(digits), 0, -1))
 
 
 @triton.constexpr_function
@@ -353,6 +368,13 @@ def inverse(re, im, table, never, BEFORE: tl.constexpr, DIGITS: tl.constexpr, AF
     for s in tl.static_range(len(DIGITS)):
         re, im = _pass(re, im, table, never, BEFORE, DIGITS, len(DIGITS) - 1 - s, AFTER, 1)
     return re, im
+
+
+@triton.jit
+def reverse(x, BEFORE: tl.constexpr, DIGITS: tl.constexpr):
+    """A flat (BEFORE, padded n) tile with its digits in reverse order: what :func:`frequency` names of the one is then
+    the :func:`index` of :func:`backwards` digits, ascending."""
+    return tl.ravel(tl.permute(tl.reshape(x, _axes(BEFORE, DIGITS)), _backward_axes(DIGITS)))
 
 
 @triton.jit

@@ -5,8 +5,28 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes
+from . import fft, planes, staged
 from .launch import launch
+
+
+@triton.jit
+def _weight(power, peak, alpha, N: tl.constexpr, LINEAR: tl.constexpr, LOG: tl.constexpr):
+    """|F e|^alpha, or log1p of it, over its largest, from |Z|^2 and its ``peak`` over the plane."""
+    # Without log the quotient first: near the largest, where it matters, its logarithm is small and exact.
+    w = _magnitude(power / N if LOG else power / peak, alpha, LINEAR)
+    if LOG:
+        w = tl.log(1.0 + w) / tl.log(1.0 + _magnitude(peak / N, alpha, LINEAR))
+    return tl.where(w == w, tl.minimum(w, 1.0), 0.0)
+
+
+@triton.jit
+def _magnitude(power, alpha, LINEAR: tl.constexpr):
+    if LINEAR:
+        w = tl.sqrt(power)
+    else:
+        half = tl.full((), alpha, power.dtype) * 0.5
+        w = tl.where(half == 0.0, 1.0, tl.exp2(half * tl.log2(power)))
+    return w
 
 
 @triton.jit
@@ -56,23 +76,58 @@ def focal_frequency_loss_kernel(
     re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
 
     power = tl.reshape(re * re + im * im, (BATCH, PH * PW))
-    # Without log the quotient first: near the largest, where it matters, its logarithm is small and exact.
-    w = power / N if LOG else power / tl.max(power, 1)[:, None]
-    if LINEAR:
-        w = tl.sqrt(w)
-    else:
-        half = tl.full((), alpha, dtype) * 0.5
-        w = tl.where(half == 0.0, 1.0, tl.exp2(half * tl.log2(w)))
-    if LOG:
-        w = tl.log(1.0 + w)
-        w = w / tl.max(w, 1)[:, None]
-    w = tl.where(w == w, tl.minimum(w, 1.0), 0.0) * tl.full((), scale, dtype)
+    w = _weight(power, tl.max(power, 1)[:, None], alpha, N, LINEAR, LOG) * tl.full((), scale, dtype)
     tl.store(loss + slot, tl.sum(w * power, 1), mask=slot < slots)
     if GRAD:
         w = tl.reshape(2.0 * w, (BATCH * PH * PW,))
         re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
         re = tl.reshape(re, (BATCH, PH, PW))
         planes.store(grad, re, re, where, axes, grad_n, grad_c, grad_h, grad_w, ALIGN, False)
+
+
+@triton.jit
+def focal_columns_kernel(
+    scratch,
+    peaks,
+    loss,
+    column_table,
+    alpha: "fp64",
+    scale: "fp64",
+    channels,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PITCH: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    EXTENT: tl.constexpr,
+    LINEAR: tl.constexpr,
+    LOG: tl.constexpr,
+    PEAK: tl.constexpr,
+    GRAD: tl.constexpr,
+):
+    """If ``PEAK``, only peaks (planes, blocks): the largest |Z|^2. They are read in a second launch, which has the loss
+    (planes, blocks) and, in place, the columns of the gradient."""
+    PH: tl.constexpr = fft.pad(H)
+    N: tl.constexpr = fft.product(H) * fft.product(W)
+    dtype: tl.constexpr = column_table.dtype.element_ty
+    never = channels < 0
+    plane = tl.program_id(0).to(tl.int64)
+    part = plane * BLOCKS + tl.program_id(1)
+    re, im = staged.load_columns(scratch, H, W, COLUMNS, PITCH)
+    re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+    power = re * re + im * im
+    if PEAK:
+        tl.store(peaks + part, tl.max(power, 0))
+    else:
+        i = tl.arange(0, EXTENT)
+        peak = tl.max(tl.load(peaks + plane * BLOCKS + i, mask=i < BLOCKS, other=0.0), 0)
+        w = _weight(power, peak, alpha, N, LINEAR, LOG) * tl.full((), scale, dtype)
+        _, _, m = staged.half_spectrum(H, W, COLUMNS)
+        tl.store(loss + part, tl.sum(tl.sum(tl.reshape(w * power, (PH, COLUMNS)) * m.to(dtype), 1), 0))
+        if GRAD:
+            w *= 2.0
+            re, im = fft.inverse(re * w, im * w, column_table, never, 1, H, COLUMNS)
+            staged.store_columns(scratch, re, im, H, W, COLUMNS, PITCH)
 
 
 def focal_frequency_loss(
@@ -84,13 +139,23 @@ def focal_frequency_loss(
     per_sample: bool,
     input_grad: bool,
 ) -> tuple[Tensor, Tensor]:
+    samples, _, height, width = input.shape
+    dtype = fft.compute_dtype(input.dtype)
+    grad = torch.empty_like(input) if input_grad else input.new_empty(0)
+    # The transforms are not normalised.
+    scale /= height * width
+    of = _of_tiles if fft.fits(height, width, dtype) else _staged
+    loss = of(input, target, grad, alpha, log_matrix, scale)
+    return (loss.view(samples, -1).sum(1) if per_sample else loss.sum()), grad
+
+
+def _of_tiles(input: Tensor, target: Tensor, grad: Tensor, alpha: float, log_matrix: bool, scale: float) -> Tensor:
     samples, channels, height, width = input.shape
     dtype = fft.compute_dtype(input.dtype)
     slots = samples * channels
     batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype)
     loss = input.new_empty(slots, dtype=dtype)
-    grad = torch.empty_like(input) if input_grad else input.new_empty(0)
-    align = planes.alignment(input, target, *([grad] if input_grad else []))
+    align = planes.alignment(input, target, *([grad] if grad.numel() else []))
     launch(
         focal_frequency_loss_kernel,
         (triton.cdiv(slots, batch),),
@@ -101,20 +166,54 @@ def focal_frequency_loss(
         fft.table(width, dtype, input.device),
         fft.table(height, dtype, input.device),
         alpha,
-        scale / (height * width),
+        scale,
         slots,
         channels,
         *planes.strides(input, align),
         *planes.strides(target, align),
-        *(planes.strides(grad, align) if input_grad else (0, 0, 0, 0)),
+        *(planes.strides(grad, align) if grad.numel() else (0, 0, 0, 0)),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
         ALIGN=align,
         LINEAR=alpha == 1.0,
         LOG=log_matrix,
-        GRAD=input_grad,
+        GRAD=grad.numel() > 0,
         num_warps=num_warps,
         tune=True,
     )
-    return (loss.view(samples, channels).sum(1) if per_sample else loss.sum()), grad
+    return loss
+
+
+def _staged(input: Tensor, target: Tensor, grad: Tensor, alpha: float, log_matrix: bool, scale: float) -> Tensor:
+    samples, channels, height, width = input.shape
+    scratch = staged.forward_rows(input, target)
+    columns, num_warps, blocks = staged.columns(height, width, scratch.dtype)
+    peaks = scratch.new_empty((samples * channels, blocks))
+    loss = torch.empty_like(peaks)
+    for peak in (True, False):
+        launch(
+            focal_columns_kernel,
+            (samples * channels, blocks),
+            scratch,
+            peaks,
+            loss,
+            fft.table(height, scratch.dtype, scratch.device),
+            alpha,
+            scale,
+            channels,
+            H=fft.radices(height),
+            W=fft.radices(width),
+            COLUMNS=columns,
+            PITCH=scratch.shape[3],
+            BLOCKS=blocks,
+            EXTENT=triton.next_power_of_2(blocks),
+            LINEAR=alpha == 1.0,
+            LOG=log_matrix,
+            PEAK=peak,
+            GRAD=grad.numel() > 0,
+            num_warps=num_warps,
+        )
+    if grad.numel():
+        staged.inverse_rows(scratch, grad)
+    return loss

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes
+from . import fft, planes, staged
 from .launch import launch
 
 
@@ -30,7 +30,7 @@ def irfft2_kernel(
     NW: tl.constexpr = fft.product(W)
     dtype: tl.constexpr = row_table.dtype.element_ty
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
-    re, im = planes.transfer(input, slot.to(tl.int64) * (2 * NH * (NW // 2 + 1)), slot < slots, 0, PW, H, W)
+    re, im = planes.transfer(input, slot.to(tl.int64) * (2 * NH * (NW // 2 + 1)), slot < slots, H, W)
     re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
     re, im = fft.inverse2(re, im, row_table, column_table, slots < 0, BATCH, H, W)
     re = tl.reshape(re * tl.full((), scale, dtype), (BATCH, PH, PW))
@@ -39,12 +39,37 @@ def irfft2_kernel(
     planes.store(out, re, re, where, axes, NH * NW, 0, NW, 1, 1, False)
 
 
+@triton.jit
+def irfft2_columns_kernel(
+    input,
+    scratch,
+    column_table,
+    scale: "fp64",
+    channels,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PITCH: tl.constexpr,
+):
+    S: tl.constexpr = fft.pad(H) * COLUMNS
+    factor = tl.full((), scale, scratch.dtype.element_ty)
+    offset, mask, _ = staged.half_spectrum(H, W, COLUMNS)
+    input += tl.program_id(0).to(tl.int64) * (2 * fft.product(H) * (fft.product(W) // 2 + 1)) + 2 * offset
+    re = tl.reshape(tl.load(input, mask=mask, other=0.0) * factor, (S,))
+    im = tl.reshape(tl.load(input + 1, mask=mask, other=0.0) * factor, (S,))
+    re, im = fft.inverse(re, im, column_table, channels < 0, 1, H, COLUMNS)
+    staged.store_columns(scratch, re, im, H, W, COLUMNS, PITCH)
+
+
 def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
     *shape, height, _ = input.shape
     input = torch.view_as_real(input.resolve_conj().contiguous())
     slots = math.prod(shape)
-    batch, num_warps = fft.tile(fft.extent(height, width), slots, input.dtype)
     out = input.new_empty((*shape, height, width))
+    if not fft.fits(height, width, input.dtype):
+        _staged(input, out.view(slots, 1, height, width), scale)
+        return out
+    batch, num_warps = fft.tile(fft.extent(height, width), slots, input.dtype)
     launch(
         irfft2_kernel,
         (triton.cdiv(slots, batch),),
@@ -61,3 +86,25 @@ def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
         tune=True,
     )
     return out
+
+
+def _staged(input: Tensor, out: Tensor, scale: float) -> None:
+    slots, _, height, width = out.shape
+    scratch = staged.empty(slots, height, width, out.dtype, out.device)
+    columns, num_warps, blocks = staged.columns(height, width, out.dtype)
+    launch(
+        irfft2_columns_kernel,
+        (slots, blocks),
+        input,
+        scratch,
+        fft.table(height, out.dtype, out.device),
+        scale,
+        1,
+        H=fft.radices(height),
+        W=fft.radices(width),
+        COLUMNS=columns,
+        PITCH=scratch.shape[3],
+        num_warps=num_warps,
+        tune=True,
+    )
+    staged.inverse_rows(scratch, out)

@@ -39,7 +39,12 @@ def launch(
         if tune and AUTOTUNE:
             tuned(kernel, num_warps)[grid](*arguments, **constants)
         else:
-            kernel[grid](*arguments, **constants, num_warps=num_warps, num_stages=1)
+            kernel[grid](*arguments, **constants, num_warps=warps(num_warps), num_stages=1)
+
+
+def warps(count: int) -> int:
+    """As many threads in the warps of this GPU as in so many of 32. AMD's have 64."""
+    return max(1, count // 2) if torch.version.hip else count
 
 
 @cache

@@ -1,7 +1,7 @@
 """Which planes a program transforms, and how they get in and out of its tile.
 
 Planes that share a spectrum ω are a group. Two of them travel as a + ib: ω is real and symmetric, so nothing needs to
-be taken apart again. A program holds a batch of slots; a slot is a pair of planes, or several in turn.
+be taken apart again. A program holds a batch of slots; a slot is a pair of planes.
 """
 
 import math
@@ -12,8 +12,6 @@ import triton.language as tl
 from torch import Tensor
 
 from . import fft
-
-_ENOUGH = 512  # slots that keep a GPU busy
 
 
 class Grouping(NamedTuple):
@@ -33,12 +31,6 @@ class Grouping(NamedTuple):
 def grouping(samples: int, channels: int, n: int, c: int) -> Grouping:
     """The groups of planes (samples, channels) that share one of (n, c) spectra."""
     return Grouping((n, c), samples // n * (channels // c), channels // c)
-
-
-def turns(group: Grouping) -> int:
-    """How many pairs a slot takes in turn where it accumulates a spectrum: as many as leave the GPU busy, so that
-    spectra are little of the traffic."""
-    return max(1, min(16, group.pairs, group.count * group.pairs // _ENOUGH))
 
 
 def alignment(*images: Tensor) -> int:
@@ -152,16 +144,16 @@ def spectrum_offset(group, group_channels, sn, sc):
 
 
 @triton.jit
-def half_spectrum(start, COLUMNS: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
+def half_spectrum(H: tl.constexpr, W: tl.constexpr):
     """Where in a half spectrum (H, W//2+1) each position of a transformed tile finds its frequency or its mirror image.
 
     Offset, offset of the mirror image for the columns that are their own, whether it is the mirror image, whether the
-    column is its own, whether there is a frequency at all: (1, padded H, COLUMNS), of the columns from ``start``.
+    column is its own, whether there is a frequency at all: (1, padded H, padded W).
     """
     NH: tl.constexpr = fft.product(H)
     NW: tl.constexpr = fft.product(W)
     f1, inside_h = fft.frequency(tl.arange(0, fft.pad(H))[None, :, None], H)
-    f2, inside_w = fft.frequency(start + tl.arange(0, COLUMNS)[None, None, :], W)
+    f2, inside_w = fft.frequency(tl.arange(0, fft.pad(W))[None, None, :], W)
     mirrored = f2 > NW // 2
     row = tl.where(mirrored, (NH - f1) % NH, f1)
     column = tl.where(mirrored, NW - f2, f2)
@@ -172,21 +164,12 @@ def half_spectrum(start, COLUMNS: tl.constexpr, H: tl.constexpr, W: tl.constexpr
 
 
 @triton.jit
-def weight(
-    spectrum,
-    base,
-    exists,
-    start,
-    COLUMNS: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    SYMMETRIC: tl.constexpr,
-):
-    """A real half spectrum at the positions of a transformed tile: (BATCH, padded H, COLUMNS).
+def weight(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr, SYMMETRIC: tl.constexpr):
+    """A real half spectrum at the positions of a transformed tile: (BATCH, padded H, padded W).
 
     Columns 0 and W/2 hold a frequency and its mirror image; unless they are known to be equal, their mean counts.
     """
-    offset, opposite, _, own, inside = half_spectrum(start, COLUMNS, H, W)
+    offset, opposite, _, own, inside = half_spectrum(H, W)
     mask = exists[:, None, None] & inside
     pointers = spectrum + base[:, None, None]
     value = tl.load(pointers + offset, mask=mask, other=0.0)
@@ -197,9 +180,9 @@ def weight(
 
 
 @triton.jit
-def transfer(spectrum, base, exists, start, COLUMNS: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
+def transfer(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr):
     """A complex half spectrum of real and imaginary parts in turn, as that of a real filter: 2 x (BATCH, ...)."""
-    offset, opposite, mirrored, own, inside = half_spectrum(start, COLUMNS, H, W)
+    offset, opposite, mirrored, own, inside = half_spectrum(H, W)
     mask = exists[:, None, None] & inside
     pointers = spectrum + base[:, None, None]
     re = tl.load(pointers + 2 * offset, mask=mask, other=0.0)
@@ -211,11 +194,11 @@ def transfer(spectrum, base, exists, start, COLUMNS: tl.constexpr, H: tl.constex
 
 
 @triton.jit
-def store_spectrum(spectrum, values, slot, exists, start, COLUMNS: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
-    """Transformed tiles (BATCH, padded H, COLUMNS) into a full spectrum (slots, H, W) in natural order."""
+def store_spectrum(spectrum, values, slot, exists, H: tl.constexpr, W: tl.constexpr):
+    """Transformed tiles (BATCH, padded H, padded W) into a full spectrum (slots, H, W) in natural order."""
     NH: tl.constexpr = fft.product(H)
     NW: tl.constexpr = fft.product(W)
     f1, inside_h = fft.frequency(tl.arange(0, fft.pad(H))[None, :, None], H)
-    f2, inside_w = fft.frequency(start + tl.arange(0, COLUMNS)[None, None, :], W)
+    f2, inside_w = fft.frequency(tl.arange(0, fft.pad(W))[None, None, :], W)
     base = (slot.to(tl.int64) * (NH * NW))[:, None, None]
     tl.store(spectrum + base + (f1 * NW + f2), values, mask=exists[:, None, None] & inside_h & inside_w)

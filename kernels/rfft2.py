@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes
+from . import fft, planes, staged
 from .launch import launch
 
 
@@ -50,14 +50,38 @@ def rfft2_kernel(
     tl.store(pointers + 1, tl.reshape(im * factor, (BATCH, PH, PW)), mask=mask)
 
 
+@triton.jit
+def rfft2_columns_kernel(
+    scratch,
+    out,
+    column_table,
+    scale: "fp64",
+    channels,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PITCH: tl.constexpr,
+):
+    re, im = staged.load_columns(scratch, H, W, COLUMNS, PITCH)
+    re, im = fft.forward(re, im, column_table, channels < 0, 1, H, COLUMNS)
+    factor = tl.full((), scale, re.dtype)
+    offset, mask, _ = staged.half_spectrum(H, W, COLUMNS)
+    out += tl.program_id(0).to(tl.int64) * (2 * fft.product(H) * (fft.product(W) // 2 + 1)) + 2 * offset
+    tl.store(out, tl.reshape(re * factor, (fft.pad(H), COLUMNS)), mask=mask)
+    tl.store(out + 1, tl.reshape(im * factor, (fft.pad(H), COLUMNS)), mask=mask)
+
+
 def rfft2(input: Tensor, scale: float) -> Tensor:
     *shape, height, width = input.shape
     if input.dim() != 4:
         input = input.reshape(-1, 1, height, width)
     dtype = fft.compute_dtype(input.dtype)
+    out = input.new_empty((*shape, height, width // 2 + 1), dtype=dtype.to_complex())
+    if not fft.fits(height, width, dtype):
+        _staged(input, out, scale)
+        return out
     slots = math.prod(shape)
     batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype)
-    out = input.new_empty((*shape, height, width // 2 + 1), dtype=dtype.to_complex())
     align = planes.alignment(input)
     launch(
         rfft2_kernel,
@@ -78,3 +102,24 @@ def rfft2(input: Tensor, scale: float) -> Tensor:
         tune=True,
     )
     return out
+
+
+def _staged(input: Tensor, out: Tensor, scale: float) -> None:
+    samples, channels, height, width = input.shape
+    scratch = staged.forward_rows(input)
+    columns, num_warps, blocks = staged.columns(height, width, scratch.dtype)
+    launch(
+        rfft2_columns_kernel,
+        (samples * channels, blocks),
+        scratch,
+        torch.view_as_real(out),
+        fft.table(height, scratch.dtype, scratch.device),
+        scale,
+        channels,
+        H=fft.radices(height),
+        W=fft.radices(width),
+        COLUMNS=columns,
+        PITCH=scratch.shape[3],
+        num_warps=num_warps,
+        tune=True,
+    )

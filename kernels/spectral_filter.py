@@ -56,11 +56,11 @@ def spectral_filter_kernel(
     base = planes.spectrum_offset(group, group_channels, transfer_n, transfer_c)
     if COMPLEX:
         # A real filter keeps a and b of a + ib apart, whatever its phase.
-        t_re, t_im = planes.transfer(transfer, base, slot < slots, 0, PW, H, W)
+        t_re, t_im = planes.transfer(transfer, base, slot < slots, H, W)
         t_re, t_im = tl.reshape(t_re, (BATCH * PH * PW,)) / N, tl.reshape(t_im, (BATCH * PH * PW,)) / N
         re, im = re * t_re - im * t_im, re * t_im + im * t_re
     else:
-        t = tl.reshape(planes.weight(transfer, base, slot < slots, 0, PW, H, W, False), (BATCH * PH * PW,)) / N
+        t = tl.reshape(planes.weight(transfer, base, slot < slots, H, W, False), (BATCH * PH * PW,)) / N
         re, im = re * t, im * t
     re, im = fft.inverse2(re, im, row_table, column_table, never, BATCH, H, W)
     re = tl.reshape(re, (BATCH, PH, PW)) + poison[:, None, None]
@@ -72,13 +72,13 @@ def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
     samples, channels, height, width = input.shape
     transfer = transfer.resolve_conj().contiguous()
     is_complex = transfer.is_complex()
-    group = planes.grouping(samples, channels, transfer.shape[0], transfer.shape[1])
     out = torch.empty_like(input)
     if not fft.fits(height, width, transfer.dtype):
-        staged.filtered(input, None, transfer, out, group, 1.0 / (height * width), False, False)
+        staged.filtered(input, None, transfer, out, 1.0 / (height * width))
         return out
     if is_complex:
         transfer = torch.view_as_real(transfer)
+    group = planes.grouping(samples, channels, transfer.shape[0], transfer.shape[1])
     slots = group.count * group.pairs
     batch, num_warps = fft.tile(fft.extent(height, width), slots, transfer.dtype)
     align = planes.alignment(input, out)

@@ -1,10 +1,10 @@
-"""Planes larger than a tile: rows, then columns with what happens in the spectrum, then rows again.
+"""Planes larger than a tile: rows, then columns with what an op does in the spectrum, then rows again.
 
-Between the kernels a pair is a scratch of complex numbers, 8 bytes for 2 pixels in float32, that is written twice and
-read twice: a loss with its gradient moves 12 + 16 = 28 bytes a pixel, a filter 24.
+In between, a plane is the columns 0 to W/2 of its spectrum, in a scratch (planes, 2, H, pitch) of real and imaginary
+parts: as many bytes as the plane has in float32, 4 a pixel. Each is written once and read once between two kernels. In
+float32, with the images: 28 bytes a pixel for a loss with its gradient (4 more with that by the weight), 24 for a
+filter, 16 for a transform, 32 for a focal loss, 24 for a cross-power spectrum (8 more for what is summed).
 """
-
-from typing import NamedTuple
 
 import torch
 import triton
@@ -15,24 +15,26 @@ from . import fft, planes
 from .launch import launch
 
 _SECTOR = 32  # bytes of memory that are fetched together
+_MOST_COLUMNS = 32  # more would leave much of the last block empty
 
 
 @triton.jit
-def _rows(pid, ROWS: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
+def _rows(H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr):
     """The rows of a program, as axes of a tile (:func:`planes.axes`)."""
-    h = pid * ROWS + tl.arange(0, ROWS)
+    h = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     w, inside_w = fft.index(tl.arange(0, fft.pad(W)), W)
     return h, h < fft.product(H), w, inside_w
 
 
 @triton.jit
-def _poison(poison, pair, exists, TILES: tl.constexpr, EXTENT: tl.constexpr):
-    """What to add to results of both planes of a pair: the sum over the tiles of its rows."""
-    i = tl.arange(0, EXTENT)
-    pointers = poison + pair.to(tl.int64) * (2 * TILES) + 2 * i
-    mask = exists & (i < TILES)
-    first = tl.sum(tl.load(pointers, mask=mask, other=0.0), 0)
-    return first, tl.sum(tl.load(pointers + 1, mask=mask, other=0.0), 0)
+def _spectra_of_rows(scratch, h, H: tl.constexpr, W: tl.constexpr, PITCH: tl.constexpr):
+    """Of a program's rows and all their frequencies, ascending: pointers, mask, and the frequencies (1, padded W)."""
+    NH: tl.constexpr = fft.product(H)
+    f2, inside = fft.index(tl.arange(0, fft.pad(W)), fft.backwards(W))
+    f2, inside = f2[None, :], inside[None, :]
+    at = scratch + tl.program_id(0).to(tl.int64) * (2 * NH * PITCH) + h[:, None] * PITCH + f2
+    # A mask that ends at the pitch and not at W/2 + 1 leaves accesses wide.
+    return at, (h < NH)[:, None] & inside & (f2 < PITCH), f2
 
 
 @triton.jit
@@ -40,12 +42,8 @@ def forward_rows_kernel(
     input,
     target,
     scratch,
-    poison,
     row_table,
-    pairs,
-    members,
-    group_channels,
-    member_channels,
+    channels,
     input_n,
     input_c,
     input_h,
@@ -57,125 +55,33 @@ def forward_rows_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     ROWS: tl.constexpr,
+    PITCH: tl.constexpr,
     ALIGN: tl.constexpr,
-    PAIRED: tl.constexpr,
     DIFFERENCE: tl.constexpr,
 ):
-    """scratch (all pairs, 2, H, padded W): transformed rows. poison (all pairs, tiles of rows, 2): 0 or NaN."""
     PW: tl.constexpr = fft.pad(W)
     NH: tl.constexpr = fft.product(H)
     dtype: tl.constexpr = row_table.dtype.element_ty
-    pair = tl.program_id(0) + tl.arange(0, 1)
-    group = pair // pairs
-    where = planes.pair(pair % pairs, pair >= 0, group, members, group_channels, member_channels, PAIRED)
-    axes = _rows(tl.program_id(1), ROWS, H, W)
-    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, ALIGN, PAIRED, dtype)
+    plane = tl.program_id(0) + tl.arange(0, 1)
+    where = planes.pair(plane * 0, plane >= 0, plane, 1, channels, 1, False)
+    axes = _rows(H, W, ROWS)
+    re, im = planes.load(input, where, axes, input_n, input_c, input_h, input_w, ALIGN, False, dtype)
     if DIFFERENCE:
-        re2, im2 = planes.load(target, where, axes, target_n, target_c, target_h, target_w, ALIGN, PAIRED, dtype)
-        re, im = re - re2, im - im2
-    re, im, first, second = planes.isolate(re, im, PAIRED)
-    flags = poison + 2 * (pair.to(tl.int64) * tl.num_programs(1) + tl.program_id(1))
-    tl.store(flags, first)
-    tl.store(flags + 1, second)
+        other, _ = planes.load(target, where, axes, target_n, target_c, target_h, target_w, ALIGN, False, dtype)
+        re -= other
     re, im = tl.reshape(re, (ROWS * PW,)), tl.reshape(im, (ROWS * PW,))
-    re, im = fft.forward(re, im, row_table, members < 0, ROWS, W, 1)
-    h = axes[0][:, None]
-    at = scratch + tl.program_id(0).to(tl.int64) * (2 * NH * PW) + h * PW + tl.arange(0, PW)[None, :]
-    tl.store(at, tl.reshape(re, (ROWS, PW)), mask=h < NH)
-    tl.store(at + NH * PW, tl.reshape(im, (ROWS, PW)), mask=h < NH)
-
-
-@triton.jit
-def columns_kernel(
-    scratch,
-    spectrum,
-    poison,
-    loss,
-    power,
-    column_table,
-    scale: "fp64",
-    pairs,
-    chunks,
-    group_channels,
-    spectrum_n,
-    spectrum_c,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    TURNS: tl.constexpr,
-    TILES: tl.constexpr,
-    EXTENT: tl.constexpr,
-    COMPLEX: tl.constexpr,
-    SYMMETRIC: tl.constexpr,
-    LOSS: tl.constexpr,
-    INVERSE: tl.constexpr,
-    POWER: tl.constexpr,
-):
-    """Some columns of ``TURNS`` pairs of a group in turn: forward, times a spectrum and ``scale``, inverse, in place.
-
-    loss (slots, blocks): scale * sum weight |Z|^2. power (slots, H, W): scale * sum |Z|^2. After a loss the factor is
-    twice the scale.
-    """
-    PH: tl.constexpr = fft.pad(H)
-    PW: tl.constexpr = fft.pad(W)
-    NH: tl.constexpr = fft.product(H)
-    S: tl.constexpr = PH * COLUMNS
-    dtype: tl.constexpr = column_table.dtype.element_ty
-    never = pairs < 0
-    slot = tl.program_id(0) + tl.arange(0, 1)
-    group = slot // chunks
-    start = tl.program_id(1) * COLUMNS
-    base = planes.spectrum_offset(group, group_channels, spectrum_n, spectrum_c)
-    factor = tl.full((), scale, dtype)
-    h, inside = fft.index(tl.arange(0, PH), H)
-    offset = h[:, None] * PW + start + tl.arange(0, COLUMNS)[None, :]
-    total = 0.0 * factor
-    accumulated = tl.zeros((S,), dtype)
-    for turn in range(TURNS):
-        number = tl.program_id(0) % chunks * TURNS + turn
-        exists = number < pairs
-        pair = tl.program_id(0) // chunks * pairs + number
-        at = scratch + pair.to(tl.int64) * (2 * NH * PW) + offset
-        mask = inside[:, None] & exists
-        re = tl.reshape(tl.load(at, mask=mask, other=0.0), (S,))
-        im = tl.reshape(tl.load(at + NH * PW, mask=mask, other=0.0), (S,))
-        re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
-        if COMPLEX:
-            t_re, t_im = planes.transfer(spectrum, base, slot >= 0, start, COLUMNS, H, W)
-            t_re, t_im = tl.reshape(t_re, (S,)) * factor, tl.reshape(t_im, (S,)) * factor
-            re, im = re * t_re - im * t_im, re * t_im + im * t_re
-        else:
-            w = planes.weight(spectrum, base, slot >= 0, start, COLUMNS, H, W, SYMMETRIC)
-            w = tl.reshape(w, (S,)) * factor
-            if LOSS:
-                squares = re * re + im * im
-                first, second = _poison(poison, pair, exists, TILES, EXTENT)
-                total += tl.sum(w * squares, 0) + (first + second)
-                if POWER:
-                    accumulated += squares + (first + second)
-                w *= 2.0
-            re, im = re * w, im * w
-        if INVERSE:
-            re, im = fft.inverse(re, im, column_table, never, 1, H, COLUMNS)
-            tl.store(at, tl.reshape(re, (PH, COLUMNS)), mask=mask)
-            tl.store(at + NH * PW, tl.reshape(im, (PH, COLUMNS)), mask=mask)
-    if LOSS:
-        tl.store(loss + tl.program_id(0) * tl.num_programs(1) + tl.program_id(1), total)
-    if POWER:
-        values = tl.reshape(accumulated * factor, (1, PH, COLUMNS))
-        planes.store_spectrum(power, values, slot, slot >= 0, start, COLUMNS, H, W)
+    re, im = fft.forward(re, im, row_table, channels < 0, ROWS, W, 1)
+    at, mask, _ = _spectra_of_rows(scratch, axes[0], H, W, PITCH)
+    tl.store(at, tl.reshape(fft.reverse(re, ROWS, W), (ROWS, PW)), mask=mask)
+    tl.store(at + NH * PITCH, tl.reshape(fft.reverse(im, ROWS, W), (ROWS, PW)), mask=mask)
 
 
 @triton.jit
 def inverse_rows_kernel(
     scratch,
     out,
-    poison,
     row_table,
-    pairs,
-    members,
-    group_channels,
-    member_channels,
+    channels,
     out_n,
     out_c,
     out_h,
@@ -183,135 +89,229 @@ def inverse_rows_kernel(
     H: tl.constexpr,
     W: tl.constexpr,
     ROWS: tl.constexpr,
+    PITCH: tl.constexpr,
     ALIGN: tl.constexpr,
-    TILES: tl.constexpr,
-    EXTENT: tl.constexpr,
-    PAIRED: tl.constexpr,
 ):
+    """Twice the columns that stand for two, zero for the others: the real part is then what they all would give."""
     PW: tl.constexpr = fft.pad(W)
     NH: tl.constexpr = fft.product(H)
-    pair = tl.program_id(0) + tl.arange(0, 1)
-    group = pair // pairs
-    where = planes.pair(pair % pairs, pair >= 0, group, members, group_channels, member_channels, PAIRED)
-    axes = _rows(tl.program_id(1), ROWS, H, W)
-    h = axes[0][:, None]
-    at = scratch + tl.program_id(0).to(tl.int64) * (2 * NH * PW) + h * PW + tl.arange(0, PW)[None, :]
-    re = tl.reshape(tl.load(at, mask=h < NH, other=0.0), (ROWS * PW,))
-    im = tl.reshape(tl.load(at + NH * PW, mask=h < NH, other=0.0), (ROWS * PW,))
-    re, im = fft.inverse(re, im, row_table, members < 0, ROWS, W, 1)
-    first, second = _poison(poison, tl.program_id(0), members >= 0, TILES, EXTENT)
-    re, im = tl.reshape(re + first, (1, ROWS, PW)), tl.reshape(im + second, (1, ROWS, PW))
-    planes.store(out, re, im, where, axes, out_n, out_c, out_h, out_w, ALIGN, PAIRED)
+    NW: tl.constexpr = fft.product(W)
+    axes = _rows(H, W, ROWS)
+    at, mask, f2 = _spectra_of_rows(scratch, axes[0], H, W, PITCH)
+    re, im = tl.load(at, mask=mask, other=0.0), tl.load(at + NH * PITCH, mask=mask, other=0.0)
+    m = multiplicity(f2, W).to(re.dtype)
+    re = tl.reshape(tl.where(2 * f2 <= NW, re * m, 0.0), (ROWS * PW,))
+    im = tl.reshape(tl.where(2 * f2 <= NW, im * m, 0.0), (ROWS * PW,))
+    re, im = fft.reverse(re, ROWS, fft.backwards(W)), fft.reverse(im, ROWS, fft.backwards(W))
+    re, im = fft.inverse(re, im, row_table, channels < 0, ROWS, W, 1)
+    re = tl.reshape(re, (1, ROWS, PW))
+    plane = tl.program_id(0) + tl.arange(0, 1)
+    where = planes.pair(plane * 0, plane >= 0, plane, 1, channels, 1, False)
+    planes.store(out, re, re, where, axes, out_n, out_c, out_h, out_w, ALIGN, False)
 
 
-class Partial(NamedTuple):
-    loss: Tensor  # (slots, blocks of columns)
-    power: Tensor  # (GN, GC, chunks, H, W)
+# A program of a columns kernel has the plane program_id(0) and a block of its columns program_id(1), as a flat tile of
+# (padded H, COLUMNS).
 
 
-def filtered(
-    input: Tensor,
-    target: Tensor | None,
-    spectrum: Tensor,
-    out: Tensor | None,
-    group: planes.Grouping,
-    scale: float,
-    symmetric: bool,
-    power: bool,
-) -> Partial:
-    """Into ``out``: scale F^-1[spectrum F input], unnormalised. With a target instead, the parts of the loss
+@triton.jit
+def multiplicity(f2, W: tl.constexpr):
+    """How many columns of a full spectrum a column of the half stands for."""
+    return tl.where((f2 == 0) | (2 * f2 == fft.product(W)), 1.0, 2.0)
 
-    scale * sum m spectrum |F (input - target)|^2 and its gradient.
+
+@triton.jit
+def _columns(scratch, H: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr, PITCH: tl.constexpr):
+    NH: tl.constexpr = fft.product(H)
+    h, inside = fft.index(tl.arange(0, fft.pad(H)), H)
+    f2 = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    at = scratch + tl.program_id(0).to(tl.int64) * (2 * NH * PITCH) + h[:, None] * PITCH + f2
+    return at, inside[:, None] & (f2 < PITCH), 2 * f2 <= fft.product(W)
+
+
+@triton.jit
+def load_columns(scratch, H: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr, PITCH: tl.constexpr):
+    at, mask, exists = _columns(scratch, H, W, COLUMNS, PITCH)
+    re = tl.load(at, mask=mask, other=0.0)
+    im = tl.load(at + fft.product(H) * PITCH, mask=mask, other=0.0)
+    # Beyond W/2 is what nobody wrote.
+    return tl.ravel(tl.where(exists, re, 0.0)), tl.ravel(tl.where(exists, im, 0.0))
+
+
+@triton.jit
+def store_columns(scratch, re, im, H: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr, PITCH: tl.constexpr):
+    at, mask, _ = _columns(scratch, H, W, COLUMNS, PITCH)
+    tl.store(at, tl.reshape(re, (fft.pad(H), COLUMNS)), mask=mask)
+    tl.store(at + fft.product(H) * PITCH, tl.reshape(im, (fft.pad(H), COLUMNS)), mask=mask)
+
+
+@triton.jit
+def half_spectrum(H: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
+    """Of the frequencies of a transformed tile: offset in a half spectrum (H, W//2+1), whether there is one, and how
+    many it stands for (1, COLUMNS)."""
+    f1, inside = fft.frequency(tl.arange(0, fft.pad(H)), H)
+    f2 = (tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    offset = f1[:, None] * (fft.product(W) // 2 + 1) + f2
+    return offset, inside[:, None] & (2 * f2 <= fft.product(W)), multiplicity(f2, W)
+
+
+@triton.jit
+def filter_columns_kernel(
+    scratch,
+    spectrum,
+    loss,
+    power,
+    column_table,
+    scale: "fp64",
+    channels,
+    spectrum_n,
+    spectrum_c,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PITCH: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    LOSS: tl.constexpr,
+    INVERSE: tl.constexpr,
+    POWER: tl.constexpr,
+):
+    """Times a spectrum and ``scale``, in place. After a loss the factor is twice the scale.
+
+    loss (planes, blocks): scale * sum m weight |Z|^2. power (planes, H, W//2+1): scale * m |Z|^2.
     """
-    _, _, height, width = input.shape
-    H, W = fft.radices(height), fft.radices(width)
-    is_complex = spectrum.is_complex()
-    if is_complex:
-        spectrum = torch.view_as_real(spectrum)
-    dtype, device = spectrum.dtype, spectrum.device
-    row_table, column_table = fft.table(width, dtype, device), fft.table(height, dtype, device)
-    count = group.count * group.pairs
-    paired = group.members > 1
-    grouping = (group.pairs, group.members, group.shape[1], group.member_channels)
-    align = planes.alignment(*(t for t in (input, target, out) if t is not None))
-    rows, row_warps = fft.lines(fft.pad(W), dtype)
-    tiles = triton.cdiv(height, rows)
-    columns, column_warps = fft.lines(fft.pad(H), dtype, least=_SECTOR // dtype.itemsize)
-    columns = min(columns, fft.pad(W))
-    turns = planes.turns(group) if power else 1
-    chunks = triton.cdiv(group.pairs, turns)
-    blocks = fft.pad(W) // columns
+    S: tl.constexpr = fft.pad(H) * COLUMNS
+    HALF: tl.constexpr = fft.product(W) // 2 + 1
+    dtype: tl.constexpr = column_table.dtype.element_ty
+    never = channels < 0
+    plane = tl.program_id(0).to(tl.int64)
+    spectrum += plane // channels * spectrum_n + plane % channels * spectrum_c
+    factor = tl.full((), scale, dtype)
+    re, im = load_columns(scratch, H, W, COLUMNS, PITCH)
+    re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+    offset, mask, m = half_spectrum(H, W, COLUMNS)
+    if COMPLEX:
+        t_re = tl.reshape(tl.load(spectrum + 2 * offset, mask=mask, other=0.0), (S,)) * factor
+        t_im = tl.reshape(tl.load(spectrum + 2 * offset + 1, mask=mask, other=0.0), (S,)) * factor
+        re, im = re * t_re - im * t_im, re * t_im + im * t_re
+    else:
+        w = tl.load(spectrum + offset, mask=mask, other=0.0)
+        if LOSS:
+            squares = tl.reshape(re * re + im * im, (fft.pad(H), COLUMNS)) * (m.to(dtype) * factor)
+            part = plane * tl.num_programs(1) + tl.program_id(1)
+            tl.store(loss + part, tl.sum(tl.sum(w * squares, 1), 0))
+            if POWER:
+                tl.store(power + plane * (fft.product(H) * HALF) + offset, squares, mask=mask)
+            w *= 2.0
+        w = tl.reshape(w, (S,)) * factor
+        re, im = re * w, im * w
+    if INVERSE:
+        re, im = fft.inverse(re, im, column_table, never, 1, H, COLUMNS)
+        store_columns(scratch, re, im, H, W, COLUMNS, PITCH)
 
-    scratch = torch.empty((count, 2, height, fft.pad(W)), dtype=dtype, device=device)
-    poison = torch.empty((count, tiles, 2), dtype=dtype, device=device)
-    empty = torch.empty(0, dtype=dtype, device=device)
-    partial = Partial(
-        empty.new_empty((group.count * chunks, blocks)) if target is not None else empty,
-        empty.new_empty((*group.shape, chunks, height, width)) if power else empty,
-    )
+
+def columns(height: int, width: int, dtype: torch.dtype, tiles: int = 1) -> tuple[int, int, int]:
+    """How many columns a program holds, its warps for so many tiles at a time, and how many such blocks there are."""
+    length = fft.pad(fft.radices(height))
+    half = width // 2 + 1
+    count, _ = fft.lines(length, dtype, least=_SECTOR // dtype.itemsize)
+    count = min(count, _MOST_COLUMNS, triton.next_power_of_2(half))
+    return count, fft.warps(tiles * count * length, dtype), triton.cdiv(half, count)
+
+
+def empty(count: int, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Scratch for so many planes."""
+    columns_each, _, blocks = columns(height, width, dtype)
+    return torch.empty((count, 2, height, blocks * columns_each), dtype=dtype, device=device)
+
+
+def forward_rows(input: Tensor, target: Tensor | None = None) -> Tensor:
+    """Scratch with the transformed rows of all planes of an image, or of a difference."""
+    samples, channels, height, width = input.shape
+    dtype = fft.compute_dtype(input.dtype)
+    scratch = empty(samples * channels, height, width, dtype, input.device)
+    align = planes.alignment(input) if target is None else planes.alignment(input, target)
+    rows, num_warps = fft.lines(fft.pad(fft.radices(width)), dtype)
     launch(
         forward_rows_kernel,
-        (count, tiles),
+        (samples * channels, triton.cdiv(height, rows)),
         input,
         input if target is None else target,
         scratch,
-        poison,
-        row_table,
-        *grouping,
+        fft.table(width, dtype, input.device),
+        channels,
         *planes.strides(input, align),
         *planes.strides(input if target is None else target, align),
-        H=H,
-        W=W,
+        H=fft.radices(height),
+        W=fft.radices(width),
         ROWS=rows,
+        PITCH=scratch.shape[3],
         ALIGN=align,
-        PAIRED=paired,
         DIFFERENCE=target is not None,
-        num_warps=row_warps,
+        num_warps=num_warps,
+        tune=True,
     )
+    return scratch
+
+
+def inverse_rows(scratch: Tensor, out: Tensor) -> None:
+    samples, channels, height, width = out.shape
+    align = planes.alignment(out)
+    rows, num_warps = fft.lines(fft.pad(fft.radices(width)), scratch.dtype)
     launch(
-        columns_kernel,
-        (group.count * chunks, blocks),
+        inverse_rows_kernel,
+        (samples * channels, triton.cdiv(height, rows)),
+        scratch,
+        out,
+        fft.table(width, scratch.dtype, scratch.device),
+        channels,
+        *planes.strides(out, align),
+        H=fft.radices(height),
+        W=fft.radices(width),
+        ROWS=rows,
+        PITCH=scratch.shape[3],
+        ALIGN=align,
+        num_warps=num_warps,
+        tune=True,
+    )
+
+
+def filtered(
+    input: Tensor, target: Tensor | None, spectrum: Tensor, out: Tensor | None, scale: float, power: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Into ``out``: scale F^-1[spectrum F input], unnormalised. With a target instead, the parts of the loss
+
+    scale * sum m spectrum |F (input - target)|^2 (planes, blocks), its gradient, and scale * m |F (input - target)|^2
+    if its ``power`` is wanted (N, C, H, W//2+1).
+    """
+    samples, channels, height, width = input.shape
+    is_complex = spectrum.is_complex()
+    if is_complex:
+        spectrum = torch.view_as_real(spectrum)
+    scratch = forward_rows(input, target)
+    count, num_warps, blocks = columns(height, width, scratch.dtype)
+    loss = scratch.new_empty((samples * channels, blocks) if target is not None else 0)
+    squares = scratch.new_empty((samples, channels, height, width // 2 + 1) if power else 0)
+    launch(
+        filter_columns_kernel,
+        (samples * channels, blocks),
         scratch,
         spectrum,
-        poison,
-        partial.loss,
-        partial.power,
-        column_table,
+        loss,
+        squares,
+        fft.table(height, scratch.dtype, scratch.device),
         scale,
-        group.pairs,
-        chunks,
-        group.shape[1],
+        channels,
         *planes.broadcast_strides(spectrum),
-        H=H,
-        W=W,
-        COLUMNS=columns,
-        TURNS=turns,
-        TILES=tiles,
-        EXTENT=triton.next_power_of_2(tiles),
+        H=fft.radices(height),
+        W=fft.radices(width),
+        COLUMNS=count,
+        PITCH=scratch.shape[3],
         COMPLEX=is_complex,
-        SYMMETRIC=symmetric,
         LOSS=target is not None,
         INVERSE=out is not None,
         POWER=power,
-        num_warps=column_warps,
+        num_warps=num_warps,
     )
     if out is not None:
-        launch(
-            inverse_rows_kernel,
-            (count, tiles),
-            scratch,
-            out,
-            poison,
-            row_table,
-            *grouping,
-            *planes.strides(out, align),
-            H=H,
-            W=W,
-            ROWS=rows,
-            ALIGN=align,
-            TILES=tiles,
-            EXTENT=triton.next_power_of_2(tiles),
-            PAIRED=paired,
-            num_warps=row_warps,
-        )
-    return partial
+        inverse_rows(scratch, out)
+    return loss, squares

@@ -1,6 +1,6 @@
 """Every kernel as the backend would launch it, for looking at its machine code where there is no GPU."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class Case:
     signature: dict[str, str]  # Triton type of every argument
     constexprs: dict[str, Any]
     attrs: dict[tuple[int, ...], list[list[Any]]]  # arguments that are divisible by 16
-    num_warps: int
+    num_warps: int  # of 32 threads
     num_stages: int
     planes: int  # a program
     pixels: int  # a plane
@@ -46,6 +46,7 @@ def static_cases() -> Iterator[Case]:
     yield from _spectral_loss(64, 64, torch.float64)
     yield from _spectral_loss(64, 64, torch.float32, weight_grad=True)
     yield from _others(64, 64)
+    yield from _others(128, 128, ("spectral_filter complex", "rfft2", "irfft2", "focal_frequency_loss"))
     yield from _staged(512, 512)
 
 
@@ -74,13 +75,14 @@ def _spectral_loss(height: int, width: int, dtype: torch.dtype, weight_grad: boo
         f"{height}x{width} {_TYPES[dtype]}" + (" weight_grad" if weight_grad else ""),
         lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, weight_grad, symmetric=True),
         height * width,
-        3 * dtype.itemsize,
+        3 * dtype.itemsize + (2 if weight_grad else 0),
         transform_flop(height, width) + 3,
     ):
         yield case if case.name.startswith("spectral_loss") else _helper(case, "spectral_loss")
 
 
-def _others(height: int, width: int) -> Iterator[Case]:
+def _others(height: int, width: int, labels: Sequence[str] = ()) -> Iterator[Case]:
+    """Of all other ops, or of those named."""
     image = _empty(1024, 3, height, width)
     kernel, scalar = _empty(1, 1, 9, 9), _empty(1, 1)
     spectrum = _empty(1024, 3, height, width // 2 + 1, dtype=torch.complex64)
@@ -96,8 +98,8 @@ def _others(height: int, width: int) -> Iterator[Case]:
             lambda: spectral_filter.spectral_filter(image, transfer.real.contiguous()),
             *(8, flop + 1),
         ),
-        "cross_spectrum complex": (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, True), 8, flop + 4),
-        "cross_spectrum real": (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, False), 8, flop + 2),
+        "cross_spectrum complex": (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, True), 12, flop + 4),
+        "cross_spectrum real": (lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, False), 10, flop + 2),
         "rfft2": (lambda: rfft2.rfft2(image, 1.0), 8, flop),
         "irfft2": (lambda: irfft2.irfft2(spectrum, width, 1.0), 8, flop),
         "otf": (lambda: otf.otf(kernel, height, width), 4, 0),
@@ -106,7 +108,8 @@ def _others(height: int, width: int) -> Iterator[Case]:
             *(12, 2 * flop),
         ),
     }
-    for label, (call, bytes_per_pixel, flop_per_pixel) in calls.items():
+    for label in labels or calls:
+        call, bytes_per_pixel, flop_per_pixel = calls[label]
         op, _, variant = label.partition(" ")
         for case in _cases(f"{height}x{width} fp32", call, height * width, bytes_per_pixel, flop_per_pixel):
             kernel_name = case.name.partition(" ")[0]
@@ -122,32 +125,47 @@ def _helper(case: Case, of: str) -> Case:
 
 
 def _staged(height: int, width: int) -> Iterator[Case]:
-    """The kernels of larger planes. A program has some rows or columns; the scratch is 4 bytes a pixel each way."""
+    """The kernels of larger planes: a program has some rows or columns, a scratch is 4 bytes a pixel each way."""
     image = _empty(64, 3, height, width)
     weight = _empty(1, 1, height, width // 2 + 1)
-    transfer = weight.to(torch.complex64)
-    calls: list[tuple[str, Callable[[], Any], float]] = [
-        ("", lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, False, symmetric=True), 8),
-        (" weight_grad", lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, True), 8),
-        (" complex", lambda: spectral_filter.spectral_filter(image, transfer), 4),
-    ]
-    for suffix, call, bytes_in in calls:
-        for case in _cases(f"{height}x{width} fp32{suffix}", call, 0, 0, 0):
-            constants = case.constexprs
-            if "COLUMNS" in constants:
-                pixels = height * constants["COLUMNS"]
-                yield replace(
-                    case,
-                    planes=2 * constants["TURNS"],
-                    pixels=pixels,
-                    bytes_per_pixel=8,
-                    flop_per_pixel=transform_flop(height, 1) + 3,
-                )
-            elif "ROWS" in constants and suffix != " weight_grad":
-                bytes_per_pixel = 8 if "out" in case.signature else bytes_in + 4
-                flop = transform_flop(1, width) / 2
-                pixels = width * constants["ROWS"]
-                yield replace(case, pixels=pixels, bytes_per_pixel=bytes_per_pixel, flop_per_pixel=flop)
+    spectrum = _empty(64, 3, height, width // 2 + 1, dtype=torch.complex64)
+    # Of the columns a half is transformed.
+    rows, columns = transform_flop(1, width), transform_flop(height, 1) / 2
+    # Kernels and, of each, bytes and flop to a pixel.
+    calls: dict[str, tuple[Callable[[], Any], list[tuple[str, float, float]]]] = {
+        "": (
+            lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, False),
+            [("forward_rows", 12, rows), ("filter_columns", 8, 2 * columns + 3), ("inverse_rows", 8, rows)],
+        ),
+        "weight_grad": (
+            lambda: spectral_loss.spectral_loss(image, image, weight, 1.0, False, True, True),
+            [("filter_columns", 10, 2 * columns + 3)],
+        ),
+        "complex": (
+            lambda: spectral_filter.spectral_filter(image, spectrum[:1, :1]),
+            [("filter_columns", 8, 2 * columns + 4)],
+        ),
+        "focal": (
+            lambda: focal_frequency_loss.focal_frequency_loss(image, image, 1.0, False, 1.0, False, True),
+            [("focal_columns", 4, columns), ("focal_columns", 8, 2 * columns)],
+        ),
+        "cross": (
+            lambda: cross_spectrum.cross_spectrum(image, image, 1, 1, True),
+            [("cross_columns", 12, 2 * columns)],
+        ),
+        "rfft2": (lambda: rfft2.rfft2(image, 1.0), [("forward_rows", 8, rows), ("rfft2_columns", 8, columns)]),
+        "irfft2": (lambda: irfft2.irfft2(spectrum, width, 1.0), [("irfft2_columns", 8, columns)]),
+    }
+    for suffix, (call, kernels) in calls.items():
+        cases = list(_cases(f"{height}x{width} fp32 {suffix}".rstrip(), call, 0, 0, 0))
+        for name, bytes_per_pixel, flop in kernels:
+            case = next(case for case in cases if case.name.partition(" ")[0] == name)
+            cases.remove(case)
+            # Of columns, half of them stand for the plane.
+            lines = case.constexprs.get("ROWS") or 2 * case.constexprs["COLUMNS"]
+            pixels = lines * (width if "ROWS" in case.constexprs else height)
+            label = case.name + (" peak" if case.constexprs.get("PEAK") else "")
+            yield replace(case, name=label, pixels=pixels, bytes_per_pixel=bytes_per_pixel, flop_per_pixel=flop)
 
 
 def _cases(name: str, call: Callable[[], Any], pixels: int, bytes_per_pixel: float, flop: float) -> Iterator[Case]:
@@ -155,7 +173,7 @@ def _cases(name: str, call: Callable[[], Any], pixels: int, bytes_per_pixel: flo
         call()
     for launch in launches:
         constants = launch.constants
-        planes = constants.get("BATCH", 1) * constants.get("TURNS", 1) * (2 if constants.get("PAIRED") else 1)
+        planes = constants.get("BATCH", 1) * (2 if constants.get("PAIRED") else 1)
         yield _case(name, launch, planes, pixels, bytes_per_pixel, flop)
 
 

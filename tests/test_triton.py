@@ -1,5 +1,5 @@
-"""What is special to the Triton kernels: digits and sizes, planes that share a transform, a program or its turns,
-planes larger than a tile, and what is said without triton.
+"""What is special to the Triton kernels: digits and sizes, planes that share a transform or a program, planes larger
+than a tile, the choice of a configuration, and what is said without triton.
 
 Kernels run under ``TRITON_INTERPRET=1``, in a process of their own; :mod:`test_backends` is where their results meet
 every dtype, shape and layout.
@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from conformance import CALLS, Case, check
 from inputs import images, kernels
 from tolerances import assert_close
 from torch import Tensor
@@ -36,12 +37,6 @@ interpreted = pytest.mark.skipif(
 def fft() -> ModuleType:
     pytest.importorskip("triton")
     return importlib.import_module("blurfft.kernels.fft")
-
-
-@pytest.fixture
-def planes() -> ModuleType:
-    pytest.importorskip("triton")
-    return importlib.import_module("blurfft.kernels.planes")
 
 
 def agree(op: str, *arguments: Any) -> tuple[Tensor, ...]:
@@ -68,13 +63,10 @@ def test_lengths(fft: ModuleType) -> None:
         digits = fft.radices(n)
         if rest > 1:
             assert digits is None
-            assert "has a prime factor above 7" in fft.why_not("otf", torch.float32, n, 4)
+            assert "has a prime factor above 7" in fft.why_not(n, 4)
             continue
         assert math.prod(digits) == n and set(digits) <= {2, 3, 4, 5, 7, 8}
-        assert (fft.why_not("otf", torch.float32, 4, n) is None) == (fft.pad(digits) <= 1024)
-    assert fft.why_not("spectral_loss", torch.float32, 512, 512) is None
-    assert "256x256 counts as 65536" in fft.why_not("rfft2", torch.float32, 256, 256)
-    assert "128x128 counts as 16384" in fft.why_not("rfft2", torch.float64, 128, 128)
+        assert (fft.why_not(4, n) is None) == (fft.pad(digits) <= 1024)
     assert backend.SIZES == fft.SIZES
 
 
@@ -127,22 +119,6 @@ def test_several_planes_to_a_program(shared: tuple[int, int], per_sample: bool) 
 
 
 @interpreted
-@pytest.mark.parametrize("staged", [False, True])
-@pytest.mark.parametrize("shared", [(1, 1), (1, 3)], ids=str)
-def test_several_pairs_in_turn(
-    shared: tuple[int, int], staged: bool, fft: ModuleType, planes: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(planes, "_ENOUGH", 2)
-    if staged:
-        monkeypatch.setattr(fft, "TILE", 0)
-    assert planes.turns(planes.grouping(5, 3, *shared)) > 1
-    x, y = torch.randn(5, 3, 6, 8), torch.randn(5, 3, 6, 8)
-    loss(x, y, torch.rand(*shared, 6, 5))
-    if not staged:
-        agree("cross_spectrum", x, y, *shared, True)
-
-
-@interpreted
 def test_configurations_agree(fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, weight = torch.randn(3, 3, 8, 8), torch.randn(3, 3, 8, 8), torch.rand(3, 1, 8, 5)
     for per_warp in (64, 128, 1024):
@@ -179,24 +155,29 @@ def test_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_planes_larger_than_a_tile(dtype: torch.dtype) -> None:
     height = 512 if dtype == torch.float64 else 1024
-    shape = (1, 2 if dtype == torch.float32 else 1, height, 18)
+    shape = (1, 1, height, 18)
     x, y = images(shape, dtype, "channels_last"), images(shape, dtype)
     compute = torch.float64 if dtype == torch.float64 else torch.float32
-    _, grad, _ = agree(
-        "spectral_loss", x, y, torch.rand(1, 1, height, 10, dtype=compute), 0.5, True, True, dtype == torch.float32
-    )
+    _, grad, _ = agree("spectral_loss", x, y, torch.rand(1, 1, height, 10, dtype=compute), 0.5, True, True, True)
     assert grad.stride() == x.stride()
-    if dtype == torch.float32:
-        agree("spectral_filter", x, torch.randn(1, 2, height, 10, dtype=torch.complex64))
 
 
 @interpreted
-@pytest.mark.parametrize("size", [(12, 40), (40, 9), (16, 16)], ids=str)
-def test_stages_of_all_shapes(size: tuple[int, int], fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore:divide by zero encountered:RuntimeWarning")
+@pytest.mark.parametrize("call", [call for call in CALLS if not call.startswith(("otf", "wiener_loss"))])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(12, 40, layout="channels_last", target_layout="sliced"),
+        Case(40, 9, torch.float64, samples=1),
+        Case(16, 16, torch.bfloat16, "transposed", channels=2),
+        Case(1, 5, samples=1, channels=1),
+    ],
+    ids=str,
+)
+def test_stages(case: Case, call: str, fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fft, "TILE", 0)
-    x, y = torch.randn(2, 2, *size), torch.randn(2, 2, *size)
-    loss(x, y, torch.rand(2, 1, size[0], size[1] // 2 + 1), True)
-    agree("spectral_filter", x, torch.rand(1, 2, size[0], size[1] // 2 + 1))
+    check(backend, call, case)
 
 
 @interpreted

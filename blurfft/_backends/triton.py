@@ -40,10 +40,7 @@ def _interpreted() -> bool:
 
 DEVICES = "cpu (TRITON_INTERPRET)" if _interpreted() else "cuda"
 DTYPES = "float32, float64, bfloat16, float16"
-SIZES = (
-    "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, up to 1024; "
-    "transforms, cross-power spectra and focal losses together up to 16384 (float64: 4096)"
-)
+SIZES = "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, up to 1024"
 
 
 @lru_cache(maxsize=1)
@@ -63,7 +60,7 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     served = "cpu" if _interpreted() else "cuda"
     if device != served:
         return f"it runs on {served!r} and the tensors are on {device!r}"
-    return importlib.import_module("blurfft.kernels.fft").why_not(op, dtype, height, width)
+    return importlib.import_module("blurfft.kernels.fft").why_not(height, width)
 
 
 def blur_mse(*args: Any) -> tuple[torch.Tensor, ...]:
