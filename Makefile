@@ -23,6 +23,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check
 INSTALL_TORCH := $(PIP_INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+# With torch named again, lest something that needs a torch brings another one.
+INSTALL_REST := $(PIP_INSTALL) -q -r requirements.txt '$(TORCH)'
+# A torch for GPUs has brought the triton that it needs; on Linux the others take this one, for its interpreter.
+INSTALL_TRITON := $(PIP_INSTALL) -q 'triton==3.8.0; platform_system == "Linux"'
 # Another torch is another stamp.
 DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d ' ' -f 1)
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
@@ -69,14 +73,15 @@ wheel: $(DEPS)
 	set -e; outside=$$(mktemp -d); trap 'rm -rf "$$outside"' EXIT; \
 	$(BIN)/python -m venv "$$outside/venv"; \
 	"$$outside/venv/bin/python" $(INSTALL_TORCH); \
-	"$$outside/venv/bin/python" $(PIP_INSTALL) -q -r requirements.txt; \
+	"$$outside/venv/bin/python" -m pip show -q triton 2> /dev/null || "$$outside/venv/bin/python" $(INSTALL_TRITON); \
+	"$$outside/venv/bin/python" $(INSTALL_REST); \
 	"$$outside/venv/bin/python" $(PIP_INSTALL) --no-deps dist/*.whl; \
 	cp -r tests pyproject.toml "$$outside"; \
 	cd "$$outside"; venv/bin/python $(PYTEST) $(ARGS)
 
 lock: $(DEPS)
 	$(BIN)/python $(PIP_INSTALL) -q uv
-	mkdir -p build; echo torch > build/excludes.txt
+	mkdir -p build; printf '%s\n' torch triton > build/excludes.txt
 	UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-annotate \
 	    --extra demo --extra test --extra lint --extra bench --extra docs --extra triton \
 	    --excludes build/excludes.txt pyproject.toml requirements.in -o requirements.txt
@@ -88,7 +93,8 @@ $(DEPS): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("blurfft needs Python 3.10 or newer, this is %s: name one as in make PYTHON=python3.12" % sys.version.split()[0])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(INSTALL_TORCH)
-	$(BIN)/python $(PIP_INSTALL) -q -r requirements.txt
+	$(BIN)/python -m pip show -q triton 2> /dev/null || $(BIN)/python $(INSTALL_TRITON)
+	$(BIN)/python $(INSTALL_REST)
 	rm -f $(VENV)/.deps-*
 	touch $@
 
