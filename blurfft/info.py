@@ -19,7 +19,12 @@ SIZES = ((28, 28), (64, 64), (218, 178), (224, 224), (512, 512), (2049, 2049))
 VARIABLES = (
     ("BLURFFT_BACKEND", "auto or a backend", "the backend where the program names none", False),
     ("BLURFFT_CPU", "an instruction set", "which of its instruction sets the cpu backend uses", False),
-    ("BLURFFT_AUTOTUNE", "0 or 1", "1: the triton backend times its numbers of warps at a size's first call", False),
+    (
+        "BLURFFT_AUTOTUNE",
+        "0 or 1",
+        "0: the triton backend times nothing at the first call of a size",
+        False,
+    ),
     ("BLURFFT_EXT", "0 or 1", "0: install without the compiled extension", True),
     ("BLURFFT_CUDA", "auto, 0 or 1", "CUDA kernels: where possible, never, or fail without", True),
 )

@@ -10,8 +10,7 @@ import torch
 import triton
 from torch import Tensor
 
-# Tuning waits for the GPU at the first call of a size and a kind, which code that captures graphs may not expect.
-AUTOTUNE = os.environ.get("BLURFFT_AUTOTUNE", "0") == "1"
+AUTOTUNE = os.environ.get("BLURFFT_AUTOTUNE", "1") != "0"
 _MOST_WARPS = 16
 
 
@@ -36,10 +35,26 @@ def launch(
     device = next(t.device for t in arguments if isinstance(t, Tensor))
     # Triton launches on the current stream of the current device.
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-        if tune and AUTOTUNE:
-            tuned(kernel, num_warps)[grid](*arguments, **constants)
+        if tune and tunes(device):
+            types = tuple(t.dtype for t in arguments if isinstance(t, Tensor))
+            key = (kernel, device, num_warps, types, tuple(constants.items()))
+            if key not in _chosen and not torch.cuda.is_current_stream_capturing():
+                tuner = tuned(kernel, num_warps)
+                tuner[grid](*arguments, **constants)
+                _chosen[key] = tuner.best_config.num_warps
+                return
+            count = _chosen.get(key, warps(num_warps))
         else:
-            kernel[grid](*arguments, **constants, num_warps=warps(num_warps), num_stages=1)
+            count = warps(num_warps)
+        kernel[grid](*arguments, **constants, num_warps=count, num_stages=1)
+
+
+def tunes(device: torch.device) -> bool:
+    """Whether times choose between configurations, whose sums may differ in the last bit."""
+    return AUTOTUNE and device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
+
+
+_chosen: dict[Any, int] = {}
 
 
 def warps(count: int) -> int:
@@ -47,12 +62,18 @@ def warps(count: int) -> int:
     return max(1, count // 2) if torch.version.hip else count
 
 
+def candidates(num_warps: int) -> list[int]:
+    """Numbers of warps worth a try: fewer would spill where there are eight, whose tiles fill the registers."""
+    least = num_warps if num_warps >= _MOST_WARPS // 2 else max(1, num_warps // 2)
+    return sorted({least, num_warps, max(num_warps, min(_MOST_WARPS, 2 * num_warps))})
+
+
 @cache
 def tuned(kernel: Any, num_warps: int) -> Any:
-    """The kernel with half, as many or twice the warps, whichever is fastest; Triton keeps the outcome on disk."""
-    warps = sorted({max(1, num_warps // 2), num_warps, max(num_warps, min(_MOST_WARPS, 2 * num_warps))})
+    """The kernel with whichever number of warps is fastest; Triton keeps the outcome on disk."""
+    counts = sorted({warps(count) for count in candidates(num_warps)})
     return triton.autotune(
-        configs=[triton.Config({}, num_warps=count, num_stages=1) for count in warps],
+        configs=[triton.Config({}, num_warps=count, num_stages=1) for count in counts],
         key=[name for name, kind in kernel.fn.__annotations__.items() if kind is triton.language.constexpr],
         cache_results=isinstance(kernel, triton.JITFunction),  # and not the interpreter's
     )(kernel)

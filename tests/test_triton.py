@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
+import mmap
 import os
 import subprocess
 import sys
@@ -128,27 +129,59 @@ def test_configurations_agree(fft: ModuleType, monkeypatch: pytest.MonkeyPatch) 
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+def test_candidates() -> None:
+    pytest.importorskip("triton")
+    candidates = importlib.import_module("blurfft.kernels.launch").candidates
+    assert [candidates(n) for n in (1, 4, 8, 16)] == [[1, 2], [2, 4, 8], [8, 16], [16]]
+
+
+def test_what_is_not_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    launch = importlib.import_module("blurfft.kernels.launch")
+    torch.use_deterministic_algorithms(False)  # which each test turns on
+    assert launch.tunes(torch.device("cuda")) and not launch.tunes(torch.device("cpu"))
+    torch.use_deterministic_algorithms(True)
+    assert not launch.tunes(torch.device("cuda"))
+    torch.use_deterministic_algorithms(False)
+    monkeypatch.setattr(launch, "AUTOTUNE", False)
+    assert not launch.tunes(torch.device("cuda"))
+
+
 @interpreted
 def test_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
     launch = importlib.import_module("blurfft.kernels.launch")
-    kernel = importlib.import_module("blurfft.kernels.spectral_loss").spectral_loss_kernel
+    kernel = importlib.import_module("blurfft.kernels.rfft2").rfft2_kernel
     tuner = launch.tuned(kernel, 4)
-    assert [config.num_warps for config in tuner.configs] == [2, 4, 8]
-    assert [config.num_warps for config in launch.tuned(kernel, 16).configs] == [8, 16]
-    assert {"H", "W", "BATCH", "PAIRED"} <= set(tuner.keys)
+    assert {"H", "W", "BATCH", "ALIGN"} <= set(tuner.keys)
     times = iter((3.0, 1.0, 2.0))
 
     def benchmark(call: Any, quantiles: Any) -> list[float]:
         call()
         return [next(times)] * 3
 
+    capturing = True
     monkeypatch.setattr(type(tuner), "do_bench", property(lambda self: benchmark))
-    monkeypatch.setattr(launch, "AUTOTUNE", True)
+    monkeypatch.setattr(launch, "tunes", lambda device: True)
     monkeypatch.setattr(launch, "tuned", lambda *_: tuner)
-    x, y, weight = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 4, 4), torch.rand(1, 1, 4, 3)
-    loss(x, y, weight)
-    loss(x, y, weight)
-    assert next(times, None) is None and tuner.best_config.num_warps == 4
+    monkeypatch.setattr(launch, "_chosen", {})
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    x = torch.randn(1, 2, 4, 4)
+    agree("rfft2", x, 1.0)
+    assert not launch._chosen, "timed while a graph was captured"
+    capturing = False
+    agree("rfft2", x, 1.0)
+    assert next(times, None) is None and list(launch._chosen.values()) == [4]
+    agree("rfft2", x, 1.0)
+
+
+@interpreted
+def test_offsets_beyond_32_bits() -> None:
+    # Memory that is not touched takes none.
+    size, stride = 2, 2**31 + 2**20
+    pages = mmap.mmap(-1, size * (stride + 64), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    x = torch.frombuffer(pages, dtype=torch.bfloat16).as_strided((2, 1, 4, 4), (stride, 16, 4, 1))
+    x.copy_(torch.randn(x.shape))
+    agree("rfft2", x, 1.0)
 
 
 @interpreted
