@@ -61,10 +61,10 @@ def why_not(height: int, width: int) -> str | None:
     return None
 
 
-def fits(height: int, width: int, dtype: torch.dtype, share: int = 1) -> bool:
-    """Whether a plane is one tile, and no larger than one part in ``share`` of the largest."""
-    largest = TILE if compute_dtype(dtype) != torch.float64 else TILE // 4
-    return extent(height, width) <= largest // share
+def fits(height: int, width: int, dtype: torch.dtype, share: int = 2) -> bool:
+    """Whether a plane is one tile, of as many numbers as leave a program's registers room for what an op needs."""
+    double = compute_dtype(dtype) == torch.float64
+    return extent(height, width) <= TILE // (max(4, 2 * share) if double else share)
 
 
 def extent(height: int, width: int) -> int:

@@ -99,7 +99,7 @@ def spectral_loss(
     samples, _, height, width = input.shape
     scale /= height * width
     grad = torch.empty_like(input) if input_grad else input.new_empty(0)
-    if fft.fits(height, width, weight.dtype):
+    if fft.fits(height, width, weight.dtype, share=1):
         group = planes.grouping(*input.shape[:2], samples if per_sample else weight.shape[0], weight.shape[1])
         loss, power = _of_tiles(input, target, weight, grad, group, scale, symmetric, weight_grad)
         if weight_grad:

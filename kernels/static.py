@@ -1,6 +1,6 @@
 """Every kernel as the backend would launch it, for looking at its machine code where there is no GPU."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,6 @@ def static_cases() -> Iterator[Case]:
     yield from _spectral_loss(64, 64, torch.float64)
     yield from _spectral_loss(64, 64, torch.float32, weight_grad=True)
     yield from _others(64, 64)
-    yield from _others(128, 128, ("spectral_filter complex", "rfft2", "irfft2", "focal_frequency_loss"))
     yield from _staged(512, 512)
 
 
@@ -81,8 +80,7 @@ def _spectral_loss(height: int, width: int, dtype: torch.dtype, weight_grad: boo
         yield case if case.name.startswith("spectral_loss") else _helper(case, "spectral_loss")
 
 
-def _others(height: int, width: int, labels: Sequence[str] = ()) -> Iterator[Case]:
-    """Of all other ops, or of those named."""
+def _others(height: int, width: int) -> Iterator[Case]:
     image = _empty(1024, 3, height, width)
     kernel, scalar = _empty(1, 1, 9, 9), _empty(1, 1)
     spectrum = _empty(1024, 3, height, width // 2 + 1, dtype=torch.complex64)
@@ -108,8 +106,7 @@ def _others(height: int, width: int, labels: Sequence[str] = ()) -> Iterator[Cas
             *(12, 2 * flop),
         ),
     }
-    for label in labels or calls:
-        call, bytes_per_pixel, flop_per_pixel = calls[label]
+    for label, (call, bytes_per_pixel, flop_per_pixel) in calls.items():
         op, _, variant = label.partition(" ")
         for case in _cases(f"{height}x{width} fp32", call, height * width, bytes_per_pixel, flop_per_pixel):
             kernel_name = case.name.partition(" ")[0]
