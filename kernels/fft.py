@@ -130,18 +130,18 @@ def _before(digits, stage):
 
 @triton.constexpr_function
 def backwards(digits):
+    """Digits in the order in which a transform leaves them."""
     return tuple(digits)[::-1]
 
 
 @triton.constexpr_function
 def _axes(before, digits):
-    return (int(before), *(pad((r,)) for r in tuple(digits)))
+    """The shape in which every digit of a side is an axis.
 
-
-@triton.constexpr_function
-def _backward_axes(digits):
-    """The order that reverses all axes but the first."""
-    return (0, *range(len(digits), 0, -1))
+    The first axis is all that comes before the side.
+    """
+    padded = [pad((r,)) for r in tuple(digits)]
+    return (int(before), *padded)
 
 
 @triton.constexpr_function
@@ -374,7 +374,7 @@ def inverse(re, im, table, never, BEFORE: tl.constexpr, DIGITS: tl.constexpr, AF
 def reverse(x, BEFORE: tl.constexpr, DIGITS: tl.constexpr):
     """A flat (BEFORE, padded n) tile with its digits in reverse order: what :func:`frequency` names of the one is then
     the :func:`index` of :func:`backwards` digits, ascending."""
-    return tl.ravel(tl.permute(tl.reshape(x, _axes(BEFORE, DIGITS)), _backward_axes(DIGITS)))
+    return tl.ravel(_reverse_axes(tl.reshape(x, _axes(BEFORE, DIGITS)), len(DIGITS)))
 
 
 @triton.jit
@@ -388,3 +388,20 @@ def forward2(re, im, rows, columns, never, BATCH: tl.constexpr, H: tl.constexpr,
 def inverse2(re, im, rows, columns, never, BATCH: tl.constexpr, H: tl.constexpr, W: tl.constexpr):
     re, im = inverse(re, im, rows, never, BATCH * pad(H), W, 1)
     return inverse(re, im, columns, never, BATCH, H, pad(W))
+
+
+@triton.jit
+def _reverse_axes(x, COUNT: tl.constexpr):
+    """All but the first, of which there are so many. Triton 3.6 takes no tuple that was computed."""
+    if COUNT == 0 or COUNT == 1:
+        y = x
+    elif COUNT == 2:
+        y = tl.permute(x, (0, 2, 1))
+    elif COUNT == 3:
+        y = tl.permute(x, (0, 3, 2, 1))
+    elif COUNT == 4:
+        y = tl.permute(x, (0, 4, 3, 2, 1))
+    else:
+        tl.static_assert(COUNT == 5)
+        y = tl.permute(x, (0, 5, 4, 3, 2, 1))
+    return y
