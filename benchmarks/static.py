@@ -141,8 +141,14 @@ class Compiled:
     shared: int  # bytes of a block, static and dynamic
 
 
-def every_case(targets: Sequence[str]) -> tuple[Case, ...]:
-    return (*triton_cases(), *cuda_cases(tuple(targets)))
+BACKENDS = ("triton", "cuda")
+
+
+def every_case(targets: Sequence[str], backends: Sequence[str] = BACKENDS) -> tuple[Case, ...]:
+    return (
+        *(triton_cases() if "triton" in backends else ()),
+        *(cuda_cases(tuple(targets)) if "cuda" in backends else ()),
+    )
 
 
 @cache
@@ -518,12 +524,26 @@ def tables(rows: Iterable[Row]) -> list[Table]:
     return made
 
 
-def as_json(rows: Sequence[Row], about: dict[str, Any]) -> str:
+def as_json(rows: Sequence[Row], about: dict[str, dict[str, Any]]) -> str:
+    """``about``: the conditions of each backend's rows."""
     # A row a line, for diffs to be read.
     lines = ",\n".join(json.dumps(asdict(row), ensure_ascii=False) for row in rows)
     machines = json.dumps([asdict(machine) for machine in MACHINES], indent=1, ensure_ascii=False)
-    about = {"estimate": True, **about}
-    return f'{{"conditions": {json.dumps(about, indent=1)},\n"machines": {machines},\n"rows": [\n{lines}\n]}}\n'
+    about_text = json.dumps(about, indent=1)
+    return f'{{"estimate": true,\n"conditions": {about_text},\n"machines": {machines},\n"rows": [\n{lines}\n]}}\n'
+
+
+def from_json(text: str) -> tuple[list[Row], dict[str, dict[str, Any]]]:
+    """What :func:`as_json` was given."""
+    written = json.loads(text)
+    return [_row(row) for row in written["rows"]], written["conditions"]
+
+
+def _row(fields: dict[str, Any]) -> Row:
+    code = fields["code"]
+    accesses = {name: {int(width): n for width, n in code[name].items()} for name in ("loads", "stores")}
+    made = {"code": Code(**code | accesses), "estimates": [Estimate(**e) for e in fields["estimates"]]}
+    return Row(**fields | made)
 
 
 INTRODUCTION = """\
@@ -549,26 +569,28 @@ so that instruction issue is left out of their estimates, which are for float32.
 """
 
 
-def as_markdown(rows: Sequence[Row], about: dict[str, Any]) -> str:
+def _about(backend: str, about: dict[str, Any]) -> str:
+    changed = " with changes" if about["dirty"] else ""
+    compiler = f"triton {about['triton']}, " if backend == "triton" else ""
+    selected = ", ".join(
+        f"{name} {' '.join(f'`{pattern}`' for pattern in about[name])}"
+        for name in ("kernel", "configuration", "target")
+        if about[name]
+    )
+    return (
+        f"- {backend}: {compiler}blurfft {about['blurfft']} ({(about['commit'] or 'no commit')[:10]}{changed}), "
+        f"{about['date']}" + (f"; a selection: {selected}" if selected else "")
+    )
+
+
+def as_markdown(rows: Sequence[Row], about: dict[str, dict[str, Any]]) -> str:
     def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
         return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *body)]
 
-    changed = " with changes" if about["dirty"] else ""
-    selected = {
-        name: " ".join(f"`{pattern}`" for pattern in about[name])
-        for name in ("kernel", "configuration", "target")
-        if about[name]
-    }
     lines = [
         *INTRODUCTION.splitlines(),
         "",
-        f"triton {about['triton']}, blurfft {about['blurfft']} ({(about['commit'] or 'no commit')[:10]}{changed}), "
-        f"{about['date']}",
-        *(
-            ["", "A selection: " + ", ".join(f"{name} {value}" for name, value in selected.items()) + "."]
-            if selected
-            else []
-        ),
+        *(_about(*item) for item in about.items()),
         "",
         *table(
             ("machine", "target", "multiprocessors", "GB/s", "fp32 Tflop/s", "tf32 Tflop/s", "source"),
@@ -603,6 +625,10 @@ def static(
         list[str] | None, typer.Option(help="Kernels, as a pattern like 'spectral_*'; may be given again.")
     ] = None,
     configuration: Annotated[list[str] | None, typer.Option(help="Configurations, as a pattern.")] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help="May be given again; --out keeps what it has of others.", show_default=" ".join(BACKENDS)),
+    ] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="May be given again.", show_default=" ".join(TARGETS))
     ] = None,
@@ -624,8 +650,12 @@ def static(
     for name in names:
         if name not in TARGETS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(TARGETS)}", param_hint="--target")
+    backends = backend or list(BACKENDS)
+    for name in backends:
+        if name not in BACKENDS:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(BACKENDS)}", param_hint="--backend")
     console, messages = Console(), Console(stderr=True)
-    cases = every_case(names)
+    cases = every_case(names, backends)
     every = kernel is None and configuration is None and not quick
     cases = tuple(
         case
@@ -658,13 +688,18 @@ def static(
             progress.update(task, description=f"{case} {name}", advance=1)
         rows = [future.result() for future in plan]
 
-    about = conditions(kernel=kernel, configuration=configuration, target=target, quick=quick)
+    condition = conditions(kernel=kernel, configuration=configuration, target=target, quick=quick)
+    about = {case.backend: condition for case in cases}
     if as_json_:
         print(as_json(rows, about), end="")
     else:
         for table in tables(rows):
             console.print(table)
     if out is not None:
+        if backend is not None and (out / "static.json").is_file():
+            old_rows, old_about = from_json((out / "static.json").read_text(encoding="utf-8"))
+            rows += [row for row in old_rows if row.backend not in backends]
+            about |= {name: value for name, value in old_about.items() if name not in backends}
         (out / "static.json").write_text(as_json(rows, about), encoding="utf-8")
         (out / "static.md").write_text(as_markdown(rows, about), encoding="utf-8")
     failed = False

@@ -204,16 +204,27 @@ def run(*arguments: str) -> Any:
 
 def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cases = (case(GOOD), case(GOOD, configuration="strided"), case(replace(GOOD, spills=8), kernel="spilling"))
-    monkeypatch.setattr(static, "every_case", lambda targets: cases)
+    monkeypatch.setattr(
+        static, "every_case", lambda targets, backends: [case for case in cases if case.backend in backends]
+    )
     good = run("--kernel", "copy", "--out", str(tmp_path))
     assert good.exit_code == 0, good.output
     for word in ("strided", "sm_80, estimates for A100", "gfx942", "memory"):
         assert word in good.stdout
     written = json.loads((tmp_path / "static.json").read_text())
-    assert written["conditions"]["estimate"] is True
+    assert written["estimate"] is True and list(written["conditions"]) == ["triton"]
     assert [row["target"] for row in written["rows"]] == 2 * list(TARGETS)
     page = (tmp_path / "static.md").read_text()
     assert "an estimate" in page and "| copy | strided | 32 |" in page and "Faults" not in page
+
+    # A second run of another backend leaves these rows where they are.
+    monkeypatch.setattr(static, "every_case", lambda targets, backends: (replace(cases[0], backend="cuda"),))
+    assert run("--backend", "cuda", "--out", str(tmp_path)).exit_code == 0
+    both, about = static.from_json((tmp_path / "static.json").read_text())
+    assert set(about) == {"triton", "cuda"}
+    assert [row for row in both if row.backend == "triton"] == static.from_json(json.dumps(written))[0]
+    assert len(both) == 3 * len(TARGETS)
+    monkeypatch.setattr(static, "every_case", lambda targets, backends: cases)
 
     bad = run("--target", "sm_90")
     assert bad.exit_code == 1 and "spilling plain sm_90: spills 8 bytes a thread" in bad.output
@@ -225,6 +236,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for arguments, message in (
         (("--kernel", "paste"), "no kernel has such a name"),
         (("--target", "sm_70"), "'sm_70' is none of sm_80, sm_90"),
+        (("--backend", "cpu"), "'cpu' is none of triton, cuda"),
     ):
         refused = run(*arguments)
         assert refused.exit_code == 2 and message in refused.output
