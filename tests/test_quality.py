@@ -84,7 +84,8 @@ def test_random_features_are_always_the_same():
 
 def test_everything_is_planned_once():
     planned = command.plan(command.Stage.all, 5, 5, 3, list(command.SETS))
-    assert len({run.name for run in planned}) == len(planned) == len(command.SWEEP) + 2 * 3 * len(report.NAMES)
+    assert len({run.name for run in planned}) == len(planned)
+    assert len(planned) == command.SWEEP_SEEDS * len(command.SWEEP) + 2 * 3 * len(report.NAMES)
     terms = [run for run in planned if run.stage == "terms"]
     ignored = {"data": "", "loss": "", "seed": 0}
     # The same in all but what is compared.
@@ -97,7 +98,6 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "TERMS", {name: command.TERMS[name] for name in ("mse", "blur", "bernoulli")})
     out = tmp_path / "quality.json"
     arguments = ["--steps", 2, "--seeds", 2, "--stage", "terms", "--out", out, "--pictures", tmp_path / "p"]
-    arguments += ["--threads", torch.get_num_threads()]
     result = CliRunner().invoke(command.app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     content = json.loads(out.read_text())
@@ -117,7 +117,7 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch):
 
 def test_shares_are_of_the_step():
     options = replace(command.BASE, width=8, batch=4, rate=None)
-    rows = shares.measure(options, data.load(options.data, 32), 2, lambda count: None)
+    rows = shares.measure(options, data.load(options.data, 32, options.channels), 2, lambda count: None)
     assert [row["contender"] for row in rows] == ["MSE", "torch.fft", "blurfft"]
     for row in rows:
         assert row["term_ms"] > 0 and row["step_ms"] > 0

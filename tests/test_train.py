@@ -116,7 +116,7 @@ def test_the_rate_is_steered():
     trainer = Trainer(replace(SMALL, rate=5.0, beta=0.5), DISKS)
     first = trainer.step()
     assert first["beta"].item() == pytest.approx(0.5)
-    expected = trainer.control.gain * torch.clamp((first["kl"] / 5).log(), -1, 1)
+    expected = (trainer.control.gain + trainer.control.damping) * torch.clamp((first["kl"] / 5).log(), -1, 1)
     torch.testing.assert_close(trainer.step()["beta"].log(), np.log(0.5) + expected)
 
 
@@ -320,6 +320,9 @@ def test_held_out_photographs_come_from_elsewhere(monkeypatch):
     for size in (32, 64):
         loaded = data.load("embedded", size, channels=1)
         assert loaded.train.max() < loaded.held_out.min()
+        validated = data.photographs(size, channels=1, validation=True)
+        assert validated.train.max() < validated.held_out.min()
+        assert validated.held_out.max() <= loaded.train.max()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -23,25 +26,27 @@ from . import report, runs, shares
 
 FEATURES = "benchmarks.quality.features:RandomFeatures"
 SETS = ("embedded:photographs", "embedded:brain")
-BASE = Options(data=SETS[0], latent=32, width=8, batch=16, learning_rate=2e-3, rate=40.0, features=FEATURES)
+BASE = Options(data=SETS[0], channels=1, latent=32, width=8, batch=32, learning_rate=3e-3, rate=40.0, features=FEATURES)
 
-# One option of the blur error at a time is moved away from the centre; the last rows join what helped.
-CENTRE = replace(BASE, loss="blur", nsr=0.1, eps=0.01, kernel_size=11, kernel="attached")
+# The defaults, and one option at a time moved away from them.
+CENTRE = replace(BASE, loss="blur", nsr=0.1, eps=0.1, kernel_size=5, kernel="detached")
 SWEEP: dict[str, dict[str, Any]] = {
-    "nsr 0.1, eps 0.01, 11 x 11, attached, rate 40": {},
+    "nsr 0.1, eps 0.1, 5 x 5, detached, rate 40": {},
     "nsr 0.01": {"nsr": 0.01},
     "nsr 1": {"nsr": 1.0},
-    "eps 0.001": {"eps": 0.001},
-    "eps 0.1": {"eps": 0.1},
-    "kernel 5 x 5": {"kernel_size": 5},
+    "eps 0.01": {"eps": 0.01},
+    "eps 1": {"eps": 1.0},
+    "kernel 11 x 11": {"kernel_size": 11},
     "kernel 21 x 21": {"kernel_size": 21},
-    "detached": {"kernel": "detached"},
+    "attached": {"kernel": "attached"},
     "beta 0.3": {"rate": None, "beta": 0.3},
     "beta 1": {"rate": None, "beta": 1.0},
     "beta 3": {"rate": None, "beta": 3.0},
-    "eps 0.1, detached": {"eps": 0.1, "kernel": "detached"},
-    "eps 0.1, detached, kernel 5 x 5": {"eps": 0.1, "kernel": "detached", "kernel_size": 5},
 }
+SWEEP_SEEDS = 2
+
+# Of the share of a step: the model of the comparison, and one nearer to those in use.
+SHARED = (replace(BASE, rate=None), replace(BASE, size=64, channels=3, width=16, rate=None))
 
 
 class Stage(str, Enum):
@@ -60,7 +65,9 @@ def plan(stage: Stage, steps: int, sweep_steps: int, seeds: int, sets: list[str]
     planned = []
     if stage in (Stage.all, Stage.sweep) and SETS[0] in sets:
         planned += [
-            runs.Run("sweep", label, replace(CENTRE, **changed), sweep_steps) for label, changed in SWEEP.items()
+            runs.Run("sweep", label, replace(CENTRE, **changed, seed=seed), sweep_steps)
+            for seed in range(SWEEP_SEEDS)
+            for label, changed in SWEEP.items()
         ]
     if stage in (Stage.all, Stage.terms):
         planned += [
@@ -75,11 +82,11 @@ def plan(stage: Stage, steps: int, sweep_steps: int, seeds: int, sets: list[str]
 @app.command()
 def main(
     stage: Annotated[Stage, typer.Option(help="What to do; benchmarks/README.md says what each holds.")] = Stage.all,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 400,
-    sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the sweep.")] = 300,
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing the term's share.")] = 15,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 250,
+    sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the sweep.")] = 150,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 3,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, each with one thread.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing the term's share.")] = 8,
     out: Annotated[Path, typer.Option(help="A JSON file; the table and the pictures lie beside it.")] = Path(
         "benchmarks/results/quality.json"
     ),
@@ -90,26 +97,28 @@ def main(
     Every run is written to --out as soon as it is done, and is not repeated by a later call.
     """
     console = Console()
-    torch.set_num_threads(threads)
-    content: dict[str, Any] = {"machine": machine("cpu", threads), "run": {}, "results": [], "shares": []}
+    content: dict[str, Any] = {"machine": machine("cpu", jobs), "run": {}, "results": [], "shares": []}
     if out.is_file():
         content = json.loads(out.read_text())
-    if stage is not Stage.report:
-        content["run"] = run()
+    content["run"] = content["run"] or run()
     found: dict[str, data.Images] = {}
     for source in SETS:
         try:
-            found[source] = data.load(source, BASE.size)
+            found[source] = data.load(source, BASE.size, BASE.channels)
         except Refused as error:
             console.print(f"{source} is left out: {error}", style="yellow", soft_wrap=True)
 
+    # Options are chosen on images that the comparison trains on, never on those that it holds out.
+    validation = data.photographs(BASE.size, BASE.channels or 1, validation=True)
     planned = plan(stage, steps, sweep_steps, seeds, list(found))
     done = [{key: result[key] for key in ("stage", "label", "steps", "options")} for result in content["results"]]
     planned = [one for one in planned if runs.describe(one) not in done]
-    share_options = [replace(BASE, rate=None), replace(BASE, size=64, width=32, batch=32, rate=None)]
+    share_options: tuple[Options, ...] = SHARED
     if stage not in (Stage.all, Stage.shares) or content["shares"] or SETS[0] not in found:
-        share_options = []
+        share_options = ()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    now = run()
+    commit = f"{(now.get('commit') or 'none')[:10]}{' with changes' if now.get('dirty') else ''}"
     failures = 0
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as progress:
         total = sum(one.steps for one in planned) + len(share_options) * 3 * (rounds + 1)
@@ -120,18 +129,16 @@ def main(
 
         for options in share_options:
             progress.update(task, description=f"share of the term, {options.size} pixels")
-            images = data.load(options.data, options.size)
+            images = data.load(options.data, options.size, options.channels)
             content["shares"] += shares.measure(options, images, rounds, advance)
-            save(content, out)
-        for one in planned:
-            progress.update(task, description=one.name)
-            try:
-                result = runs.measure(one, found[one.options.data], pictures, advance)
-            except Diverged as error:
+        save(content, out)
+        for one, result in measured(planned, {"terms": found, "sweep": {SETS[0]: validation}}, pictures, jobs):
+            advance(one.steps)
+            if isinstance(result, Diverged):
                 failures += 1
-                progress.console.print(f"{one.name} is not measured: {error}", style="red", soft_wrap=True)
+                progress.console.print(f"{one.name} is not measured: {result}", style="red", soft_wrap=True)
                 continue
-            content["results"].append(result)
+            content["results"].append({**result, "commit": commit})
             save(content, out)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
             progress.console.print(f"{one.name}: {shown}", soft_wrap=True, highlight=False)
@@ -150,6 +157,26 @@ def main(
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True)
     if failures:
         raise typer.Exit(1)
+
+
+def measured(
+    planned: Sequence[runs.Run], images: dict[str, dict[str, data.Images]], pictures: Path, jobs: int
+) -> Iterator[tuple[runs.Run, dict[str, Any] | Diverged]]:
+    """Each run with its result as soon as it is there; ``images`` are those of a stage, by source."""
+    # Processes of one thread: networks this small gain next to nothing from a second one.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
+        try:
+            futures = {
+                pool.submit(runs.measure, one, images[one.stage][one.options.data], pictures): one for one in planned
+            }
+            for future in as_completed(futures):
+                error = future.exception()
+                if error is not None and not isinstance(error, Diverged):
+                    raise error
+                yield futures[future], error or future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def save(content: dict[str, Any], out: Path) -> None:

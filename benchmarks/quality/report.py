@@ -41,7 +41,18 @@ COLUMNS = {
     "bits_per_dimension": ("bits / dimension", 2),
     "step_ms": ("step, ms", 0),
 }
-_SWEEP_COLUMNS = ("bits_per_dimension", "psnr", "ssim", "high_energy", "high_error", "sharpness", "kl", "step_ms")
+_SWEEP_COLUMNS = (
+    "bits_per_dimension",
+    "psnr",
+    "ssim",
+    "high_energy",
+    "high_error",
+    "sharpness",
+    "kl",
+    "train_kl",
+    "step_ms",
+)
+RATE_TOLERANCE = 0.05
 
 Result = dict[str, Any]
 
@@ -76,16 +87,46 @@ def table(groups: dict[str, list[Result]], columns: Sequence[str] = tuple(COLUMN
     return lines
 
 
+def missed_rates(results: Iterable[Result]) -> list[str]:
+    """The runs whose rate in training is further than :data:`RATE_TOLERANCE` from the one they were steered to."""
+    return [
+        f"{NAMES.get(result['label'], result['label'])}, seed {result['options']['seed']}: "
+        f"{result['metrics']['train_kl']:.1f}"
+        for result in results
+        if result["options"]["rate"] is not None
+        and abs(result["metrics"]["train_kl"] / result["options"]["rate"] - 1) > RATE_TOLERANCE
+    ]
+
+
+def _rates(groups: dict[str, list[Result]]) -> str:
+    """How well the rate was matched, in words."""
+    results = [result for group in groups.values() for result in group if result["options"]["rate"] is not None]
+    missed = missed_rates(results)
+    held = f"The rate in training is within {100 * RATE_TOLERANCE:.0f} % in {len(results) - len(missed)} of "
+    return f"{held}{len(results)} runs" + (f"; not in: {'; '.join(missed)}." if missed else ".")
+
+
+def _processor_time(results: Sequence[Result]) -> str:
+    def minutes(stage: str) -> float:
+        return sum(result["cpu_seconds"] for result in results if result["stage"] == stage) / 60
+
+    return (
+        f"Processor time (user and system) of the {len(results)} runs: {minutes('terms'):.1f} minutes for the "
+        f"comparison, {minutes('sweep'):.1f} for the sweep."
+    )
+
+
 def shares_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
-        "| images | width | contender | step, ms | term, ms | kernel fit, ms | share of the term | with the fit |",
-        "|---|---|---|---|---|---|---|---|",
+        "| images | width | threads | contender | step, ms | term, ms | kernel fit, ms "
+        "| share of the term | with the fit |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         step, term, fit = row["step_ms"], row["term_ms"], row["fit_ms"]
-        shares = f"{100 * term / step:.0f} % | {100 * (term + fit) / step:.0f} %"
+        shares = f"{100 * term / step:.1f} % | {100 * (term + fit) / step:.1f} %"
         lines.append(
-            f"| {row['images']} | {row['width']} | {row['contender']} | {step:.1f} | {term:.2f} | "
+            f"| {row['images']} | {row['width']} | {row['threads']} | {row['contender']} | {step:.1f} | {term:.2f} | "
             f"{fit:.2f} | {shares} |"
         )
     return lines
@@ -99,9 +140,9 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
         "Written by `python -m benchmarks.quality`; [benchmarks/README.md](../README.md#quality) says what each column "
         "is.",
         "",
-        f"{headline(content['machine'])}; commit {(content['run'].get('commit') or 'none')[:10]}"
-        f"{' with changes' if content['run'].get('dirty') else ''}, "
-        f"{content['run'].get('date')}.",
+        f"{headline(content['machine'])}; commit "
+        f"{', '.join(dict.fromkeys(result['commit'] for result in results)) or 'none'}; begun "
+        f"{content['run'].get('date')}. {_processor_time(results)}",
     ]
     for data, description in descriptions.items():
         groups = of_stage(results, "terms", data)
@@ -118,13 +159,23 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
             f"{'/'.join(map(str, sorted(seeds)))} seeds.",
             "",
             *table({name: groups[name] for name in TERMS if name in groups}),
+            "",
+            _rates(groups),
         ]
     sweep = of_stage(results, "sweep")
     if sweep:
         some = next(iter(sweep.values()))[0]
         lines += ["", "## Sweep of the blur error's options", ""]
-        lines += [f"Photographs, one seed, {some['steps']} steps; the first row is the centre.", ""]
-        lines += table(sweep, _SWEEP_COLUMNS, "option")
+        seeds = {len(group) for group in sweep.values()}
+        lines += [
+            f"Photographs, {'/'.join(map(str, sorted(seeds)))} seeds, {some['steps']} steps, measured on a quarter of "
+            "the images that the comparison trains on; no image that the comparison holds out takes part. The first "
+            "row has the defaults, each other one has one option changed.",
+            "",
+            *table(sweep, _SWEEP_COLUMNS, "option"),
+            "",
+            _rates(sweep),
+        ]
     if content["shares"]:
         lines += ["", "## The term's share of a training step", "", *shares_table(content["shares"])]
     return "\n".join(lines) + "\n"

@@ -44,7 +44,12 @@ def measure(options: Options, images: Images, rounds: int, advance: Callable[[in
             advance(1)
     shape = (options.batch, *trainer.term.image_shape)
     return [
-        {"contender": name, "images": "x".join(map(str, shape)), "width": options.width}
+        {
+            "contender": name,
+            "images": "x".join(map(str, shape)),
+            "width": options.width,
+            "threads": torch.get_num_threads(),
+        }
         | {f"{part}_ms": 1e3 * median(values) if values else 0.0 for part, values in parts.items()}
         for name, parts in times.items()
     ]

@@ -31,6 +31,7 @@ EMBEDDED = "embedded"
 PHOTOGRAPHS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg")
 _LARGEST_PATCH = 64
 _HELD_OUT_SHARE = 0.25
+_VALIDATION_SHARE = 0.25  # of what is not held out
 
 _TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 _SLICES = range(30, 150)  # with brain in them; 1 mm apart
@@ -92,9 +93,10 @@ def load(
     return folder(Path(source), size, channels or 3, cache, say, progress)
 
 
-def photographs(size: int, channels: int) -> Images:
+def photographs(size: int, channels: int, validation: bool = False) -> Images:
     """Patches of photographs in scikit-image's wheel: the left three quarters of each to train on, the right quarter
-    held out."""
+    held out. For choosing options, ``validation`` holds out the right quarter of those three quarters instead, and the
+    right quarter takes no part."""
     if size > _LARGEST_PATCH:
         raise Refused(f"the embedded photographs are too small for patches of {size} pixels; at most {_LARGEST_PATCH}")
     spec = importlib.util.find_spec("skimage")
@@ -108,15 +110,21 @@ def photographs(size: int, channels: int) -> Images:
             colour = _channels(photos.read(path).colour, channels)
         except Refused as error:
             raise Refused(f"{path}: {error}") from None
-        border = round(colour.shape[2] * (1 - _HELD_OUT_SHARE))
+        border, end = round(colour.shape[2] * (1 - _HELD_OUT_SHARE)), colour.shape[2]
+        if validation:
+            border, end = round(border * (1 - _VALIDATION_SHARE)), border
         train.append(_patches(colour[:, :, :border], size, scale, stride=size // 4))
-        held_out.append(_patches(colour[:, :, border:], size, scale, stride=size // 2))
+        held_out.append(_patches(colour[:, :, border:end], size, scale, stride=size // 2))
     return Images(
         _bytes(torch.cat(train)),
         _bytes(torch.cat(held_out)),
         f"patches of {size} x {size} pixels of {len(PHOTOGRAPHS)} photographs in scikit-image"
         + (", scaled down by 2" if scale == 2 else "")
-        + "; left three quarters of each to train on, right quarter held out",
+        + (
+            "; left 56 % of each to train on, the next 19 % to validate"
+            if validation
+            else "; left three quarters of each to train on, right quarter held out"
+        ),
     )
 
 

@@ -50,15 +50,18 @@ def bits_per_dimension(nats: Tensor | float, dimensions: int) -> Tensor | float:
 
 
 class RateController:
-    """Steers β so that the rate becomes ``rate``: log β grows by ``gain`` times the log-ratio of the two, at each step.
+    """Steers β so that the rate becomes ``rate``: a proportional-integral controller of log β on the log-ratio of the
+    two, clamped to [-1, 1].
 
     Reconstruction terms in different units need different β for the same rate, and only at the same rate are their
-    reconstructions comparable. The idea is that of ControlVAE (Shao et al., ICML 2020), with an integral part alone.
+    reconstructions comparable. The idea is that of ControlVAE (Shao et al., ICML 2020); here in logarithms, since β
+    is to find its order of magnitude too.
 
     Args:
         rate: what the KL divergence should be, in nats an image.
         beta: where to start.
-        gain: the largest change of log β in a step.
+        gain: of the integral part: what a constant log-ratio of 1 adds to log β in a step.
+        damping: of the proportional part, which keeps the integral one from overshooting.
 
     Example:
         >>> control = RateController(rate=20.0)
@@ -67,12 +70,20 @@ class RateController:
         True
     """
 
-    def __init__(self, rate: float, beta: float = 1.0, gain: float = 0.05, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        rate: float,
+        beta: float = 1.0,
+        gain: float = 0.1,
+        damping: float = 0.5,
+        device: str | torch.device = "cpu",
+    ) -> None:
         if not rate > 0:
             raise ValueError(f"rate must be positive, got {rate}")
-        self.rate, self.gain = rate, gain
-        # A tensor: no step waits for the device.
+        self.rate, self.gain, self.damping = rate, gain, damping
+        # Tensors: no step waits for the device.
         self.log_beta = torch.tensor(math.log(beta), device=device)
+        self.error = torch.zeros((), device=device)
 
     @property
     def beta(self) -> Tensor:
@@ -80,4 +91,14 @@ class RateController:
 
     def update(self, kl: Tensor) -> None:
         """Takes the rate that a step had, ()."""
-        self.log_beta += self.gain * (kl.detach() / self.rate).clamp(min=1e-6).log().clamp(-1, 1)
+        error = (kl.detach() / self.rate).clamp(min=1e-6).log().clamp(-1, 1)
+        self.log_beta += self.gain * error + self.damping * (error - self.error)
+        self.error = error
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"log_beta": self.log_beta, "error": self.error}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continues from what :meth:`state_dict` returned."""
+        self.log_beta = state["log_beta"].to(self.log_beta.device)
+        self.error = state["error"].to(self.error.device)

@@ -20,8 +20,9 @@ def _sides(size: int) -> list[int]:
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    # Not batch normalisation: no sample may depend on others, nor on how a batch is shared among processes.
-    return nn.GroupNorm(8, channels)
+    # Not batch normalisation: no sample may depend on others, nor on how a batch is shared among processes. Groups of
+    # several channels: a group of one loses its mean, and with it how bright the image is.
+    return nn.GroupNorm(max(1, min(8, channels // 8)), channels)
 
 
 class ResidualBlock(nn.Module):

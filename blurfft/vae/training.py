@@ -268,7 +268,7 @@ class Trainer:
             "vae": self.vae.state_dict(),
             "term": self.term.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "log_beta": self.control.log_beta,
+            "control": self.control.state_dict(),
         }
         if self.auxiliary_optimizer is not None:
             state["auxiliary_optimizer"] = self.auxiliary_optimizer.state_dict()
@@ -281,7 +281,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.auxiliary_optimizer is not None:
             self.auxiliary_optimizer.load_state_dict(state["auxiliary_optimizer"])
-        self.control.log_beta = state["log_beta"].to(self.device)
+        self.control.load_state_dict(state["control"])
         self.steps_done = state["step"]
 
 
