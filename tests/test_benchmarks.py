@@ -431,7 +431,6 @@ def test_compare_names_what_is_missing(tmp_path: Path):
 def test_training_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     case = Case(cases.TRAINING_STEP, (2, 1, 28, 28), kernel_size=5, kernel_shared_by="sample", kernel_grad=True)
     monkeypatch.setitem(command.SUITES, "train", lambda pixels: [case])
-    monkeypatch.setattr(train, "WIDTH", 8)
     out = tmp_path / "results.json"
     result = run("--suite", "train", "--size", "28", "--out", str(out), "--quick")
     assert result.exit_code == 0, result.output

@@ -138,7 +138,9 @@ def main(
                 failures += 1
                 progress.console.print(f"{one.name} is not measured: {result}", style="red", soft_wrap=True)
                 continue
-            content["results"].append({**result, "commit": commit})
+            # In place of one of another length or with other options.
+            kept = [other for other in content["results"] if identity(other) != identity(result)]
+            content["results"] = [*kept, {**result, "commit": commit}]
             save(content, out)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
             progress.console.print(f"{one.name}: {shown}", soft_wrap=True, highlight=False)
@@ -157,6 +159,11 @@ def main(
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True)
     if failures:
         raise typer.Exit(1)
+
+
+def identity(result: dict[str, Any]) -> tuple[Any, ...]:
+    """What a table has one result of."""
+    return result["stage"], result["label"], result["options"]["data"], result["options"]["seed"]
 
 
 def measured(
