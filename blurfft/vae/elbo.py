@@ -74,7 +74,7 @@ class RateController:
         self,
         rate: float,
         beta: float = 1.0,
-        gain: float = 0.1,
+        gain: float = 0.2,
         damping: float = 0.5,
         device: str | torch.device = "cpu",
     ) -> None:
