@@ -29,31 +29,28 @@ __device__ __forceinline__ Value* shared_of(Value* own, int) {
 }
 #endif
 
+// Whether the kernels of clusters are there for the current device: clusters.cu.
+bool clusters_serve();
+
 template <class T_, class Line, int Threads, int Blocks>
 struct ClusterPlane {
   using T = T_;
+  using Rows = PackedRows<Line>;
   static constexpr int R = Line::first;
   static_assert(Line::first == 16 && Line::second == 16, "the lanes of visit() and the swizzle are for 16 x 16");
   static constexpr int kHeight = Line::n, kWidth = Line::n;
-  static constexpr int kThreads = Threads, kPlanes = 1, kBlocks = Blocks, kCluster = 4;
+  static constexpr int kThreads = Threads, kPlanes = 1, kBlocks = Blocks, kFilterBlocks = 2, kCluster = 4;
   static constexpr int kHalf = kWidth / 2, kLines = kHeight / 2, kColumns = kHalf / kCluster;
   static constexpr int kElements = kHeight * kColumns;
   // Behind the plane: what becomes of the first line, whose values others still read, twice, and the blocks' sums.
   static constexpr int kFirstLine = 2 * kColumns;
   static constexpr size_t kSharedBytes = sizeof(Complex<T>) * (kElements + 2 * kFirstLine) + sizeof(T) * kCluster;
-  // What a device's blocks can have shows whether it has clusters: of those without them no block has more than 163 KB.
-  static constexpr size_t kSharedLimit = size_t{200} << 10;
+  static bool fits(size_t shared_limit) { return kSharedBytes <= shared_limit && clusters_serve(); }
 
   // Conflict-free along columns and, R columns apart, along rows: as FixedPlane's.
   BLURFFT_HD static constexpr int at(int row, int column) {
     return row * kColumns + (column ^ (column / R | (row & 1) << 3 | (row & 2) << 1 | (row & 4) >> 1));
   }
-  BLURFFT_HD static constexpr int row(int line) { return line < R / 2 ? line : line + R / 2; }
-  BLURFFT_HD static constexpr int mirror(int line) {
-    const int r = row(line);
-    return line == 0 ? R / 2 : r < R ? R - r : kHeight + R - 1 - r;
-  }
-
   Complex<T>* z;
   int thread;
 
@@ -62,17 +59,19 @@ struct ClusterPlane {
 
   __device__ __forceinline__ static constexpr SpectrumSize size() { return {kHeight, kWidth}; }
   __device__ __forceinline__ static void sync() { cluster_sync(); }
+  // After a visit() that no inverse() follows: what a block is to do before it exits.
+  __device__ __forceinline__ static void finish() { cluster_sync(); }
 
   template <class Source>
   __device__ __forceinline__ void forward(const Source& source) {
 #pragma unroll 1
     for (int i = thread; i < R * kColumns; i += Threads) {
       const int t = i / kColumns, j = i % kColumns;
-      Complex<T> x[R];
-      source.template load<R, R, kHalf>(x, t, cluster_rank() * kColumns + j);
-      dft<R, false>(x);
-      apply_twiddles<R, false>(x, kTwiddles<T, R, R>.entries + t, R);
-      unroll<R>([&](auto q) { z[at(q.value * R + t, j)] = x[q.value]; });
+      Complex<T> x[1][R];
+      source.template load<R, kHalf>(x, t, cluster_rank() * kColumns + j);
+      dft<R, false>(x[0]);
+      apply_twiddles<false>(x, kTwiddles<T, R, R>.entries + t, R);
+      unroll<R>([&](auto q) { z[at(q.value * R + t, j)] = x[0][q.value]; });
     }
     __syncthreads();
     second_columns<false>();
@@ -83,6 +82,7 @@ struct ClusterPlane {
 
   template <class Sink>
   __device__ __forceinline__ void inverse(const Sink& sink) {
+    sync();
     first_rows<true>();
     sync();
     second_columns<true>();
@@ -90,37 +90,35 @@ struct ClusterPlane {
 #pragma unroll 1
     for (int i = thread; i < R * kColumns; i += Threads) {
       const int t = i / kColumns, j = i % kColumns;
-      Complex<T> x[R];
-      unroll<R>([&](auto q) { x[q.value] = z[at(q.value * R + t, j)]; });
-      apply_twiddles<R, true>(x, kTwiddles<T, R, R>.entries + t, R);
-      dft<R, true>(x);
-      sink.template store<R, R, kHalf>(x, t, cluster_rank() * kColumns + j);
+      Complex<T> x[1][R];
+      unroll<R>([&](auto q) { x[0][q.value] = z[at(q.value * R + t, j)]; });
+      apply_twiddles<true>(x, kTwiddles<T, R, R>.entries + t, R);
+      dft<R, true>(x[0]);
+      sink.template store<R, kHalf>(x, t, cluster_rank() * kColumns + j);
     }
   }
 
-  // As FixedPlane's. Before inverse() there must be a barrier of the cluster: sum() has one.
+  // As FixedPlane's; the spectrum is looked at once. Others may still read what the first line was: before a block
+  // exits or writes again, sync().
   template <bool Forward, bool Inverse, class Visitor>
   __device__ __forceinline__ void visit(Visitor& visitor, bool back = true) {
-    static_assert(Forward && Inverse);
-    constexpr int half = R / 2, blocks = kColumns / R;
+    static_assert(Forward);
+    constexpr int half = R / 2;
 #pragma unroll 1
-    for (int i = thread; i < kLines * 2 * blocks; i += Threads) {
-      // 16 threads share a bank cycle: 8 rows, 2 blocks of columns; first rows of f1, then mirror rows.
-      const int lane = i % 32, line = i / 32 * 8 + lane % 16 / blocks, block = lane % blocks;
-      const int q = cluster_rank() * blocks + block + lane / 16 * half;
-      const int packed = lane < 16 ? row(line) : mirror(line);
-      const int f1 = Line::frequency(row(line));
+    for (int i = thread; i < kSpectrumThreads; i += Threads) {
+      const Place at_i(i);
+      const int line = at_i.line, block = at_i.block, q = at_i.q, packed = at_i.packed, f1 = Rows::frequency(line);
       Complex<T> x[R];
       Complex<T>* to = z + packed * kColumns;
       if (line == 0) {
         // The partner's values are another block's; its transform is done here once more, so as not to wait for it.
         // Both go through shared memory, which this thread alone sees until its result is there: fewer registers.
-        to = z + kElements + lane / 16 * kColumns;
+        to = z + kElements + at_i.mirrored * kColumns;
         Complex<T>* own = to + kFirstLine;
         const int other = (R - q) % R, theirs = other % half;
-        const Complex<T>* from = shared_of(z, theirs / blocks);
-        const int partner = other < half ? row(0) : mirror(0);
-        unroll<R>([&](auto s) { x[s.value] = from[at(partner, theirs % blocks * R + s.value)]; });
+        const Complex<T>* from = shared_of(z, theirs / kBlocksOfLine);
+        const int partner = other < half ? Rows::row(0) : Rows::mirror(0);
+        unroll<R>([&](auto s) { x[s.value] = from[at(partner, theirs % kBlocksOfLine * R + s.value)]; });
         dft<R, false>(x);
         unroll<R>([&](auto s) { to[at(0, block * R + s.value)] = x[s.value]; });
         unroll<R>([&](auto s) { x[s.value] = z[at(packed, block * R + s.value)]; });
@@ -148,11 +146,32 @@ struct ClusterPlane {
                                                                 static_cast<T>(2));
         });
       }
-      if (back) {
-        dft<R, true>(x);
-        const int skip = line == 0 ? 0 : packed;
-        unroll<R>([&](auto s) { to[at(skip, block * R + s.value) - skip * kColumns] = x[s.value]; });
+      if constexpr (Inverse) {
+        if (back) {
+          dft<R, true>(x);
+          put_line(x, at_i);
+        }
       }
+    }
+  }
+
+  // As FixedPlane's.
+  template <class Reader>
+  __device__ __forceinline__ void fill(const Reader& reader) {
+#pragma unroll 1
+    for (int i = thread; i < kSpectrumThreads; i += Threads) {
+      const Place at_i(i);
+      const int f1 = Rows::frequency(at_i.line);
+      Complex<T> x[R];
+      unroll<R>([&](auto p) { x[p.value] = reader.template load<is_edge(p.value)>(f1, at_i.q + R * p.value); });
+      if (at_i.line == 0) {
+        unroll<R>([&](auto p) {
+          const Complex<T> last = reader.template load<is_edge(p.value)>(kLines, at_i.q + R * p.value);
+          x[p.value] = {x[p.value].re - last.im, x[p.value].im + last.re};
+        });
+      }
+      dft<R, true>(x);
+      put_line(x, at_i);
     }
   }
 
@@ -167,6 +186,27 @@ struct ClusterPlane {
   __device__ __forceinline__ bool leads() const { return thread == 0 && cluster_rank() == 0; }
 
  private:
+  static constexpr int kBlocksOfLine = kColumns / R, kSpectrumThreads = kLines * 2 * kBlocksOfLine;
+  // 16 threads share a bank cycle: 8 rows, 2 blocks of columns; first rows of f1, then mirror rows.
+  struct Place {
+    int line, block, q, packed, mirrored;
+
+    __device__ __forceinline__ explicit Place(int i) {
+      const int lane = i % 32;
+      line = i / 32 * 8 + lane % 16 / kBlocksOfLine;
+      block = lane % kBlocksOfLine;
+      mirrored = lane / 16;
+      q = cluster_rank() * kBlocksOfLine + block + mirrored * (R / 2);
+      packed = mirrored ? Rows::mirror(line) : Rows::row(line);
+    }
+  };
+  // What becomes of a line's block of columns; the first line's has a place of its own.
+  __device__ __forceinline__ void put_line(const Complex<T> (&x)[R], const Place& to) const {
+    Complex<T>* row = to.line == 0 ? z + kElements + to.mirrored * kColumns : z + to.packed * kColumns;
+    const int key = to.line == 0 ? 0 : to.packed;
+    unroll<R>([&](auto s) { row[at(key, to.block * R + s.value) - key * kColumns] = x[s.value]; });
+  }
+
   BLURFFT_HD static constexpr bool is_edge(int p) { return p == 0 || p == R / 2; }
 
   template <bool Inverse>
@@ -183,11 +223,11 @@ struct ClusterPlane {
 
   template <bool Inverse>
   __device__ __forceinline__ void first_rows() {
-    constexpr int half = R / 2, blocks = kColumns / R;
+    constexpr int half = R / 2, blocks = kBlocksOfLine;
 #pragma unroll 1
     for (int i = thread; i < kLines / kCluster * R; i += Threads) {
       const int line = cluster_rank() * (kLines / kCluster) + i / R, t = i % R;
-      const int upper = row(line), lower = mirror(line);
+      const int upper = Rows::row(line), lower = Rows::mirror(line);
       const bool first = Inverse && line == 0;
       Complex<T> x[R];
       unroll<half>([&](auto k) {
@@ -196,15 +236,7 @@ struct ClusterPlane {
         x[k.value] = from[first ? kElements + at(0, column) : at(upper, column)];
         x[k.value + half] = from[first ? kElements + kColumns + at(0, column) : at(lower, column)];
       });
-      if constexpr (Inverse) {
-        apply_twiddles<R, true>(x, kTwiddles<T, R, R>.entries + t, R);
-        dft<R, true>(x);
-        join_rows(x, line == 0);
-      } else {
-        separate_rows(x, line == 0);
-        dft<R, false>(x);
-        apply_twiddles<R, false>(x, kTwiddles<T, R, R>.entries + t, R);
-      }
+      transform_rows<R, Inverse>(x, t, line == 0);
       unroll<half>([&](auto k) {
         const int column = t + k.value % blocks * R;
         Complex<T>* to = shared_of(z, k.value / blocks);

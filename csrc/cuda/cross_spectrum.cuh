@@ -5,7 +5,7 @@
 
 namespace blurfft::cuda {
 
-using CrossSpectrumPlanes = PlaneList<Plane32, Plane64, Plane128>;
+using CrossSpectrumPlanes = PlaneList<Plane32, Plane64, Plane128, Plane256>;
 
 template <class T>
 struct CrossSpectrumParams {
@@ -17,23 +17,6 @@ struct CrossSpectrumParams {
 };
 
 // F a waits in global memory, most of it in the cache: the thread that reads a frequency is the one that wrote it.
-template <class T>
-struct SpectrumWriter {
-  using Loaded = Index<0>;
-  Complex<T>* out;
-  SpectrumSize size;
-
-  template <bool Edge>
-  __device__ __forceinline__ Loaded load(int, int) const {
-    return {};
-  }
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, Loaded, T) const {
-    store_half<Edge>(out, size, f1, f2, x, true);
-    return x;
-  }
-};
-
 template <class T>
 struct CrossVisitor {
   using Loaded = Complex<T>;
@@ -67,40 +50,40 @@ struct CrossVisitor {
 template <class Plane>
 __global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kFilterBlocks))
     cross_spectrum_kernel(const CrossSpectrumParams<typename Plane::T> p) {
-  using T = typename Plane::T;
-  BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
-  const int item = first_item<Plane>();
-  if (item >= p.schedule.items()) return;
-  Plane plane(shared);
-  const SpectrumSize size = plane.size();
-  const long long slab = static_cast<long long>(item) * size.elements();
-  SpectrumWriter<T> writer{p.scratch + slab, size};
-  const int begin = p.schedule.begin(item), end = p.schedule.end(item);
+  if constexpr (kRunsHere<Plane>) {
+    using T = typename Plane::T;
+    BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
+    const int item = first_item<Plane>();
+    if (item >= p.schedule.items()) return;
+    Plane plane(shared);
+    const SpectrumSize size = plane.size();
+    const long long slab = static_cast<long long>(item) * size.elements();
+    HalfSpectrumWriter<T> writer{p.scratch + slab, size, 1};
+    const int begin = p.schedule.begin(item), end = p.schedule.end(item);
 #pragma unroll 1
-  for (int member = begin; member < end; ++member) {
-    const PlaneIndex at = p.schedule.plane(item, member);
-    plane.forward(Source<T, Plane::kWidth, false>{p.a, {}, p.a.plane(at.n, at.c), 0});
-    plane.template visit<true, false>(writer, false);
-    plane.sync();
-    plane.forward(Source<T, Plane::kWidth, false>{p.b, {}, p.b.plane(at.n, at.c), 0});
-    CrossVisitor<T> visitor{p.scratch + slab,
-                            size,
-                            static_cast<T>(0.25) / (size.height * size.width),
-                            p.out + slab * (p.complex_values ? 2 : 1),
-                            p.complex_values,
-                            member == begin};
-    plane.template visit<true, false>(visitor, false);
-    plane.sync();
+    for (int member = begin; member < end; ++member) {
+      const PlaneIndex at = p.schedule.plane(item, member);
+      plane.forward(Source<T, Plane::kWidth, false>{p.a, {}, p.a.plane(at.n, at.c), 0});
+      plane.template visit<true, false>(writer, false);
+      plane.sync();
+      plane.forward(Source<T, Plane::kWidth, false>{p.b, {}, p.b.plane(at.n, at.c), 0});
+      CrossVisitor<T> visitor{p.scratch + slab,
+                              size,
+                              static_cast<T>(0.25) / (size.height * size.width),
+                              p.out + slab * (p.complex_values ? 2 : 1),
+                              p.complex_values,
+                              member == begin};
+      plane.template visit<true, false>(visitor, false);
+      plane.sync();
+    }
   }
 }
 
-// False where no plane of this size is compiled.
-template <class T>
-bool cross_spectrum(const CrossSpectrumParams<T>& params, int height, int width, size_t shared_limit,
-                    cudaStream_t stream, cudaError_t& error) {
-  return with_plane<T>(CrossSpectrumPlanes{}, height, width, shared_limit, [&]<class Plane>() {
-    error = launch(cross_spectrum_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
-  });
+template <class Plane>
+cudaError_t launch_cross_spectrum(const CrossSpectrumParams<typename Plane::T>& params, cudaStream_t stream) {
+  return launch(cross_spectrum_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
 }
+template <>
+cudaError_t launch_cross_spectrum<Plane256>(const CrossSpectrumParams<float>&, cudaStream_t);
 
 }  // namespace blurfft::cuda

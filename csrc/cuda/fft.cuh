@@ -202,8 +202,19 @@ __device__ __forceinline__ Complex<double> load_const(const Complex<double>* at)
   return {v.x, v.y};
 }
 
-// The factors between a pass and the next: `twiddle` is the pass's part of the table, at its t.
-template <int R, bool Inverse, class T>
+// The factors between a pass and the next, for lines of the same t: `twiddle` is the pass's part of the table, there.
+template <bool Inverse, class T, int Lines, int R>
+__device__ __forceinline__ void apply_twiddles(Complex<T> (&x)[Lines][R], const Complex<T>* __restrict__ twiddle,
+                                               int leg) {
+  unroll<R - 1>([&](auto i) {
+    const Complex<T> w = load_const(twiddle + i.value * leg);
+    unroll<Lines>([&](auto line) {
+      Complex<T>& y = x[line.value][i.value + 1];
+      y = y * (Inverse ? conj(w) : w);
+    });
+  });
+}
+template <bool Inverse, class T, int R>
 __device__ __forceinline__ void apply_twiddles(Complex<T> (&x)[R], const Complex<T>* __restrict__ twiddle, int leg) {
   unroll<R - 1>([&](auto i) {
     const Complex<T> w = load_const(twiddle + i.value * leg);

@@ -7,15 +7,12 @@ namespace blurfft::cuda::fused {
 template <class T>
 bool focal_frequency_loss(const Batch& batch, const Planes& input, const Planes& target, double alpha, bool log_matrix,
                           double scale, const Planes& grad, T* energy, const Context& context) {
-  const Fused<T, FocalFrequencyLossPlanes> plane(batch);
-  if (!plane.served) return false;
   const FocalFrequencyLossParams<T> params = {
       image_of(input), image_of(target),      image_of(grad), static_cast<T>(alpha),
       log_matrix,      static_cast<T>(scale), energy,         every_plane(batch)};
-  cudaError_t error = cudaSuccess;
-  blurfft::cuda::focal_frequency_loss(params, plane.height, plane.width, plane.shared_bytes, stream_of(context), error);
-  check(error, "focal_frequency_loss");
-  return true;
+  return with_plane<T>(FocalFrequencyLossPlanes{}, batch, [&]<class Plane>() {
+    check(launch_focal_frequency_loss<Plane>(params, stream_of(context)), "focal_frequency_loss");
+  });
 }
 
 template bool focal_frequency_loss(const Batch&, const Planes&, const Planes&, double, bool, double, const Planes&,

@@ -99,13 +99,10 @@ __global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kBlock
   if (back) plane.inverse(Sink<T, Plane::kWidth>{p.grad, p.grad.plane(n, c)});
 }
 
-// False where no plane of this size is compiled.
-template <class T>
-bool focal_frequency_loss(const FocalFrequencyLossParams<T>& params, int height, int width, size_t shared_limit,
-                          cudaStream_t stream, cudaError_t& error) {
-  return with_plane<T>(FocalFrequencyLossPlanes{}, height, width, shared_limit, [&]<class Plane>() {
-    error = launch(focal_frequency_loss_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
-  });
+template <class Plane>
+cudaError_t launch_focal_frequency_loss(const FocalFrequencyLossParams<typename Plane::T>& params,
+                                        cudaStream_t stream) {
+  return launch(focal_frequency_loss_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
 }
 
 }  // namespace blurfft::cuda

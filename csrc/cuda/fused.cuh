@@ -11,8 +11,12 @@ namespace blurfft::cuda {
 
 inline Image image_of(const Planes& p) {
   static_assert(static_cast<int>(Type::f16) == static_cast<int>(Element::f16));
+  const uintptr_t bytes = p.type == Type::f64 ? 8 : p.type == Type::f32 ? 4 : 2;
+  const bool paired = p.column == 1 && (p.row | p.channel | p.sample) % 2 == 0 &&
+                      reinterpret_cast<uintptr_t>(p.data) % (2 * bytes) == 0;
   return {
-      p.data, p.sample, p.channel, static_cast<int>(p.row), static_cast<int>(p.column), static_cast<Element>(p.type)};
+      p.data, p.sample, p.channel, static_cast<int>(p.row), static_cast<int>(p.column), static_cast<Element>(p.type),
+      paired};
 }
 
 inline cudaStream_t stream_of(const Context& context) { return static_cast<cudaStream_t>(context.stream); }
@@ -40,26 +44,22 @@ inline size_t shared_limit() {
 #endif
 }
 
-// Where a batch goes among an op's planes of known sizes.
-template <class T, class List>
-struct Fused {
-  int height, width;
-  size_t shared_bytes;
-  bool served;
-
-  explicit Fused(const Batch& batch)
-      : height(static_cast<int>(batch.plane.height)),
-        width(static_cast<int>(batch.plane.width)),
-        shared_bytes(shared_limit()),
-        // Planes are counted in 32 bits.
-        served(batch.planes() <= int64_t{1} << 30 && with_plane<T>(List{}, height, width, shared_bytes, Nothing{})) {}
-
- private:
-  struct Nothing {
-    template <class Plane>
-    void operator()() const {}
+// f<Plane>() of the plane of the batch's size and arithmetic type, on a device that can hold it; false if the list has
+// none.
+template <class T, class... List, class F>
+bool with_plane(PlaneList<List...>, const Batch& batch, F&& f) {
+  if (batch.planes() > int64_t{1} << 30) return false;  // they are counted in 32 bits
+  const auto serves = [&]<class Plane>() {
+    if constexpr (std::is_same_v<T, typename Plane::T>) {
+      if (batch.plane.height == Plane::kHeight && batch.plane.width == Plane::kWidth && Plane::fits(shared_limit())) {
+        f.template operator()<Plane>();
+        return true;
+      }
+    }
+    return false;
   };
-};
+  return (serves.template operator()<List>() || ...);
+}
 
 inline Schedule every_plane(const Batch& batch) {
   return plane_schedule(static_cast<int>(batch.samples), static_cast<int>(batch.channels));

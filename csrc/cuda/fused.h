@@ -1,10 +1,15 @@
-// The operators of kernels.h for planes that a block holds in its shared memory, in one kernel. Each returns whether it
-// served the call; what it did not is for the staged path.
+// The operators of kernels.h for planes that a block or a cluster holds in shared memory, in one kernel. Each returns
+// whether it served the call; what it did not is for the staged path.
 #pragma once
 
 #include "kernels.h"
 
 namespace blurfft::cuda::fused {
+
+template <class T>
+bool rfft2(const Batch& batch, const Planes& input, double scale, T* out, const Context& context);
+template <class T>
+bool irfft2(const Batch& batch, const T* input, double scale, const Planes& out, const Context& context);
 
 template <class T>
 bool spectral_filter(const Batch& batch, const Planes& input, const T* transfer, Extent transfers, bool complex,

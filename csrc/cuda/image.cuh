@@ -1,6 +1,8 @@
 // Planes of an image in global memory, of any strides and element type, as values of the arithmetic type.
 #pragma once
 
+#include <type_traits>
+
 #include "fft.cuh"
 
 namespace blurfft::cuda {
@@ -14,8 +16,14 @@ struct Image {
   long long sample, channel;
   int row, column;
   Element element;
+  bool paired;  // columns 2j and 2j + 1 can be accessed at once: they are neighbours, and aligned everywhere
 
   BLURFFT_HD long long plane(int n, int c) const { return n * sample + c * channel; }
+  // Whether the strides are those of a dense plane, and groups of Columns columns are one access.
+  template <int Width, int Columns>
+  BLURFFT_HD bool dense() const {
+    return row == Width && column == 1 && (Columns == 1 || paired);
+  }
 };
 
 inline bool plane_fits(long long row, long long column, int height, int width) {
@@ -33,6 +41,48 @@ __device__ __forceinline__ void narrow(float x, float* out) { *out = x; }
 __device__ __forceinline__ void narrow(double x, double* out) { *out = x; }
 __device__ __forceinline__ void narrow(float x, __nv_bfloat16* out) { *out = __float2bfloat16_rn(x); }
 __device__ __forceinline__ void narrow(float x, __half* out) { *out = __float2half_rn(x); }
+
+// Two neighbouring elements in one access.
+__device__ __forceinline__ float2 load_pair(const float* at) { return *reinterpret_cast<const float2*>(at); }
+__device__ __forceinline__ double2 load_pair(const double* at) { return *reinterpret_cast<const double2*>(at); }
+__device__ __forceinline__ float2 load_pair(const __nv_bfloat16* at) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(at));
+}
+__device__ __forceinline__ float2 load_pair(const __half* at) {
+  return __half22float2(*reinterpret_cast<const __half2*>(at));
+}
+__device__ __forceinline__ void store_pair(float a, float b, float* out) {
+  *reinterpret_cast<float2*>(out) = make_float2(a, b);
+}
+__device__ __forceinline__ void store_pair(double a, double b, double* out) {
+  *reinterpret_cast<double2*>(out) = make_double2(a, b);
+}
+__device__ __forceinline__ void store_pair(float a, float b, __nv_bfloat16* out) {
+  *reinterpret_cast<__nv_bfloat162*>(out) = __floats2bfloat162_rn(a, b);
+}
+__device__ __forceinline__ void store_pair(float a, float b, __half* out) {
+  *reinterpret_cast<__half2*>(out) = __floats2half2_rn(a, b);
+}
+
+// N neighbouring columns of a row; Paired: in one access.
+template <bool Paired, int N, class T, class Value>
+__device__ __forceinline__ void load_columns(T (&x)[N], const Value* from, int column) {
+  if constexpr (Paired) {
+    const auto pair = load_pair(from);
+    x[0] = pair.x;
+    x[1] = pair.y;
+  } else {
+    unroll<N>([&](auto n) { x[n.value] = widen(from[n.value * column]); });
+  }
+}
+template <bool Paired, int N, class T, class Value>
+__device__ __forceinline__ void store_columns(const T (&x)[N], Value* to, int column) {
+  if constexpr (Paired) {
+    store_pair(x[0], x[1], to);
+  } else {
+    unroll<N>([&](auto n) { narrow(x[n.value], to + n.value * column); });
+  }
+}
 
 // A stride that only the launch knows; Index<N> is one that the compiler knows.
 struct Stride {
@@ -53,52 +103,50 @@ __device__ __forceinline__ void with_type(Element element, F&& f) {
   }
 }
 
-// f(row stride, column stride). Those of a dense plane of Width columns are constants, which removes the address
-// arithmetic from the loads and stores of a plane whose size the compiler knows; Width = 0 if it does not.
-template <int Width, class F>
+// f(row stride, column stride, whether pairs of columns are one access). The strides of a dense plane of Width columns
+// are constants, which removes the address arithmetic from the loads and stores of a plane whose size the compiler
+// knows.
+template <int Width, int Columns, class F>
 __device__ __forceinline__ void with_strides(bool dense, int row, int column, F&& f) {
-  if constexpr (Width > 0) {
-    if (dense) return f(Index<Width>{}, Index<1>{});
-  }
-  f(Stride{row}, Stride{column});
+  if (dense) return f(Index<Width>{}, Index<1>{}, std::bool_constant<Columns == 2>{});
+  f(Stride{row}, Stride{column}, std::false_type{});
 }
 
-// Packed columns of a plane of a, or of a - b, in registers: rows h + k Step (k < R), column j in the real part and
-// column j + Half in the imaginary one. Nothing is used before everything is on its way.
+// Packed columns of a plane of a, or of a - b, in registers: x[n][k] is row h + k Step (k < R), column j + n in the
+// real part and column j + n + Half in the imaginary one; an even j for two columns. Nothing is used before everything
+// is on its way.
 template <class T, int Width, bool HasB>
 struct Source {
   Image a, b;
   long long at_a, at_b;
 
-  __device__ __forceinline__ T element(int h, int w) const {
-    T value = 0;
+  template <int Step, int Half, int Columns, int R>
+  __device__ __forceinline__ void load(Complex<T> (&x)[Columns][R], int h, int j) const {
+    bool dense = a.dense<Width, Columns>();
+    if constexpr (HasB) dense = dense && b.dense<Width, Columns>();
     with_type<T>(a.element, [&](auto* type) {
       using Value = std::remove_reference_t<decltype(*type)>;
-      value = widen(static_cast<const Value*>(a.data)[at_a + (h * a.row + w * a.column)]);
-      if constexpr (HasB) value -= widen(static_cast<const Value*>(b.data)[at_b + (h * b.row + w * b.column)]);
-    });
-    return value;
-  }
-
-  template <int R, int Step, int Half>
-  __device__ __forceinline__ void load(Complex<T> (&x)[R], int h, int j) const {
-    bool dense = a.row == Width && a.column == 1;
-    if constexpr (HasB) dense = dense && b.row == Width && b.column == 1;
-    with_type<T>(a.element, [&](auto* type) {
-      using Value = std::remove_reference_t<decltype(*type)>;
-      with_strides<Width>(dense, a.row, a.column, [&](auto row, auto column) {
+      with_strides<Width, Columns>(dense, a.row, a.column, [&](auto row, auto column, auto paired) {
         const Value* at = static_cast<const Value*>(a.data) + at_a + (h * row.value + j * column.value);
         unroll<R>([&](auto k) {
           const Value* from = at + k.value * Step * row.value;
-          x[k.value] = {widen(from[0]), widen(from[Half * column.value])};
+          T left[Columns], right[Columns];
+          load_columns<paired.value>(left, from, column.value);
+          load_columns<paired.value>(right, from + Half * column.value, column.value);
+          unroll<Columns>([&](auto n) { x[n.value][k.value] = {left[n.value], right[n.value]}; });
         });
         if constexpr (HasB) {
           const int row_b = dense ? row.value : b.row, column_b = dense ? column.value : b.column;
           const Value* at_other = static_cast<const Value*>(b.data) + at_b + (h * row_b + j * column_b);
           unroll<R>([&](auto k) {
             const Value* from = at_other + k.value * Step * row_b;
-            x[k.value].re -= widen(from[0]);
-            x[k.value].im -= widen(from[Half * column_b]);
+            T left[Columns], right[Columns];
+            load_columns<paired.value>(left, from, column_b);
+            load_columns<paired.value>(right, from + Half * column_b, column_b);
+            unroll<Columns>([&](auto n) {
+              x[n.value][k.value].re -= left[n.value];
+              x[n.value][k.value].im -= right[n.value];
+            });
           });
         }
       });
@@ -112,26 +160,24 @@ struct Sink {
   Image out;
   long long at_out;
 
-  __device__ __forceinline__ void element(int h, int w, T value) const {
+  template <int Step, int Half, int Columns, int R>
+  __device__ __forceinline__ void store(const Complex<T> (&x)[Columns][R], int h, int j) const {
     with_type<T>(out.element, [&](auto* type) {
       using Value = std::remove_reference_t<decltype(*type)>;
-      narrow(value, static_cast<Value*>(out.data) + at_out + (h * out.row + w * out.column));
-    });
-  }
-
-  template <int R, int Step, int Half>
-  __device__ __forceinline__ void store(const Complex<T> (&x)[R], int h, int j) const {
-    with_type<T>(out.element, [&](auto* type) {
-      using Value = std::remove_reference_t<decltype(*type)>;
-      const bool dense = out.row == Width && out.column == 1;
-      with_strides<Width>(dense, out.row, out.column, [&](auto row, auto column) {
-        Value* at = static_cast<Value*>(out.data) + at_out + (h * row.value + j * column.value);
-        unroll<R>([&](auto k) {
-          Value* to = at + k.value * Step * row.value;
-          narrow(x[k.value].re, to);
-          narrow(x[k.value].im, to + Half * column.value);
-        });
-      });
+      with_strides<Width, Columns>(
+          out.dense<Width, Columns>(), out.row, out.column, [&](auto row, auto column, auto paired) {
+            Value* at = static_cast<Value*>(out.data) + at_out + (h * row.value + j * column.value);
+            unroll<R>([&](auto k) {
+              Value* to = at + k.value * Step * row.value;
+              T left[Columns], right[Columns];
+              unroll<Columns>([&](auto n) {
+                left[n.value] = x[n.value][k.value].re;
+                right[n.value] = x[n.value][k.value].im;
+              });
+              store_columns<paired.value>(left, to, column.value);
+              store_columns<paired.value>(right, to + Half * column.value, column.value);
+            });
+          });
     });
   }
 };

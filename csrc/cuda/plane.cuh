@@ -41,6 +41,34 @@ __device__ __forceinline__ void join_rows(Complex<T> (&x)[R], bool special) {
   });
 }
 
+// The rows' first pass, on the legs of element t of a line; `special` is the line of f1 = 0.
+template <int Leg, bool Inverse, int R, class T>
+__device__ __forceinline__ void transform_rows(Complex<T> (&x)[R], int t, bool special) {
+  const Complex<T>* twiddle = kTwiddles<T, R, Leg>.entries + t;
+  if constexpr (Inverse) {
+    apply_twiddles<true>(x, twiddle, Leg);
+    dft<R, true>(x);
+    join_rows(x, special);
+  } else {
+    separate_rows(x, special);
+    dft<R, false>(x);
+    apply_twiddles<false>(x, twiddle, Leg);
+  }
+}
+
+// Where rows lie after the columns' passes: the packed rows of line 0 .. H/2 - 1 and of its mirror image.
+template <class Vertical>
+struct PackedRows {
+  BLURFFT_HD static constexpr int row(int line) {
+    return line < Vertical::second / 2 ? line : line + Vertical::second / 2;
+  }
+  BLURFFT_HD static constexpr int mirror(int line) {
+    const int r = row(line), leg = Vertical::second;
+    return line == 0 ? leg / 2 : r < leg ? leg - r : Vertical::n + leg - 1 - r;
+  }
+  BLURFFT_HD static constexpr int frequency(int line) { return Vertical::frequency(row(line)); }
+};
+
 // H = Vertical::n rows, W = Horizontal::n columns. Threads: of one plane; 32 is a warp, which needs no block barrier.
 // Planes: of a block; more than one only if each is a warp's. Blocks: of a multiprocessor, which bounds registers.
 template <class T_, class Vertical_, class Horizontal_, int Threads, int Planes, int Blocks>
@@ -48,6 +76,7 @@ struct FixedPlane {
   using T = T_;
   using Vertical = Vertical_;
   using Horizontal = Horizontal_;
+  using Rows = PackedRows<Vertical>;
   static constexpr int kHeight = Vertical::n, kWidth = Horizontal::n;
   static constexpr int kThreads = Threads, kPlanes = Planes, kBlocks = Blocks, kFilterBlocks = (Blocks * 3 + 1) / 4,
                        kCluster = 1;
@@ -56,28 +85,24 @@ struct FixedPlane {
   static_assert(C2 % 2 == 0 && (R1 == 4 || R1 == 8 || R1 == 16), "see mirror() and visit()");
   static_assert(Threads % 32 == 0 && (Planes == 1 || Threads == 32));
 
-  // No two of the 16 threads that shared memory serves at a time may hit the same of its 16 eight-byte banks.
-  // Neighbours run along columns in the column passes, along t or R2 apart in the row passes: a swizzle serves all
-  // three if R2 is a multiple of 8; for others an odd pitch comes close.
-  static constexpr bool kSwizzled = R2 % 8 == 0;
+  // No two of the 16 threads that shared memory serves at a time may hit the same of its 16 eight-byte banks, nor two
+  // of 8 threads the same of 8 sixteen-byte ones. Neighbours run along columns in the column passes, along t or R2
+  // apart in the row passes: a swizzle serves all if R2 is 8, and leaves columns 2j and 2j + 1 side by side, so that
+  // they are one access; for others an odd pitch comes close.
+  static constexpr bool kSwizzled = R2 == 8;
   static constexpr int kPitch = kSwizzled ? (kHalf + 15) / 16 * 16 : kHalf | 1;
   static constexpr int kElements = kHeight * kPitch;  // complex, of shared memory, for each plane
+  // Columns that a thread takes along when it loads and stores: two in registers only where the radix is small.
+  static constexpr int kColumns = kSwizzled && C1 <= 8 ? 2 : 1;
 
   BLURFFT_HD static constexpr int at(int row, int column) {
     if constexpr (!kSwizzled) return row * kPitch + column;
-    // The block of R2 columns in the low bits, the row's own bits, reversed, above them.
-    int key = column / R2;
-    if constexpr (R1 == 16) key |= (row & 1) << 3;
-    if constexpr (R1 == 8) key |= (row & 1) << 3 | (row & 2) << 1;
-    if constexpr (R1 == 4) key |= (row & 1) << 3 | (row & 2) << 1 | (row & 4) >> 1;
+    const int block = column / R2;
+    int key = (row & 1) << 3;
+    if constexpr (R1 == 16) key |= (block & 2) << 1 | (block & 4) >> 1;
+    if constexpr (R1 == 8) key |= (block & 1) << 2 | (block & 2);
+    if constexpr (R1 == 4) key |= (block & 1) << 2 | (row & 2);
     return row * kPitch + (column ^ key);
-  }
-
-  // Packed rows of line 0 .. H/2 - 1 and of its mirror image.
-  BLURFFT_HD static constexpr int row(int line) { return line < C2 / 2 ? line : line + C2 / 2; }
-  BLURFFT_HD static constexpr int mirror(int line) {
-    const int r = row(line);
-    return line == 0 ? C2 / 2 : r < C2 ? C2 - r : kHeight + C2 - 1 - r;
   }
 
   Complex<T>* z;
@@ -87,14 +112,15 @@ struct FixedPlane {
       : z(static_cast<Complex<T>*>(shared) + threadIdx.x / Threads * kElements), thread(threadIdx.x % Threads) {}
 
   static constexpr size_t kSharedBytes = sizeof(Complex<T>) * kElements * Planes;  // of a block
-  static constexpr size_t kSharedLimit = kSharedBytes;
+  // On a device whose blocks may have so much (163 KB on an A100, 227 KB on an H100).
+  static bool fits(size_t shared_limit) { return kSharedBytes <= shared_limit; }
   // The sum over the plane, in the thread that leads().
   __device__ __forceinline__ T sum(T value) { return reduce<Threads>(value, thread, Add{}); }
   __device__ __forceinline__ bool leads() const { return thread == 0; }
 
   __device__ __forceinline__ static constexpr SpectrumSize size() { return {kHeight, kWidth}; }
 
-  // Source to spectrum, spectrum to sink, with a visit() between.
+  // Source to spectrum, spectrum to sink; between the two a visit(), or a fill() alone.
   template <class Source>
   __device__ __forceinline__ void forward(const Source& source) {
     load(source);
@@ -122,29 +148,67 @@ struct FixedPlane {
     }
   }
 
+  // N neighbouring columns of a row, the first of them even.
+  template <int N>
+  __device__ __forceinline__ void get(Complex<T> (&x)[N], int row, int column) const {
+    if constexpr (kSwizzled && N % 2 == 0) {
+      unroll<N / 2>([&](auto i) {
+        const float4 pair = *reinterpret_cast<const float4*>(z + at(row, column + 2 * i.value));
+        x[2 * i.value] = {pair.x, pair.y};
+        x[2 * i.value + 1] = {pair.z, pair.w};
+      });
+    } else {
+      unroll<N>([&](auto i) { x[i.value] = z[at(row, column + i.value)]; });
+    }
+  }
+  template <int N>
+  __device__ __forceinline__ void put(const Complex<T> (&x)[N], int row, int column) const {
+    if constexpr (kSwizzled && N % 2 == 0) {
+      unroll<N / 2>([&](auto i) {
+        const Complex<T> a = x[2 * i.value], b = x[2 * i.value + 1];
+        *reinterpret_cast<float4*>(z + at(row, column + 2 * i.value)) = make_float4(a.re, a.im, b.re, b.im);
+      });
+    } else {
+      unroll<N>([&](auto i) { z[at(row, column + i.value)] = x[i.value]; });
+    }
+  }
+
+  // See ClusterPlane.
+  __device__ __forceinline__ static void finish() {}
+
   // Rows t + k C2 of packed columns come from source; a column's thread is the same here and in store().
   template <class Source>
   __device__ __forceinline__ void load(const Source& source) {
+    constexpr int groups = kHalf / kColumns;
 #pragma unroll 1
-    for (int i = thread; i < C2 * kHalf; i += Threads) {
-      const int t = i / kHalf, j = i % kHalf;
-      Complex<T> x[C1];
-      source.template load<C1, C2, kHalf>(x, t, j);
-      dft<C1, false>(x);
-      apply_twiddles<C1, false>(x, kTwiddles<T, C1, C2>.entries + t, C2);
-      unroll<C1>([&](auto q) { z[at(q.value * C2 + t, j)] = x[q.value]; });
+    for (int i = thread; i < C2 * groups; i += Threads) {
+      const int t = i / groups, j = i % groups * kColumns;
+      Complex<T> x[kColumns][C1];
+      source.template load<C2, kHalf>(x, t, j);
+      unroll<kColumns>([&](auto n) { dft<C1, false>(x[n.value]); });
+      apply_twiddles<false>(x, kTwiddles<T, C1, C2>.entries + t, C2);
+      unroll<C1>([&](auto q) {
+        Complex<T> row[kColumns];
+        unroll<kColumns>([&](auto n) { row[n.value] = x[n.value][q.value]; });
+        put(row, q.value * C2 + t, j);
+      });
     }
   }
   template <class Sink>
   __device__ __forceinline__ void store(const Sink& sink) const {
+    constexpr int groups = kHalf / kColumns;
 #pragma unroll 1
-    for (int i = thread; i < C2 * kHalf; i += Threads) {
-      const int t = i / kHalf, j = i % kHalf;
-      Complex<T> x[C1];
-      unroll<C1>([&](auto q) { x[q.value] = z[at(q.value * C2 + t, j)]; });
-      apply_twiddles<C1, true>(x, kTwiddles<T, C1, C2>.entries + t, C2);
-      dft<C1, true>(x);
-      sink.template store<C1, C2, kHalf>(x, t, j);
+    for (int i = thread; i < C2 * groups; i += Threads) {
+      const int t = i / groups, j = i % groups * kColumns;
+      Complex<T> x[kColumns][C1];
+      unroll<C1>([&](auto q) {
+        Complex<T> row[kColumns];
+        get(row, q.value * C2 + t, j);
+        unroll<kColumns>([&](auto n) { x[n.value][q.value] = row[n.value]; });
+      });
+      apply_twiddles<true>(x, kTwiddles<T, C1, C2>.entries + t, C2);
+      unroll<kColumns>([&](auto n) { dft<C1, true>(x[n.value]); });
+      sink.template store<C2, kHalf>(x, t, j);
     }
   }
 
@@ -165,22 +229,13 @@ struct FixedPlane {
     constexpr int half = R1 / 2;
 #pragma unroll 1
     for (int i = thread; i < kLines * R2; i += Threads) {
-      const int line = i / R2, t = i % R2;
-      const int upper = row(line), lower = mirror(line);
+      const int line = i / R2, t = i % R2, upper = Rows::row(line), lower = Rows::mirror(line);
       Complex<T> x[R1];
       unroll<half>([&](auto k) {
         x[k.value] = z[at(upper, t + k.value * R2)];
         x[k.value + half] = z[at(lower, t + k.value * R2)];
       });
-      if constexpr (Inverse) {
-        apply_twiddles<R1, true>(x, kTwiddles<T, R1, R2>.entries + t, R2);
-        dft<R1, true>(x);
-        join_rows(x, line == 0);
-      } else {
-        separate_rows(x, line == 0);
-        dft<R1, false>(x);
-        apply_twiddles<R1, false>(x, kTwiddles<T, R1, R2>.entries + t, R2);
-      }
+      transform_rows<R2, Inverse>(x, t, line == 0);
       unroll<half>([&](auto k) {
         z[at(upper, t + k.value * R2)] = x[k.value];
         z[at(lower, t + k.value * R2)] = x[k.value + half];
@@ -196,26 +251,24 @@ struct FixedPlane {
   // frequencies. Without `back` nothing takes the spectrum's place.
   template <bool Forward, bool Inverse, class Visitor>
   __device__ __forceinline__ void visit(Visitor& visitor, bool back = true) {
-    constexpr int half = R1 / 2, lines = 32 / R1;
+    constexpr int half = R1 / 2;
 #pragma unroll 1
-    for (int i = thread; i < (kLines + lines - 1) / lines * 32; i += Threads) {
-      // 16 threads share a bank cycle: those of q < R1/2 in the rows of f1, then those of q >= R1/2 in the mirror rows.
-      const int lane = i % 32, line = i / 32 * lines + lane / half % lines, block = lane % half;
-      const int q = block + lane / 16 * half;
-      if (line >= kLines) continue;
-      const int packed = lane < 16 ? row(line) : mirror(line);
-      const int f1 = Vertical::frequency(row(line));
+    for (int i = thread; i < kSpectrumThreads; i += Threads) {
+      const Place at_i(i);
+      if (at_i.line >= kLines) continue;
+      const int q = at_i.q, packed = at_i.packed, f1 = Rows::frequency(at_i.line);
       Complex<T> x[R2];
-      unroll<R2>([&](auto s) { x[s.value] = z[at(packed, block * R2 + s.value)]; });
+      get(x, packed, at_i.column);
       typename Visitor::Loaded loaded[R2];
       unroll<R2>([&](auto p) { loaded[p.value] = visitor.template load<is_edge(p.value)>(f1, q + R1 * p.value); });
       if constexpr (Forward) dft<R2, false>(x);
       if (i < 32) {
         // The first line holds X0 + i Xn at f2; at -f2 it is conj(X0) + i conj(Xn), and that is R1 - q's thread's.
-        if (line == 0) unroll<R2>([&](auto p) { z[at(packed, block * R2 + p.value)] = x[p.value]; });
+        if (at_i.line == 0) put(x, packed, at_i.column);
         __syncwarp();
-        if (line == 0) {
-          const int other = (R1 - q) % R1, partner = other < half ? row(0) : mirror(0), column = other % half * R2;
+        if (at_i.line == 0) {
+          const int other = (R1 - q) % R1, partner = other < half ? Rows::row(0) : Rows::mirror(0);
+          const int column = other % half * R2;
           unroll<R2>([&](auto p) {
             constexpr bool edge = is_edge(p.value);
             const int f2 = q + R1 * p.value;
@@ -231,7 +284,7 @@ struct FixedPlane {
         }
         __syncwarp();
       }
-      if (line != 0) {
+      if (at_i.line != 0) {
         unroll<R2>([&](auto p) {
           x[p.value] = visitor.template visit<is_edge(p.value)>(f1, q + R1 * p.value, x[p.value], loaded[p.value],
                                                                 static_cast<T>(2));
@@ -240,11 +293,48 @@ struct FixedPlane {
       if constexpr (Inverse) {
         if (back) dft<R2, true>(x);
       }
-      if (back) unroll<R2>([&](auto s) { z[at(packed, block * R2 + s.value)] = x[s.value]; });
+      if (back) put(x, packed, at_i.column);
+    }
+  }
+
+  // The spectrum reader.load<Edge>(f1, f2), not doubled, ready for inverse().
+  template <class Reader>
+  __device__ __forceinline__ void fill(const Reader& reader) {
+#pragma unroll 1
+    for (int i = thread; i < kSpectrumThreads; i += Threads) {
+      const Place at_i(i);
+      if (at_i.line >= kLines) continue;
+      const int f1 = Rows::frequency(at_i.line);
+      Complex<T> x[R2];
+      unroll<R2>([&](auto p) { x[p.value] = reader.template load<is_edge(p.value)>(f1, at_i.q + R1 * p.value); });
+      if (at_i.line == 0) {
+        unroll<R2>([&](auto p) {
+          const Complex<T> last = reader.template load<is_edge(p.value)>(kLines, at_i.q + R1 * p.value);
+          x[p.value] = {x[p.value].re - last.im, x[p.value].im + last.re};
+        });
+      }
+      dft<R2, true>(x);
+      put(x, at_i.packed, at_i.column);
     }
   }
 
  private:
+  // What iteration i does of the rows' second pass: 16 threads share a bank cycle, those of q < R1/2 in the rows of f1,
+  // then those of q >= R1/2 in the mirror rows.
+  static constexpr int kLinesAtOnce = 32 / R1, kSpectrumThreads = (kLines + kLinesAtOnce - 1) / kLinesAtOnce * 32;
+  struct Place {
+    int line, q, packed, column;
+
+    __device__ __forceinline__ explicit Place(int i) {
+      constexpr int half = R1 / 2;
+      const int lane = i % 32, block = lane % half;
+      line = i / 32 * kLinesAtOnce + lane / half % kLinesAtOnce;
+      q = block + lane / 16 * half;
+      packed = lane < 16 ? Rows::row(line) : Rows::mirror(line);
+      column = block * R2;
+    }
+  };
+
   // Whether some thread's frequency q + R1 p is 0 or W/2.
   BLURFFT_HD static constexpr bool is_edge(int p) { return p == 0 || p == R2 / 2; }
 };

@@ -1,4 +1,4 @@
-// The sizes of planes that one block or warp transforms, and which planes it works on.
+// The sizes of planes that a warp, a block or a cluster transforms, and which planes it works on.
 #pragma once
 
 #include "cluster_plane.cuh"
@@ -18,27 +18,16 @@ using Plane160 = FixedPlane<float, TwoPass<10, 16>, TwoPass<16, 10>, 320, 1, 2>;
 using Plane192 = FixedPlane<float, TwoPass<12, 16>, TwoPass<16, 12>, 768, 1, 1>;
 using Plane224 = FixedPlane<float, TwoPass<14, 16>, TwoPass<16, 14>, 448, 1, 1>;
 using Plane256 = ClusterPlane<float, TwoPass<16, 16>, 192, 3>;
+// Height x width.
+using Plane32x64 = FixedPlane<float, TwoPass<8, 4>, TwoPass<8, 8>, 64, 1, 16>;
+using Plane64x32 = FixedPlane<float, TwoPass<8, 8>, TwoPass<4, 8>, 64, 1, 16>;
+using Plane64x128 = FixedPlane<float, TwoPass<8, 8>, TwoPass<16, 8>, 128, 1, 6>;
+using Plane128x64 = FixedPlane<float, TwoPass<8, 16>, TwoPass<8, 8>, 128, 1, 6>;
+using Plane96x128 = FixedPlane<float, TwoPass<8, 12>, TwoPass<16, 8>, 192, 1, 4>;
+using Plane128x96 = FixedPlane<float, TwoPass<8, 16>, TwoPass<8, 12>, 192, 1, 4>;
 
 template <class... Planes>
 struct PlaneList {};
-
-// f<Plane>() of the plane of this size and arithmetic type whose block may have its shared memory (of an A100's 163 KB
-// or an H100's 227 KB, cudaDevAttrMaxSharedMemoryPerBlockOptin); false if the list has none.
-template <class T, class F>
-bool with_plane(PlaneList<>, int, int, size_t, F&&) {
-  return false;
-}
-template <class T, class F, class First, class... Rest>
-bool with_plane(PlaneList<First, Rest...>, int height, int width, size_t shared_limit, F&& f) {
-  if constexpr (std::is_same_v<T, typename First::T>) {
-    if (height == First::kHeight && width == First::kWidth) {
-      if (First::kSharedLimit > shared_limit) return false;
-      f.template operator()<First>();
-      return true;
-    }
-  }
-  return with_plane<T>(PlaneList<Rest...>{}, height, width, shared_limit, f);
-}
 
 struct PlaneIndex {
   int index, n, c;
@@ -90,6 +79,10 @@ constexpr int resident(int blocks) {
   return blocks;
 #endif
 }
+
+// A kernel for a cluster is empty where there are none.
+template <class Plane>
+constexpr bool kRunsHere = Plane::kCluster == 1 || kHasClusters;
 template <class Plane>
 constexpr int block_threads() {
   return Plane::kThreads * Plane::kPlanes;

@@ -5,7 +5,7 @@
 
 namespace blurfft::cuda {
 
-using SpectralFilterPlanes = PlaneList<Plane32, Plane64, Plane128>;
+using SpectralFilterPlanes = PlaneList<Plane32, Plane64, Plane128, Plane256>;
 
 template <class T>
 struct SpectralFilterParams {
@@ -42,28 +42,28 @@ struct TransferVisitor {
 template <class Plane>
 __global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kFilterBlocks))
     spectral_filter_kernel(const SpectralFilterParams<typename Plane::T> p) {
-  using T = typename Plane::T;
-  BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
-  const int index = first_item<Plane>();
-  if (index >= p.schedule.items()) return;
-  Plane plane(shared);
-  const SpectrumSize size = plane.size();
-  const int n = index / p.schedule.channels, c = index % p.schedule.channels;
-  plane.forward(Source<T, Plane::kWidth, false>{p.input, {}, p.input.plane(n, c), 0});
-  const long long transfer_plane = n * p.transfer_sample + c * p.transfer_channel;
-  TransferVisitor<T> visitor{p.transfer + transfer_plane * size.elements() * (p.complex_transfer ? 2 : 1),
-                             p.complex_transfer, size, static_cast<T>(0.5) / (size.height * size.width)};
-  plane.template visit<true, true>(visitor);
-  plane.inverse(Sink<T, Plane::kWidth>{p.output, p.output.plane(n, c)});
+  if constexpr (kRunsHere<Plane>) {
+    using T = typename Plane::T;
+    BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
+    const int index = first_item<Plane>();
+    if (index >= p.schedule.items()) return;
+    Plane plane(shared);
+    const SpectrumSize size = plane.size();
+    const int n = index / p.schedule.channels, c = index % p.schedule.channels;
+    plane.forward(Source<T, Plane::kWidth, false>{p.input, {}, p.input.plane(n, c), 0});
+    const long long transfer_plane = n * p.transfer_sample + c * p.transfer_channel;
+    TransferVisitor<T> visitor{p.transfer + transfer_plane * size.elements() * (p.complex_transfer ? 2 : 1),
+                               p.complex_transfer, size, static_cast<T>(0.5) / (size.height * size.width)};
+    plane.template visit<true, true>(visitor);
+    plane.inverse(Sink<T, Plane::kWidth>{p.output, p.output.plane(n, c)});
+  }
 }
 
-// False where no plane of this size is compiled.
-template <class T>
-bool spectral_filter(const SpectralFilterParams<T>& params, int height, int width, size_t shared_limit,
-                     cudaStream_t stream, cudaError_t& error) {
-  return with_plane<T>(SpectralFilterPlanes{}, height, width, shared_limit, [&]<class Plane>() {
-    error = launch(spectral_filter_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
-  });
+template <class Plane>
+cudaError_t launch_spectral_filter(const SpectralFilterParams<typename Plane::T>& params, cudaStream_t stream) {
+  return launch(spectral_filter_kernel<Plane>, plane_launch<Plane>(params.schedule.items(), stream), params);
 }
+template <>
+cudaError_t launch_spectral_filter<Plane256>(const SpectralFilterParams<float>&, cudaStream_t);
 
 }  // namespace blurfft::cuda

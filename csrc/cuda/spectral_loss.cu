@@ -7,28 +7,27 @@ namespace blurfft::cuda::fused {
 template <class T>
 bool spectral_loss(const Batch& batch, const Planes& input, const Planes& target, const T* weight, Extent weights,
                    double scale, const Planes& grad, T* energy, T* weight_grad, const Context& context) {
-  const auto run = [&]<class List>() {
-    const Fused<T, List> plane(batch);
-    if (!plane.served) return false;
+  SpectralLossParams<T> params = {image_of(input),      image_of(target),      image_of(grad),        weight,
+                                  sample_step(weights), channel_step(weights), static_cast<T>(scale), energy,
+                                  weight_grad,          every_plane(batch)};
+  const cudaStream_t stream = stream_of(context);
+  if (!weight_grad) {
+    return with_plane<T>(SpectralLossPlanes{}, batch, [&]<class Plane>() {
+      check(launch_spectral_loss<Plane, false>(params, stream), "spectral_loss");
+    });
+  }
+  return with_plane<T>(SpectralLossPowerPlanes{}, batch, [&]<class Plane>() {
     const int64_t entries = entries_of(batch.plane);
-    const Schedule schedule = weight_grad ? sharing_planes(batch, weights, entries * sizeof(T)) : every_plane(batch);
-    const bool in_slabs = weight_grad && schedule.chunks > 1;
-    T* power = in_slabs ? new_scratch<T>(context, schedule.items() * entries) : weight_grad;
-    const SpectralLossParams<T> params = {
-        image_of(input),       image_of(target),      image_of(grad), weight, sample_step(weights),
-        channel_step(weights), static_cast<T>(scale), energy,         power,  schedule};
-    cudaError_t error = cudaSuccess;
-    blurfft::cuda::spectral_loss(params, plane.height, plane.width, plane.shared_bytes, stream_of(context), error);
-    check(error, "spectral_loss");
+    params.schedule = sharing_planes(batch, weights, entries * sizeof(T));
+    const bool in_slabs = params.schedule.chunks > 1;
+    if (in_slabs) params.power = new_scratch<T>(context, params.schedule.items() * entries);
+    check(launch_spectral_loss<Plane, true>(params, stream), "spectral_loss");
     if (in_slabs) {
-      check(sum_slabs(power, weight_grad, schedule.groups, schedule.chunks, static_cast<int>(entries),
-                      stream_of(context)),
+      check(sum_slabs(params.power, weight_grad, params.schedule.groups, params.schedule.chunks,
+                      static_cast<int>(entries), stream),
             "sum_slabs");
     }
-    return true;
-  };
-  return weight_grad ? run.template operator()<SpectralLossPowerPlanes>()
-                     : run.template operator()<SpectralLossPlanes>();
+  });
 }
 
 template bool spectral_loss(const Batch&, const Planes&, const Planes&, const float*, Extent, double, const Planes&,

@@ -7,7 +7,8 @@ namespace blurfft::cuda {
 
 // With and without the gradient of the weight.
 using SpectralLossPlanes =
-    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256>;
+    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256, Plane32x64,
+              Plane64x32, Plane64x128, Plane128x64, Plane96x128, Plane128x96>;
 using SpectralLossPowerPlanes = PlaneList<Plane28, Plane32, Plane64, Plane128>;
 
 template <class T>
@@ -92,23 +93,15 @@ template <class Plane, bool Power>
 __global__ void __launch_bounds__(block_threads<Plane>(),
                                   resident(Power ? (Plane::kBlocks * 3 + 1) / 4 : Plane::kBlocks))
     spectral_loss_kernel(const SpectralLossParams<typename Plane::T> p) {
-  if constexpr (Plane::kCluster == 1 || kHasClusters) spectral_loss_planes<Plane, Power>(p);
+  if constexpr (kRunsHere<Plane>) spectral_loss_planes<Plane, Power>(p);
 }
 
-// False where no plane of this size is compiled. Without power the schedule is plane_schedule(), with it that of what
-// shares the weight.
-template <class T>
-bool spectral_loss(const SpectralLossParams<T>& params, int height, int width, size_t shared_limit, cudaStream_t stream,
-                   cudaError_t& error) {
-  const auto run = [&]<class Plane, bool Power>() {
-    error = launch(spectral_loss_kernel<Plane, Power>, plane_launch<Plane>(params.schedule.items(), stream), params);
-  };
-  if (params.power) {
-    return with_plane<T>(SpectralLossPowerPlanes{}, height, width, shared_limit,
-                         [&]<class Plane>() { run.template operator()<Plane, true>(); });
-  }
-  return with_plane<T>(SpectralLossPlanes{}, height, width, shared_limit,
-                       [&]<class Plane>() { run.template operator()<Plane, false>(); });
+// Without power the schedule is plane_schedule(), with it that of what shares the weight.
+template <class Plane, bool Power>
+cudaError_t launch_spectral_loss(const SpectralLossParams<typename Plane::T>& params, cudaStream_t stream) {
+  return launch(spectral_loss_kernel<Plane, Power>, plane_launch<Plane>(params.schedule.items(), stream), params);
 }
+template <>
+cudaError_t launch_spectral_loss<Plane256, false>(const SpectralLossParams<float>&, cudaStream_t);
 
 }  // namespace blurfft::cuda

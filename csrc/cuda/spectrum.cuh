@@ -59,6 +59,25 @@ __device__ __forceinline__ void store_half(Value* half, SpectrumSize size, int f
   }
 }
 
+// A visitor that leaves factor * x in the half spectrum.
+template <class T>
+struct HalfSpectrumWriter {
+  using Loaded = Index<0>;
+  Complex<T>* half;
+  SpectrumSize size;
+  T factor;
+
+  template <bool Edge>
+  __device__ __forceinline__ Loaded load(int, int) const {
+    return {};
+  }
+  template <bool Edge>
+  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, Loaded, T) const {
+    store_half<Edge>(half, size, f1, f2, factor * x, true);
+    return x;
+  }
+};
+
 // The sum (or whatever `combine` does) of every thread's value, in all threads; the order is always the same.
 template <int Threads, class T, class Combine>
 __device__ __forceinline__ T reduce(T value, int thread, Combine combine) {

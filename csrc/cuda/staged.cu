@@ -139,6 +139,7 @@ void set_weight(StagedColumnsParams<T>& params, const T* weight, Extent extent) 
 
 template <class T>
 void rfft2(const Batch& batch, const Planes& input, double scale, T* out, const Context& context) {
+  if (fused::rfft2(batch, input, scale, out, context)) return;
   Stages<T> stages(batch, kNothingShared, 1, context);
   Complex<T>* work = stages.work();
   auto* to = reinterpret_cast<Complex<T>*>(out);
@@ -153,6 +154,7 @@ void rfft2(const Batch& batch, const Planes& input, double scale, T* out, const 
 
 template <class T>
 void irfft2(const Batch& batch, const T* input, double scale, const Planes& out, const Context& context) {
+  if (fused::irfft2(batch, input, scale, out, context)) return;
   Stages<T> stages(batch, kNothingShared, 1, context);
   Complex<T>* work = stages.work();
   const auto* from = reinterpret_cast<const Complex<T>*>(input);
