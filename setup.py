@@ -56,9 +56,11 @@ X86_64_CAPABILITIES = {
 }
 
 CUDA_MINIMUM = (12, 0)  # C++20
-# The binaries made by default, all from the PTX of the first, which is there too for every other GPU. The kernels use
+# The binaries made by default, all from the PTX of the first, which is there too for every other GPU. Most kernels use
 # nothing that came later, and most of the time nvcc takes is for PTX.
 CUDA_ARCHITECTURES = ["80", "90", "100"]
+# The kernels of thread-block clusters, which came with 9.0: from PTX of an older architecture they would be empty.
+CUDA_CLUSTERS, CLUSTERS_MINIMUM = "csrc/cuda/clusters.cu", 90
 NVCC_FLAGS = [
     "-std=c++20",
     "-O3",
@@ -176,15 +178,15 @@ def cuda_runtime(nvcc: str) -> list[str]:
     return [*(shlex.split(paths[1]) if paths else []), "-lcudart_static", "-lpthread", "-ldl", "-lrt"]
 
 
-def architecture_flags(nvcc: str) -> list[str]:
-    """nvcc's options for TORCH_CUDA_ARCH_LIST, or for CUDA_ARCHITECTURES."""
+def architecture_flags(nvcc: str, minimum: int = 0) -> list[str]:
+    """nvcc's options for TORCH_CUDA_ARCH_LIST, or for CUDA_ARCHITECTURES: those from `minimum` on, if there are any."""
     wish = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     offered = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True).stdout.split()
     if not wish.strip():
-        names = [f"sm_{name}" for name in CUDA_ARCHITECTURES if f"compute_{name}" in offered]
-        ptx = f"compute_{CUDA_ARCHITECTURES[0]}"
-        return [f"-gencode=arch={ptx},code=[{','.join([*names, ptx])}]"]
-    flags = []
+        names = [name for name in CUDA_ARCHITECTURES if f"compute_{name}" in offered and int(name) >= minimum]
+        ptx = f"compute_{names[0]}"
+        return [f"-gencode=arch={ptx},code=[{','.join([*(f'sm_{name}' for name in names), ptx])}]"]
+    flags = {}
     for architecture in re.split(r"[;,\s]+", wish.strip()):
         number = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", architecture)
         if number is None:
@@ -193,8 +195,8 @@ def architecture_flags(nvcc: str) -> list[str]:
             stop(f"TORCH_CUDA_ARCH_LIST asks for {architecture}, but {nvcc} offers {', '.join(offered)}.")
         name = number[1] + number[2] + number[3]
         code = f"[sm_{name},compute_{name}]" if number[4] else f"sm_{name}"
-        flags.append(f"-gencode=arch=compute_{name},code={code}")
-    return flags
+        flags[f"-gencode=arch=compute_{name},code={code}"] = int(number[1] + number[2])
+    return [flag for flag, number in flags.items() if number >= minimum] or list(flags)
 
 
 class BuildExtension(build_ext):
@@ -267,8 +269,8 @@ class BuildExtension(build_ext):
             ninja.rule("link", f"$cxx {shell(link)} $in -o $out $libs", "LINK $out")
             if self.nvcc:
                 host = ["-ccbin", self.cxx[0]] if len(self.cxx) == 1 else []
-                nvccflags = [*host, *NVCC_FLAGS, *architecture_flags(self.nvcc), f"-I{ROOT / 'csrc'}"]
-                compile = f"{shell([self.nvcc])} -MD -MF $out.d {shell(nvccflags)} -c $in -o $out"
+                nvccflags = [*host, *NVCC_FLAGS, f"-I{ROOT / 'csrc'}"]
+                compile = f"{shell([self.nvcc])} -MD -MF $out.d {shell(nvccflags)} $architectures -c $in -o $out"
                 others = "grep -v -e 'ptxas info' -e 'bytes stack frame' $out.log"
                 command = f"{compile} > $out.log 2>&1; status=$$?; {others}; exit $$status"
                 ninja.rule("nvcc", command, "NVCC $out", depfile="$out.d", deps="gcc")
@@ -277,8 +279,13 @@ class BuildExtension(build_ext):
             for source in ext.sources:
                 if source == CPU_KERNELS or (source.startswith("csrc/cuda/") and not self.nvcc):
                     continue
-                rule = "nvcc" if source.endswith(".cu") else "cxx"
-                objects += ninja.build(str(Path(source).with_suffix(".o")), rule, str(ROOT / source))
+                output = str(Path(source).with_suffix(".o"))
+                if source.endswith(".cu"):
+                    flags = architecture_flags(self.nvcc, CLUSTERS_MINIMUM if source == CUDA_CLUSTERS else 0)
+                    variables = {"architectures": shell(flags)}
+                    objects += ninja.build(output, "nvcc", str(ROOT / source), variables=variables)
+                else:
+                    objects += ninja.build(output, "cxx", str(ROOT / source))
             for name, flags in capabilities.items():
                 output = str(Path(CPU_KERNELS).with_suffix(f".{name}.o"))
                 variables = {"flags": shell([f"-DBLURFFT_CPU_CAPABILITY={name}", *flags])}

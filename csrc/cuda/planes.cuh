@@ -10,20 +10,20 @@ namespace blurfft::cuda {
 // that it is compiled for.
 using Plane16 = FixedPlane<float, TwoPass<4, 4>, TwoPass<4, 4>, 32, 4, 8>;
 using Plane28 = FixedPlane<float, TwoPass<7, 4>, TwoPass<4, 7>, 32, 4, 8>;
-using Plane32 = FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 4, 8>;
-using Plane64 = FixedPlane<float, TwoPass<8, 8>, TwoPass<8, 8>, 128, 1, 8>;
+using Plane32 = FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 4, 5>;
+using Plane64 = FixedPlane<float, TwoPass<8, 8>, TwoPass<8, 8>, 128, 1, 5>;
 using Plane96 = FixedPlane<float, TwoPass<8, 12>, TwoPass<8, 12>, 192, 1, 4>;
-using Plane128 = FixedPlane<float, TwoPass<8, 16>, TwoPass<16, 8>, 256, 1, 3>;
+using Plane128 = FixedPlane<float, TwoPass<8, 16>, TwoPass<16, 8>, 192, 1, 3>;
 using Plane160 = FixedPlane<float, TwoPass<10, 16>, TwoPass<16, 10>, 320, 1, 2>;
 using Plane192 = FixedPlane<float, TwoPass<12, 16>, TwoPass<16, 12>, 768, 1, 1>;
 using Plane224 = FixedPlane<float, TwoPass<14, 16>, TwoPass<16, 14>, 448, 1, 1>;
 using Plane256 = ClusterPlane<float, TwoPass<16, 16>, 192, 3>;
 // Height x width.
-using Plane32x64 = FixedPlane<float, TwoPass<8, 4>, TwoPass<8, 8>, 64, 1, 16>;
-using Plane64x32 = FixedPlane<float, TwoPass<8, 8>, TwoPass<4, 8>, 64, 1, 16>;
-using Plane64x128 = FixedPlane<float, TwoPass<8, 8>, TwoPass<16, 8>, 128, 1, 6>;
-using Plane128x64 = FixedPlane<float, TwoPass<8, 16>, TwoPass<8, 8>, 128, 1, 6>;
-using Plane96x128 = FixedPlane<float, TwoPass<8, 12>, TwoPass<16, 8>, 192, 1, 4>;
+using Plane32x64 = FixedPlane<float, TwoPass<8, 4>, TwoPass<8, 8>, 64, 1, 10>;
+using Plane64x32 = FixedPlane<float, TwoPass<8, 8>, TwoPass<4, 8>, 64, 1, 10>;
+using Plane64x128 = FixedPlane<float, TwoPass<8, 8>, TwoPass<16, 8>, 128, 1, 5>;
+using Plane128x64 = FixedPlane<float, TwoPass<8, 16>, TwoPass<8, 8>, 128, 1, 5>;
+using Plane96x128 = FixedPlane<float, TwoPass<8, 12>, TwoPass<16, 8>, 192, 1, 3>;
 using Plane128x96 = FixedPlane<float, TwoPass<8, 16>, TwoPass<8, 12>, 192, 1, 4>;
 
 template <class... Planes>
