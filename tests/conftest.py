@@ -37,3 +37,21 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Runs the test with each backend that runs on the CPU."""
     with request.param.serving():
         yield request.param
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a CUDA device one case of each test that needs it is enough to say so."""
+    if torch.cuda.is_available():
+        return
+    seen: set[str] = set()
+    kept: list[pytest.Item] = []
+    rest: list[pytest.Item] = []
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        needs_device = item.get_closest_marker("cuda") is not None
+        (rest if needs_device and function in seen else kept).append(item)
+        if needs_device:
+            seen.add(function)
+    if rest:
+        config.hook.pytest_deselected(items=rest)
+        items[:] = kept

@@ -16,7 +16,9 @@ MAX_LENGTH = 2048
 
 DEVICES = "cuda"
 DTYPES = "float32, float64, bfloat16, float16"
-SIZES = f"height and width up to {MAX_LENGTH} with no prime factor above 7"
+_LENGTHS = f"height and width up to {MAX_LENGTH} with no prime factor above 7"
+# csrc/cuda/README.md has the whole table.
+SIZES = f"{_LENGTHS}; one pass over float32 and narrower images at the usual sizes up to 256x256, else three kernels"
 
 
 def unavailable() -> str | None:
@@ -43,7 +45,7 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
         return f"it runs on CUDA devices and the tensors are on {device!r}"
     for name, side in (("height", height), ("width", width)):
         if side > MAX_LENGTH or not extension.supports_length(side):
-            return f"it serves {SIZES}, which the {name} {side} is not"
+            return f"it serves {_LENGTHS}, which the {name} {side} is not"
     return None
 
 
