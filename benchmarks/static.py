@@ -201,8 +201,11 @@ PLANE_KERNELS = {
     "focal_frequency_loss_kernel": 12,
     "spectral_filter_kernel": 8,  # input, result
     "cross_spectrum_kernel": 8,  # a, b
+    "rfft2_kernel": 8,  # image, half spectrum
+    "irfft2_kernel": 8,
 }
 _PLANE = re.compile(r"FixedPlane<(\w+), TwoPass<(\d+), (\d+)>, TwoPass<(\d+), (\d+)>, \d+, (\d+), \d+>")
+_CLUSTER = re.compile(r"ClusterPlane<(\w+), TwoPass<(\d+), (\d+)>, \d+, \d+>")
 _SIZES = {"float": 4, "double": 8}
 
 
@@ -231,6 +234,7 @@ def cuda_case(name: str, targets: tuple[str, ...]) -> Case:
     kernel, _, arguments = written.partition("<")
     arguments = arguments.removesuffix(">")
     pixels, shared, flop = 0, 0, 0.0
+    transforms = 1 if kernel in ("rfft2_kernel", "irfft2_kernel") else 2
     if (plane := _PLANE.search(arguments)) is not None:
         first, second, *_ = horizontal = [int(digit) for digit in plane.group(4, 5)]
         height, width = int(plane[2]) * int(plane[3]), first * second
@@ -238,11 +242,18 @@ def cuda_case(name: str, targets: tuple[str, ...]) -> Case:
         arguments = arguments.replace(plane[0], f"{height}x{width} {plane[1]}")
         # csrc/cuda/plane.cuh: columns j and j + W/2 are one of complex numbers.
         half = width // 2
-        pitch = -(-half // 16) * 16 if horizontal[1] % 8 == 0 else half | 1
+        pitch = -(-half // 16) * 16 if horizontal[1] == 8 else half | 1
         shared = planes * height * pitch * 2 * _SIZES[plane[1]]
         if kernel in PLANE_KERNELS:
             pixels = planes * height * width
-            flop = 2 * 2.5 * math.log2(height * width)  # the usual count of two transforms of a real plane
+            flop = transforms * 2.5 * math.log2(height * width)  # the usual count for a real plane
+    elif (plane := _CLUSTER.search(arguments)) is not None:
+        # csrc/cuda/cluster_plane.cuh: a square plane is four blocks', each with a quarter and two lines of columns.
+        side = int(plane[2]) * int(plane[3])
+        arguments = arguments.replace(plane[0], f"{side}x{side} {plane[1]}")
+        shared = (side * side // 8 + side // 2) * 2 * _SIZES[plane[1]] + 4 * _SIZES[plane[1]]
+        pixels = side * side // 4
+        flop = transforms * 2.5 * math.log2(side * side)
 
     def compiled(target: Target) -> Compiled:
         code = cuda_code(target)[name]
