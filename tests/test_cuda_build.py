@@ -87,7 +87,7 @@ REGISTER_FILE = 64 << 10  # of a multiprocessor, in 32-bit registers
 CLUSTER_FILTER_BLOCKS = 2
 
 
-def most_registers(mangled: str) -> int:
+def most_registers(mangled: str, architecture: str) -> int:
     """What leaves room for as many blocks of a multiprocessor as the design of a kernel counts on (planes.cuh)."""
     found = re.match(r"_ZN7blurfft4cuda(\d+)", mangled)
     assert found is not None, mangled
@@ -103,13 +103,15 @@ def most_registers(mangled: str) -> int:
         cluster = re.search(r"ClusterPlane.*?EELi(\d+)ELi(\d+)E", arguments)
         assert cluster is not None, f"{name} has no limit"
         threads, blocks = int(cluster[1]), CLUSTER_FILTER_BLOCKS if fewer else int(cluster[2])
+    if "TORCH_CUDA_ARCH_LIST" in os.environ and int(architecture[3:].rstrip("af")) >= 100:
+        blocks = (blocks * 3 + 2) // 4  # resident(), of code that is compiled from PTX of its own
     return min(255, REGISTER_FILE // (threads * blocks) // 8 * 8)
 
 
 @with_kernels
 def test_registers_leave_room_for_enough_blocks() -> None:
     for kernel in kernels():
-        assert int(kernel["registers"]) <= most_registers(kernel["name"]), kernel
+        assert int(kernel["registers"]) <= most_registers(kernel["name"], kernel["architecture"]), kernel
 
 
 @needs_nvcc
