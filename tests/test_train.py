@@ -269,7 +269,7 @@ def test_a_batch_that_cannot_be_shared():
         Trainer(SMALL, DISKS, world=3)
 
 
-def test_what_is_no_use_is_left_out(photos, tmp_path):
+def test_what_is_no_use_is_left_out(photos, tmp_path, monkeypatch):
     (photos / "damaged.png").write_bytes((photos / "00.png").read_bytes()[:60])
     (photos / "empty.jpg").touch()
     (photos / "notes.txt").write_text("no image")
@@ -283,6 +283,11 @@ def test_what_is_no_use_is_left_out(photos, tmp_path):
     assert "tiny.png is left out: 40 x 20 pixels, too small for --size 28" in text
     assert "empty.jpg is left out: the file is empty" in text
     assert "damaged.png is left out" in text
+
+    said.clear()
+    monkeypatch.setattr(data, "_NAMED", 1)
+    data.load(str(photos), 28, 1, say=said.append)
+    assert said[1:] == ["and 2 more are left out"]
 
     for path in photos.iterdir():
         path.unlink()

@@ -82,7 +82,7 @@ def plan(stage: Stage, steps: int, sweep_steps: int, seeds: int, sets: list[str]
 @app.command()
 def main(
     stage: Annotated[Stage, typer.Option(help="What to do; benchmarks/README.md says what each holds.")] = Stage.all,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 250,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 600,
     sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the sweep.")] = 150,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, each with one thread.")] = 2,

@@ -156,7 +156,7 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
             "",
             f"{description[0].upper()}{description[1:]}. {some['steps']} steps of {some['options']['batch']} images, "
             f"{some['options']['latent']} latents, rate {some['options']['rate']:g} nats, "
-            f"{'/'.join(map(str, sorted(seeds)))} seeds.",
+            f"{'/'.join(map(str, sorted(seeds)))} seed{'s' * (seeds != {1})}.",
             "",
             *table({name: groups[name] for name in TERMS if name in groups}),
             "",

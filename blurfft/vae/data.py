@@ -39,6 +39,8 @@ _SLICES = range(30, 150)  # with brain in them; 1 mm apart
 _BLOCK, _HELD_OUT_FROM, _HELD_OUT_TO, _GAP = 40, 16, 24, 4
 _VARIANTS = {"train": 16, "held_out": 8}
 
+_NAMED = 20  # images that are left out, at most: a folder may have many thousands
+
 _PARTITION = "list_eval_partition.txt"
 _TRAIN_FOLDERS, _HELD_OUT_FOLDERS = ("train", "training"), ("test", "val", "valid", "validation")
 
@@ -214,9 +216,12 @@ def folder(
                 progress(done, len(files))
                 if isinstance(result, str):
                     refused += 1
-                    say(f"{name} is left out: {result}")
+                    if refused <= _NAMED:
+                        say(f"{name} is left out: {result}")
                 else:
                     part.append(result)
+    if refused > _NAMED:
+        say(f"and {refused - _NAMED} more are left out")
     if not parts[0] or not parts[1]:
         which = "train on" if not parts[0] else "hold out"
         raise Refused(
