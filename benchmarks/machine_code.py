@@ -241,7 +241,8 @@ def read_amdgcn(assembly: str) -> Code:
             loops.add(words[-1])
     return Code(
         registers=metadata("vgpr_count"),
-        spills=4 * metadata("vgpr_spill_count"),
+        # Where there is no scratch memory, what LLVM calls spilled is in accumulation registers.
+        spills=4 * metadata("vgpr_spill_count") if metadata("private_segment_fixed_size") else 0,
         stack=metadata("private_segment_fixed_size"),
         shared=metadata("group_segment_fixed_size"),
         loops=len(loops),
