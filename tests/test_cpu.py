@@ -62,15 +62,28 @@ def test_every_layout(capability: str, layout: str, channels: int, size: tuple[i
     check_every_op(torch.ops.blurfft_cpu, Case(*size, dtype, layout, layout, channels=channels))
 
 
-def test_results_do_not_depend_on_the_number_of_threads(capability: str) -> None:
-    x, y = images((120, 3, 64, 48), torch.float32), images((120, 3, 64, 48), torch.float32)
+# Many small planes, and large ones that are too few for the threads, which then share them.
+@pytest.mark.parametrize("shape", [(120, 3, 64, 48), (1, 3, 256, 270), (1, 1, 315, 245)], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_results_do_not_depend_on_the_number_of_threads(
+    capability: str, layout: torch.memory_format, shape: tuple[int, int, int, int]
+) -> None:
+    x, y = (images(shape, torch.float32).contiguous(memory_format=layout) for _ in range(2))
     kernel, constant = torch.rand(1, 1, 5, 5), torch.full((1, 1), 0.1)
+    half = torch.fft.rfft2(y)
+    ops = torch.ops.blurfft_cpu
     threads = torch.get_num_threads()
     results = []
     for count in (1, 2, 3, 7):
         torch.set_num_threads(count)
         results.append(
-            torch.ops.blurfft_cpu.wiener_loss(x, y, kernel, constant, constant, 1.0, True, False, True, True)
+            [
+                *ops.wiener_loss(x, y, kernel, constant, constant, 1.0, True, False, True, True),
+                *ops.focal_frequency_loss(x, y, 1.0, False, 1.0, False, True),
+                ops.spectral_filter(x, half[:1, :1].contiguous()),
+                ops.rfft2(x, 1.0),
+                ops.irfft2(half, shape[3], 1.0),
+            ]
         )
     torch.set_num_threads(threads)
     for other in results[1:]:

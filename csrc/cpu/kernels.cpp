@@ -14,9 +14,16 @@
 namespace blurfft::cpu {
 namespace {
 
+// Behind the planes: the energies of every group of rows, added up in their order by whatever thread they are of.
 template <class T>
-size_t workspace_elements(const Geometry<T>& g) {
-  return Plane<T>(g, nullptr).elements();
+double* group_energies(const Geometry<T>& g, T* work, int parts) {
+  return reinterpret_cast<double*>(work + Plane<T>(g, nullptr).elements(parts));
+}
+template <class T>
+size_t workspace_elements(const Geometry<T>& g, int parts) {
+  constexpr int L = kLanes<T>, per_double = static_cast<int>(sizeof(double) / sizeof(T));
+  const ptrdiff_t energies = static_cast<ptrdiff_t>(g.rows.groups) * g.planes * per_double;
+  return Plane<T>(g, nullptr).elements(parts) + (energies + L - 1) / L * L;
 }
 
 // ---- The action on one group of row spectra -------------------------------------------------------------------
@@ -148,12 +155,11 @@ double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* e
 }
 
 template <bool Complex, bool Inverse, class T>
-void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args) {
+void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args, double* energies, int begin, int end) {
   constexpr int L = kLanes<T>;
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(p.g.width()) * L * (Complex ? 2 : 1);
   const ptrdiff_t power_group_step = static_cast<ptrdiff_t>(p.g.width()) * L;
-  mix_special_rows<false>(p);
-  for (int group = 0; group < p.g.rows.groups; ++group) {
+  for (int group = begin; group < end; ++group) {
     load_rows(p, group);
     for (int c = 0; c < p.g.planes; ++c) {
       const T* table = args.table + c * args.table_step;
@@ -170,34 +176,37 @@ void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args) {
         run_middle<Complex, Inverse>(p, c, action);
         energy = 2 * sum<T>(action.energy);
       }
-      if (args.energy) args.energy[c] += energy / 4;
+      energies[group * p.g.planes + c] = energy / 4;
       if constexpr (Inverse) outer_stages<true>(p, c);
     }
     if constexpr (Inverse) store_rows(p, group);
   }
-  if constexpr (Inverse) mix_special_rows<true>(p);
 }
 
 template <class T>
-void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* out, const FilterArgs<T>& args,
-            T* work) {
-  const Plane<T> p(g, work);
+void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* out, const FilterArgs<T>& args, T* work,
+            const Team* team) {
+  const Plane<T> whole(g, work);
+  double* energies = group_energies(g, work, team ? team->parts : 1);
+  share(g, work, team, g.height(), [&](const Plane<T>& p, int begin, int end) { load_plane(p, a, b, begin, end); });
+  share(g, work, team, whole.blocks,
+        [&](const Plane<T>& p, int begin, int end) { transform_columns<false>(p, begin, end); });
+  mix_special_rows<false>(whole);
+  share(g, work, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
+    if (!out) return act_on_rows<false, false>(p, args, energies, begin, end);
+    if (args.complex_table) return act_on_rows<true, true>(p, args, energies, begin, end);
+    act_on_rows<false, true>(p, args, energies, begin, end);
+  });
   if (args.energy) {
     for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
+    for (int i = 0; i < g.rows.groups * g.planes; ++i) args.energy[i % g.planes] += energies[i];
   }
-  load_plane(p, a, b);
-  transform_columns<false>(p);
-  if (!out) {
-    act_on_rows<false, false>(p, args);
-    return;
-  }
-  if (args.complex_table) {
-    act_on_rows<true, true>(p, args);
-  } else {
-    act_on_rows<false, true>(p, args);
-  }
-  transform_columns<true>(p);
-  store_plane(p, *out, args.streaming);
+  if (!out) return;
+  mix_special_rows<true>(whole);
+  share(g, work, team, whole.blocks,
+        [&](const Plane<T>& p, int begin, int end) { transform_columns<true>(p, begin, end); });
+  share(g, work, team, g.height(),
+        [&](const Plane<T>& p, int begin, int end) { store_plane(p, *out, args.streaming, begin, end); });
 }
 
 // ---- Spectra in and out ----------------------------------------------------------------------------------------
@@ -211,7 +220,7 @@ BLURFFT_INLINE Cpx<T> conj_product(Cpx<T> u, Cpx<T> v) {
 template <class T>
 void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work) {
   constexpr int L = kLanes<T>;
-  const Plane<T> p(g, work), q(g, work + workspace_elements(g));
+  const Plane<T> p(g, work), q(g, work + workspace_elements(g, 1));
   for (const auto* side : {&p, &q}) {
     load_plane(*side, side == &p ? a : b, static_cast<const Image*>(nullptr));
     transform_columns<false>(*side);
@@ -309,7 +318,7 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
 template <class T>
 void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image* out, const BlurArgs<T>& args,
               T* work) {
-  const Plane<T> p(g, work), q(g, work + workspace_elements(g));
+  const Plane<T> p(g, work), q(g, work + workspace_elements(g, 1));
   for (const auto* side : {&p, &q}) {
     load_plane(*side, side == &p ? a : b, static_cast<const Image*>(nullptr));
     transform_columns<false>(*side);
@@ -522,56 +531,64 @@ void load_half_rows(const Geometry<T>& g, const HalfRows<T, const T>& from, T* s
 }
 
 template <class T>
-void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work) {
-  const Plane<T> p(g, work);
+void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work, const Team* team) {
+  const Plane<T> whole(g, work);
   const int height = g.height(), width = g.width();
-  load_plane(p, in, static_cast<const Image*>(nullptr));
-  transform_columns<false>(p);
-  mix_special_rows<false>(p);
-  for (int group = 0; group < g.rows.groups; ++group) {
-    load_rows(p, group);
-    forward_rows(p, 0);
-    store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale / 2);
-    if (group > 0 || height % 2) continue;
-    T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
-    for (int f2 = 0; f2 <= width / 2; ++f2) {
-      T x0[2], xn[2];
-      separate(mirror_pair(p, 0, f2), x0, xn);
-      for (int i = 0; i < 2; ++i) {
-        out[2 * f2 + i] = scale / 2 * x0[i];
-        middle_row[2 * f2 + i] = scale / 2 * xn[i];
+  share(g, work, team, height, [&](const Plane<T>& p, int begin, int end) {
+    load_plane(p, in, static_cast<const Image*>(nullptr), begin, end);
+  });
+  share(g, work, team, whole.blocks,
+        [&](const Plane<T>& p, int begin, int end) { transform_columns<false>(p, begin, end); });
+  mix_special_rows<false>(whole);
+  share(g, work, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
+    for (int group = begin; group < end; ++group) {
+      load_rows(p, group);
+      forward_rows(p, 0);
+      store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale / 2);
+      if (group > 0 || height % 2) continue;
+      T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
+      for (int f2 = 0; f2 <= width / 2; ++f2) {
+        T x0[2], xn[2];
+        separate(mirror_pair(p, 0, f2), x0, xn);
+        for (int i = 0; i < 2; ++i) {
+          out[2 * f2 + i] = scale / 2 * x0[i];
+          middle_row[2 * f2 + i] = scale / 2 * xn[i];
+        }
       }
     }
-  }
+  });
 }
 
 template <class T>
-void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* work) {
+void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* work, const Team* team) {
   constexpr int L = kLanes<T>;
-  const Plane<T> p(g, work);
+  const Plane<T> whole(g, work);
   const int height = g.height(), width = g.width();
-  for (int group = 0; group < g.rows.groups; ++group) {
-    load_half_rows(g, HalfRows<T, const T>(g, group, in, in), p.row, scale);
-    // Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n.
-    if (group == 0 && height % 2 == 0) {
-      const T* middle_row = in + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
-      for (int f2 = 0; f2 <= width / 2; ++f2) {
-        const MirrorPair<T> m = mirror_pair(p, 0, f2);
-        const bool self_paired = m.position == m.mirror_position;
-        const T x_re = scale * in[2 * f2], x_im = self_paired ? 0 : scale * in[2 * f2 + 1];
-        const T y_re = scale * middle_row[2 * f2], y_im = self_paired ? 0 : scale * middle_row[2 * f2 + 1];
-        m.mirror[0] = x_re + y_im;
-        m.mirror[L] = y_re - x_im;
-        m.at[0] = x_re - y_im;
-        m.at[L] = y_re + x_im;
+  share(g, work, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
+    for (int group = begin; group < end; ++group) {
+      load_half_rows(g, HalfRows<T, const T>(g, group, in, in), p.row, scale);
+      // Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n.
+      if (group == 0 && height % 2 == 0) {
+        const T* middle_row = in + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
+        for (int f2 = 0; f2 <= width / 2; ++f2) {
+          const MirrorPair<T> m = mirror_pair(p, 0, f2);
+          const bool self_paired = m.position == m.mirror_position;
+          const T x_re = scale * in[2 * f2], x_im = self_paired ? 0 : scale * in[2 * f2 + 1];
+          const T y_re = scale * middle_row[2 * f2], y_im = self_paired ? 0 : scale * middle_row[2 * f2 + 1];
+          m.mirror[0] = x_re + y_im;
+          m.mirror[L] = y_re - x_im;
+          m.at[0] = x_re - y_im;
+          m.at[L] = y_re + x_im;
+        }
       }
+      inverse_rows(p, 0);
+      store_rows(p, group);
     }
-    inverse_rows(p, 0);
-    store_rows(p, group);
-  }
-  mix_special_rows<true>(p);
-  transform_columns<true>(p);
-  store_plane(p, out, false);
+  });
+  mix_special_rows<true>(whole);
+  share(g, work, team, whole.blocks,
+        [&](const Plane<T>& p, int begin, int end) { transform_columns<true>(p, begin, end); });
+  share(g, work, team, height, [&](const Plane<T>& p, int begin, int end) { store_plane(p, out, false, begin, end); });
 }
 
 // ---- Small kernels ---------------------------------------------------------------------------------------------

@@ -46,6 +46,12 @@ struct Geometry {
   int width() const { return horizontal->n; }
 };
 
+// Threads that share a plane: run calls f(context, part) for every part, in any order, and waits for all.
+struct Team {
+  int parts;
+  void (*run)(int parts, void (*f)(void* context, int part), void* context);
+};
+
 // A small kernel's transforms: cos and sin of 2 pi f1 u / H for each packed lane, of 2 pi f2 v / W for f2 <= W/2.
 template <class T>
 struct TapGeometry {
@@ -114,16 +120,19 @@ struct WienerGradArgs {
 template <class T>
 struct Kernels {
   int lanes;
-  size_t (*workspace_elements)(const Geometry<T>&);
+  // For a team of so many parts.
+  size_t (*workspace_elements)(const Geometry<T>&, int parts);
   size_t (*tap_workspace_elements)(const Geometry<T>&, const TapGeometry<T>&);
-  void (*filter)(const Geometry<T>&, const Image& a, const Image* b, const Image* out, const FilterArgs<T>&, T* work);
+  // A null team is the calling thread alone; the result is the same.
+  void (*filter)(const Geometry<T>&, const Image& a, const Image* b, const Image* out, const FilterArgs<T>&, T* work,
+                 const Team*);
   // sum += 4n conj(F a) F b; needs two workspaces.
   void (*cross)(const Geometry<T>&, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work);
   // Needs two workspaces.
   void (*blur_mse)(const Geometry<T>&, const Image& a, const Image& b, const Image* out, const BlurArgs<T>&, T* work);
   // out (H, W/2+1) interleaved complex = scale * unnormalised transform; one plane.
-  void (*forward)(const Geometry<T>&, const Image& in, T* out, T scale, T* work);
-  void (*inverse)(const Geometry<T>&, const T* in, const Image& out, T scale, T* work);
+  void (*forward)(const Geometry<T>&, const Image& in, T* out, T scale, T* work, const Team*);
+  void (*inverse)(const Geometry<T>&, const T* in, const Image& out, T scale, T* work, const Team*);
   void (*pack)(const Geometry<T>&, const T* half, bool complex_values, T* packed);
   // Times the multiplicity of the column.
   void (*unpack)(const Geometry<T>&, const T* packed, bool complex_values, T scale, bool multiplicity, T* half);

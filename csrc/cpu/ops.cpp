@@ -199,6 +199,45 @@ struct UnitGeometry {
   }
 };
 
+// Planes large enough to be worth the waits of a team's threads for each other, in pixels.
+constexpr int64_t kSharedPixels = 1 << 16;
+
+// Units that are left over when every thread has had as many whole ones are shared by all threads, where they are
+// large and a considerable part of the work: units [alone, count) by the team.
+struct Sharing {
+  int64_t alone;
+  Team team;
+
+  explicit Sharing(const Units& u) : alone(u.count()), team{1, run_parts} {
+    const int64_t threads = torch::stable::get_num_threads(), rest = u.count() % threads;
+    if (u.pixels() * u.interleave < kSharedPixels || u.count() > std::min(4 * threads, kMaxParts)) return;
+    if (rest == 0 || 2 * rest > threads) return;
+    alone -= rest;
+    team.parts = static_cast<int>(threads);
+  }
+  static Sharing none(const Units& u) {
+    Sharing sharing(u);
+    sharing.alone = u.count();
+    return sharing;
+  }
+  static void run_parts(int parts, void (*f)(void*, int), void* context) {
+    in_parallel(parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) f(context, static_cast<int>(part));
+    });
+  }
+};
+// f(unit, work, team) for every unit.
+template <class T, class F>
+void each_unit(const Units& units, const Sharing& sharing, size_t work_elements, F f) {
+  in_parallel(sharing.alone, units.grain(), [&](int64_t begin, int64_t end) {
+    T* work = scratch<T>(work_elements);
+    for (int64_t unit = begin; unit < end; ++unit) f(unit, work, nullptr);
+  });
+  for (int64_t unit = sharing.alone; unit < units.count(); ++unit) {
+    f(unit, scratch<T>(work_elements), &sharing.team);
+  }
+}
+
 // Runs f(part, begin, end) over [0, count) in fixed_parts(count) parts, which depend on count alone.
 int64_t fixed_parts(int64_t count) { return std::clamp<int64_t>(count, 1, kMaxParts); }
 template <class F>
@@ -215,12 +254,13 @@ void add_parts(T* parts, int64_t count, size_t elements) {
   }
 }
 
-// Runs over all units: fill(index, tables) makes the tables of weights `index` (a sample's, or 0 where samples share
-// them), run(unit, tables, sums, work) does a unit, finish(index, sums) takes what the units with these weights have
-// added to `sums`, the same for any number of threads. No sums: sum_elements is 0, `sums` null, finish not called.
+// Runs over all units with their weights: fill(index, tables) makes the tables of weights `index` (a sample's, or 0
+// where samples share them), run(unit, tables, sums, work, team) does a unit, finish(index, sums) takes what the units
+// with these weights have added to `sums`, the same for any number of threads. No sums: sum_elements is 0, `sums` null,
+// finish not called.
 template <class T, class Fill, class Run, class Finish>
-void each_unit(const Units& units, bool weights_per_sample, size_t table_elements, size_t sum_elements,
-               size_t work_elements, Fill fill, Run run, Finish finish) {
+void each_weighted_unit(const Units& units, const Sharing& sharing, bool weights_per_sample, size_t table_elements,
+                        size_t sum_elements, size_t work_elements, Fill fill, Run run, Finish finish) {
   if (weights_per_sample) {
     const int64_t grain = std::max<int64_t>(1, units.grain() / std::max<int64_t>(1, units.per_sample));
     in_parallel(units.samples, grain, [&](int64_t begin, int64_t end) {
@@ -230,7 +270,7 @@ void each_unit(const Units& units, bool weights_per_sample, size_t table_element
       for (int64_t n = begin; n < end; ++n) {
         fill(n, tables);
         if (sums) std::memset(sums, 0, sizeof(T) * sum_elements);
-        for (int64_t i = 0; i < units.per_sample; ++i) run(n * units.per_sample + i, tables, sums, work);
+        for (int64_t i = 0; i < units.per_sample; ++i) run(n * units.per_sample + i, tables, sums, work, nullptr);
         if (sums) finish(n, sums);
       }
     });
@@ -240,19 +280,23 @@ void each_unit(const Units& units, bool weights_per_sample, size_t table_element
   Buffer<T> tables(table_elements);
   fill(0, tables.get());
   if (!sum_elements) {
-    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
-      T* work = scratch<T>(work_elements);
-      for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), nullptr, work);
-    });
+    each_unit<T>(units, sharing, work_elements,
+                 [&](int64_t unit, T* work, const Team* team) { run(unit, tables.get(), nullptr, work, team); });
     return;
   }
   const int64_t parts = fixed_parts(units.count());
   Buffer<T> sums(sum_elements * parts);
   std::memset(sums.get(), 0, sizeof(T) * sum_elements * parts);
-  in_fixed_parts(units.count(), [&](int64_t part, int64_t begin, int64_t end) {
+  // Where units are shared there are as many parts as units.
+  in_fixed_parts(sharing.alone, [&](int64_t part, int64_t begin, int64_t end) {
     T* work = scratch<T>(work_elements);
-    for (int64_t unit = begin; unit < end; ++unit) run(unit, tables.get(), sums.get() + part * sum_elements, work);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      run(unit, tables.get(), sums.get() + part * sum_elements, work, nullptr);
+    }
   });
+  for (int64_t unit = sharing.alone; unit < units.count(); ++unit) {
+    run(unit, tables.get(), sums.get() + unit * sum_elements, scratch<T>(work_elements), &sharing.team);
+  }
   add_parts(sums.get(), parts, sum_elements);
   finish(0, sums.get());
 }
@@ -269,7 +313,8 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
   const bool streaming = fills_the_caches(input);
   const ptrdiff_t step = weights_per_channel > 1 ? static_cast<ptrdiff_t>(packed) : 0;
   const Images inputs(input), targets(target), grads(grad ? *grad : input);
-  const auto run = [&](int64_t unit, const T* tables, T* power, T* work) {
+  const Sharing sharing(units);
+  const auto run = [&](int64_t unit, const T* tables, T* power, T* work, const Team* team) {
     const Image a = units.image(inputs, unit), b = units.image(targets, unit);
     const int64_t channel = units.first_channel(unit);
     FilterArgs<T> args = {tables + channel * step,
@@ -281,10 +326,10 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
                           energy + unit / units.per_sample * units.channels + channel};
     Image out = {};
     if (grad) out = units.image(grads, unit);
-    k.filter(geometries(units, unit), a, &b, grad ? &out : nullptr, args, work);
+    k.filter(geometries(units, unit), a, &b, grad ? &out : nullptr, args, work, team);
   };
-  each_unit<T>(units, weights_per_sample, elements, want_power ? elements : 0, k.workspace_elements(geometries.whole),
-               fill, run, finish);
+  each_weighted_unit<T>(units, sharing, weights_per_sample, elements, want_power ? elements : 0,
+                        k.workspace_elements(geometries.whole, sharing.team.parts), fill, run, finish);
 }
 
 // loss (N,) or (): sums in a fixed order, in double.
@@ -338,13 +383,12 @@ Tensor rfft2(const Tensor& input, double scale) {
     const Images images(planes);
     const UnitGeometry<T> geometries(units);
     const Geometry<T>& g = geometries.whole;
-    const size_t work = k.workspace_elements(g);
+    const Sharing sharing(units);
     const int64_t step = units.height * sizes.back() * 2;
-    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        k.forward(g, units.image(images, i), values<T>(out) + i * step, static_cast<T>(scale), scratch<T>(work));
-      }
-    });
+    each_unit<T>(
+        units, sharing, k.workspace_elements(g, sharing.team.parts), [&](int64_t unit, T* work, const Team* team) {
+          k.forward(g, units.image(images, unit), values<T>(out) + unit * step, static_cast<T>(scale), work, team);
+        });
   });
   return out;
 }
@@ -362,13 +406,12 @@ Tensor irfft2(const Tensor& input, int64_t width, double scale) {
     const Images images(planes);
     const UnitGeometry<T> geometries(units);
     const Geometry<T>& g = geometries.whole;
-    const size_t work = k.workspace_elements(g);
+    const Sharing sharing(units);
     const int64_t step = units.height * (width / 2 + 1) * 2;
-    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        k.inverse(g, values<T>(half) + i * step, units.image(images, i), static_cast<T>(scale), scratch<T>(work));
-      }
-    });
+    each_unit<T>(
+        units, sharing, k.workspace_elements(g, sharing.team.parts), [&](int64_t unit, T* work, const Team* team) {
+          k.inverse(g, values<T>(half) + unit * step, units.image(images, unit), static_cast<T>(scale), work, team);
+        });
   });
   return out;
 }
@@ -439,23 +482,29 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
         k.make_operator(g, complex_values, scale, tables + c * packed);
       }
     };
-    Buffer<T> shared;
+    const auto run = [&](int64_t unit, const T* tables, T* work, const Team* team) {
+      const Image a = units.image(inputs, unit), to = units.image(outs, unit);
+      const FilterArgs<T> args = {
+          tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr, 0, nullptr};
+      k.filter(geometries(units, unit), a, nullptr, &to, args, work, team);
+    };
     if (tables_n == 1) {
-      shared.reserve(packed * tables_c);
+      Buffer<T> shared(packed * tables_c);
       fill(0, shared.get());
+      const Sharing sharing(units);
+      each_unit<T>(units, sharing, k.workspace_elements(g, sharing.team.parts),
+                   [&](int64_t unit, T* work, const Team* team) { run(unit, shared.get(), work, team); });
+      return;
     }
     in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
-      const size_t work_elements = k.workspace_elements(g);
-      T* work = scratch<T>(work_elements + (tables_n == 1 ? 0 : packed * tables_c));
-      T* tables = tables_n == 1 ? shared.get() : work + work_elements;
+      const size_t work_elements = k.workspace_elements(g, 1);
+      T* work = scratch<T>(work_elements + packed * tables_c);
+      T* tables = work + work_elements;
       int64_t filled = -1;
       for (int64_t unit = begin; unit < end; ++unit) {
         const int64_t n = unit / units.per_sample;
-        if (tables_n > 1 && n != filled) fill(filled = n, tables);
-        const Image a = units.image(inputs, unit), to = units.image(outs, unit);
-        const FilterArgs<T> args = {
-            tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr, 0, nullptr};
-        k.filter(geometries(units, unit), a, nullptr, &to, args, work);
+        if (n != filled) fill(filled = n, tables);
+        run(unit, tables, work, nullptr);
       }
     });
   });
@@ -476,7 +525,7 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
     const T scale = static_cast<T>(0.25 / static_cast<double>(units.pixels()));
     const Images first(a), second(b);
     const auto fill = [](int64_t, T*) {};
-    const auto run = [&](int64_t unit, const T*, T* sums, T* work) {
+    const auto run = [&](int64_t unit, const T*, T* sums, T* work, const Team*) {
       k.cross(geometries(units, unit), units.image(first, unit), units.image(second, unit),
               sums + units.first_channel(unit) * step, step, work);
     };
@@ -491,7 +540,8 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
         for (int64_t j = 0; j < entries; ++j) to[j] = half[2 * j];
       }
     };
-    each_unit<T>(units, n > 1, 0, packed * c, 2 * k.workspace_elements(g), fill, run, finish);
+    each_weighted_unit<T>(units, Sharing::none(units), n > 1, 0, packed * c, 2 * k.workspace_elements(g, 1), fill, run,
+                          finish);
   });
   return out;
 }
@@ -678,7 +728,7 @@ std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& t
         k.make_operator(g, true, 1, table);
       }
     };
-    const auto run = [&](int64_t unit, const T* tables, T* cross, T* work) {
+    const auto run = [&](int64_t unit, const T* tables, T* cross, T* work, const Team*) {
       const int64_t channel = units.first_channel(unit);
       const BlurArgs<T> args = {tables + channel * step,
                                 step,
@@ -702,8 +752,8 @@ std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& t
         for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-scale / n * sums[i]);
       }
     };
-    each_unit<T>(units, kernels_n > 1, packed * kernels_c, kernel_grad ? packed * kernels_c : 0,
-                 2 * k.workspace_elements(g), fill, run, finish);
+    each_weighted_unit<T>(units, Sharing::none(units), kernels_n > 1, packed * kernels_c,
+                          kernel_grad ? packed * kernels_c : 0, 2 * k.workspace_elements(g, 1), fill, run, finish);
     for (double& e : energy) e *= scale / n;
     loss = reduce_loss<T>(input, energy, units.samples, units.channels, {}, scale, per_sample);
   });
@@ -720,31 +770,31 @@ std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tenso
     const Units units(input);
     const UnitGeometry<T> geometries(units);
     const size_t packed = packed_elements(geometries.whole, k.lanes, false);
-    const size_t work_elements = k.workspace_elements(geometries.whole);
+    const Sharing sharing(units);
+    const size_t work_elements = k.workspace_elements(geometries.whole, sharing.team.parts);
     const ptrdiff_t step = static_cast<ptrdiff_t>(packed);
     const double n = static_cast<double>(units.pixels());
     const bool streaming = fills_the_caches(input);
     std::vector<double> energy(units.samples * units.channels);
     const Images inputs(input), targets(target), grads(input_grad ? grad : input);
-    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
-      T* work = scratch<T>(work_elements + packed * units.interleave);
-      T* tables = work + work_elements;
-      for (int64_t unit = begin; unit < end; ++unit) {
-        const Image a = units.image(inputs, unit), b = units.image(targets, unit);
-        const Geometry<T>& g = geometries(units, unit);
-        std::memset(tables, 0, sizeof(T) * packed * g.planes);
-        // Without an image to write the table has no effect.
-        k.filter(g, a, &b, nullptr, {tables, step, false, false, tables, step, nullptr}, work);
-        for (int c = 0; c < g.planes; ++c) {
-          k.focal_weight(g, {static_cast<T>(alpha), log_matrix, static_cast<T>(0.25 / n), static_cast<T>(scale / n),
-                             tables + c * step});
-        }
-        Image out = {};
-        if (input_grad) out = units.image(grads, unit);
-        double* sums = &energy[unit / units.per_sample * units.channels + units.first_channel(unit)];
-        k.filter(g, a, &b, input_grad ? &out : nullptr, {tables, step, false, streaming, nullptr, 0, sums}, work);
-      }
-    });
+    each_unit<T>(units, sharing, work_elements + packed * units.interleave,
+                 [&](int64_t unit, T* work, const Team* team) {
+                   T* tables = work + work_elements;
+                   const Image a = units.image(inputs, unit), b = units.image(targets, unit);
+                   const Geometry<T>& g = geometries(units, unit);
+                   std::memset(tables, 0, sizeof(T) * packed * g.planes);
+                   // Without an image to write the table has no effect.
+                   k.filter(g, a, &b, nullptr, {tables, step, false, false, tables, step, nullptr}, work, team);
+                   for (int c = 0; c < g.planes; ++c) {
+                     k.focal_weight(g, {static_cast<T>(alpha), log_matrix, static_cast<T>(0.25 / n),
+                                        static_cast<T>(scale / n), tables + c * step});
+                   }
+                   Image out = {};
+                   if (input_grad) out = units.image(grads, unit);
+                   double* sums = &energy[unit / units.per_sample * units.channels + units.first_channel(unit)];
+                   k.filter(g, a, &b, input_grad ? &out : nullptr, {tables, step, false, streaming, nullptr, 0, sums},
+                            work, team);
+                 });
     loss = reduce_loss<T>(input, energy, units.samples, units.channels, {}, scale, per_sample);
   });
   return {loss, grad};

@@ -11,6 +11,7 @@ namespace {
 using cpu::Element;
 using cpu::Geometry;
 using cpu::Image;
+using cpu::Team;
 
 // Where things lie in a workspace.
 template <class T>
@@ -21,21 +22,43 @@ struct Plane {
   ptrdiff_t row_step;
   T *z, *column, *row, *in_a, *in_b;
 
-  Plane(const Geometry<T>& geometry, T* work) : g(geometry) {
+  // All but z is a thread's own: `part` is that of a thread with which others share the plane.
+  Plane(const Geometry<T>& geometry, T* work, int part = 0) : g(geometry) {
     total = g.width() * g.planes;
     half = (g.width() + 1) / 2 * g.planes;
     blocks = (half + L - 1) / L;
     // An odd number of cache lines a row: columns of a power-of-two plane would otherwise share a few cache sets.
     row_step = static_cast<ptrdiff_t>(blocks | 1) * 2 * L;
     z = work;
-    column = z + (g.height() + 1) * row_step;
+    column = z + (g.height() + 1) * row_step + part * own_elements();
     row = column + static_cast<ptrdiff_t>(g.height()) * 2 * L;
     in_a = row + static_cast<ptrdiff_t>(2 * half) * 2 * L;
     in_b = in_a + row_length();
   }
   ptrdiff_t row_length() const { return (total + 3 * L) / L * L; }
-  size_t elements() const { return (g.height() + 1) * row_step + (g.height() + 2 * half) * 2 * L + 2 * row_length(); }
+  ptrdiff_t own_elements() const { return static_cast<ptrdiff_t>(g.height() + 2 * half) * 2 * L + 2 * row_length(); }
+  size_t elements(int parts) const { return (g.height() + 1) * row_step + parts * own_elements(); }
 };
+
+// f(plane, begin, end) over parts of [0, count), by all threads of the team at once.
+template <class T, class F>
+BLURFFT_INLINE void share(const Geometry<T>& g, T* work, const Team* team, int count, F f) {
+  if (!team) return f(Plane<T>(g, work), 0, count);
+  struct Call {
+    const Geometry<T>& g;
+    T* work;
+    int parts, count;
+    F& f;
+  } call{g, work, team->parts, count, f};
+  team->run(
+      team->parts,
+      [](void* context, int part) {
+        const Call& c = *static_cast<Call*>(context);
+        const int64_t from = static_cast<int64_t>(c.count) * part, to = from + c.count;
+        c.f(Plane<T>(c.g, c.work, part), static_cast<int>(from / c.parts), static_cast<int>(to / c.parts));
+      },
+      &call);
+}
 
 // A vector store may alias anything, as far as the compiler knows: the loops below copy what they need again after one
 // into locals first.
@@ -94,7 +117,7 @@ BLURFFT_INLINE int overrun_rows(const Image& image, int height, int total) {
 // in order is what the hardware prefetches, and worth more than doing a stage of the columns on the way. What a row's
 // last vector holds beyond its columns is of no account, but an odd width's missing columns must be zero.
 template <class T>
-void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
+void load_plane(const Plane<T>& p, const Image& a, const Image* b, int begin, int end_row) {
   constexpr int L = kLanes<T>;
   const int width = p.g.width(), height = p.g.height(), planes = p.g.planes;
   const int total = p.total, half = p.half, right = total - half;
@@ -108,8 +131,8 @@ void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
     read_row(image, h, width, planes, scratch);
     return scratch;
   };
-  T* z = p.z;
-  for (int h = 0; h < height; ++h, z += row_step) {
+  T* z = p.z + begin * row_step;
+  for (int h = begin; h < end_row; ++h, z += row_step) {
     const T* left = row_of(a, flat_a, h, safe_a, p.in_a);
     const T* end = left + half;
     const T* at_right = left + half;
@@ -129,18 +152,23 @@ void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
     }
     for (int i = right; i < half; ++i) z[i / L * 2 * L + L + i % L] = 0;
   }
-  std::memset(z, 0, sizeof(T) * row_step);
+  if (end_row == height) std::memset(z, 0, sizeof(T) * row_step);
+}
+template <class T>
+void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
+  load_plane(p, a, b, 0, p.g.height());
 }
 
+// Rows [begin, end): a vector may reach into later ones, but not beyond, where another thread may have written.
 template <class T>
-void store_plane(const Plane<T>& p, const Image& image, bool streaming) {
+void store_plane(const Plane<T>& p, const Image& image, bool streaming, int begin, int end_row) {
   constexpr int L = kLanes<T>;
-  const int width = p.g.width(), height = p.g.height(), planes = p.g.planes;
+  const int width = p.g.width(), planes = p.g.planes;
   const int total = p.total, half = p.half, right = total - half;
-  const int safe = image.row == total ? overrun_rows<T>(image, height, total) : 0;
+  const int safe = image.row == total ? overrun_rows<T>(image, end_row, total) : 0;
   const auto aligned = [](const T* at) { return reinterpret_cast<uintptr_t>(at) % kVectorBytes == 0; };
   const bool may_stream = streaming && right == half && half % L == 0;
-  for (int h = 0; h < height; ++h) {
+  for (int h = begin; h < end_row; ++h) {
     T* direct = flat_row<T>(image, h, planes);
     const T* in = p.z + h * p.row_step;
     if (may_stream && direct && aligned(direct) && aligned(direct + half)) {
@@ -169,12 +197,22 @@ void store_plane(const Plane<T>& p, const Image& image, bool streaming) {
   }
 }
 
+template <class T>
+void store_plane(const Plane<T>& p, const Image& image, bool streaming) {
+  store_plane(p, image, streaming, 0, p.g.height());
+}
+
 template <bool Inverse, class T>
-void transform_columns(const Plane<T>& p) {
+void transform_columns(const Plane<T>& p, int begin, int end) {
   const Line<T>& line = *p.g.vertical;
-  for (int b = 0; b < p.blocks; ++b) {
+  for (int b = begin; b < end; ++b) {
     run_stages<Inverse>(line, line.stage_count, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>);
   }
+}
+
+template <bool Inverse, class T>
+void transform_columns(const Plane<T>& p) {
+  transform_columns<Inverse>(p, 0, p.blocks);
 }
 
 // Row 0 and row H/2 of the packed columns are Z0 = A0 + iB0 and Zn = An + iBn with real A, B. Rewritten as
