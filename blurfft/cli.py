@@ -512,7 +512,7 @@ def train(
         str, typer.Option(metavar="NAME", callback=_loss, help=f"The reconstruction term: {', '.join(TERMS)}.")
     ] = "blur",
     kernel_size: Annotated[int, typer.Option(min=1, help="Side of the blur kernels (blur).")] = 5,
-    nsr: Annotated[float, typer.Option(callback=_nsr, help="Noise-to-signal ratio C (blur).")] = 0.1,
+    nsr: Annotated[float, typer.Option(callback=_nsr, help="Noise-to-signal ratio C (blur).")] = 0.01,
     eps: Annotated[float, typer.Option(help="Floor of the precision, above 0 (blur).")] = 0.1,
     kernel: Annotated[
         _KernelGradient,

@@ -183,7 +183,7 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
     assert state(cut)["step"] == 1
     result = command("--out", cut, "--resume", "--steps", 8, "--nsr", 0.5)
     assert result.exit_code == 1
-    assert f"--nsr is 0.5, but the run in {cut} has 0.1" in words(result.output)
+    assert f"--nsr is 0.5, but the run in {cut} has 0.01" in words(result.output)
 
 
 @pytest.mark.skipif(not run.tensorboard_installed(), reason="TensorBoard is not installed")

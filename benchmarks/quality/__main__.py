@@ -29,11 +29,11 @@ SETS = ("embedded:photographs", "embedded:brain")
 BASE = Options(data=SETS[0], channels=1, latent=32, width=8, batch=32, learning_rate=3e-3, rate=40.0, features=FEATURES)
 
 # The defaults, and one option at a time moved away from them.
-CENTRE = replace(BASE, loss="blur", nsr=0.1, eps=0.1, kernel_size=5, kernel="detached")
+CENTRE = replace(BASE, loss="blur", nsr=0.01, eps=0.1, kernel_size=5, kernel="detached")
 SWEEP: dict[str, dict[str, Any]] = {
-    "nsr 0.1, eps 0.1, 5 x 5, detached, rate 40": {},
-    "nsr 0.01": {"nsr": 0.01},
-    "nsr 1": {"nsr": 1.0},
+    "nsr 0.01, eps 0.1, 5 x 5, detached, rate 40": {},
+    "nsr 0.001": {"nsr": 0.001},
+    "nsr 0.1": {"nsr": 0.1},
     "eps 0.01": {"eps": 0.01},
     "eps 1": {"eps": 1.0},
     "kernel 11 x 11": {"kernel_size": 11},

@@ -46,7 +46,7 @@ class Options:
     channels: int | None = None
     loss: str = "blur"
     kernel_size: int = 5
-    nsr: float = 0.1
+    nsr: float = 0.01
     eps: float = 0.1
     kernel: str = "detached"
     features: str | None = None

@@ -51,7 +51,7 @@ class BlurError(ReconstructionTerm):
         image_shape: tuple[int, int, int],
         latent: int,
         kernel_size: int = 5,
-        nsr: float = 0.1,
+        nsr: float = 0.01,
         eps: float = 0.1,
         kernel: str = "detached",
         sigma: float = 0.1,
