@@ -218,7 +218,8 @@ def draw_spectra(results: Sequence[Result], datas: Sequence[str], out: Path) -> 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(datas), figsize=(6 * len(datas), 4.2), squeeze=False)
+    size = (5 * len(datas) + 2.5, 4.2)
+    figure, axes = pyplot.subplots(1, len(datas), figsize=size, squeeze=False, layout="constrained")
     for axis, data in zip(axes[0], datas, strict=True):
         groups = of_stage(results, "terms", data)
         for i, name in enumerate(TERMS):
@@ -233,7 +234,6 @@ def draw_spectra(results: Sequence[Result], datas: Sequence[str], out: Path) -> 
         axis.axhline(1, color="0.7", linewidth=0.8)
         axis.set(yscale="log", xlabel="cycles / pixel", title=data.rpartition(":")[2])
     axes[0][0].set_ylabel("power of reconstructions ÷ power of the truth")
-    axes[0][-1].legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(*axes[0][-1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(out, dpi=110)
     pyplot.close(figure)
