@@ -26,6 +26,22 @@ size_t workspace_elements(const Geometry<T>& g, int parts) {
   return Plane<T>(g, nullptr).elements(parts) + (energies + L - 1) / L * L;
 }
 
+// Lanes of a packed spectrum: how many rows of the plane each stands for.
+template <class T>
+BLURFFT_INLINE Vec<T> row_multiplicity(const Geometry<T>& g, int group) {
+  constexpr int L = kLanes<T>;
+  Vec<T> m = {};
+  if (group == g.rows.groups) {
+    m[0] = 1;
+    return m;
+  }
+  for (int l = 0; l < L; ++l) {
+    const int f1 = group * L + l;
+    m[l] = static_cast<T>(f1 >= g.lane_rows() ? 0 : f1 == 0 || 2 * f1 == g.height() ? 1 : 2);
+  }
+  return m;
+}
+
 // ---- The action on one group of row spectra -------------------------------------------------------------------
 
 template <class T>
@@ -160,13 +176,15 @@ void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args, double* energies,
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(p.g.width()) * L * (Complex ? 2 : 1);
   const ptrdiff_t power_group_step = static_cast<ptrdiff_t>(p.g.width()) * L;
   for (int group = begin; group < end; ++group) {
+    p.look_ahead();
     load_rows(p, group);
     for (int c = 0; c < p.g.planes; ++c) {
+      p.look_ahead();
       const T* table = args.table + c * args.table_step;
       T* power = args.power ? args.power + c * args.power_step : nullptr;
       double energy;
       outer_stages<false>(p, c);
-      if (group == 0) {
+      if (group == 0 && p.g.rows.shared()) {
         inner_stage<false>(p, c);
         energy = act_on_special_group<Complex>(p, c, table, table + p.g.rows.groups * group_step, power,
                                                power ? power + p.g.rows.groups * power_group_step : nullptr);
@@ -174,11 +192,12 @@ void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args, double* energies,
       } else {
         Action<T> action = {table + group * group_step, power ? power + group * power_group_step : nullptr, {}};
         run_middle<Complex, Inverse>(p, c, action);
-        energy = 2 * sum<T>(action.energy);
+        energy = sum<T>(row_multiplicity(p.g, group) * action.energy);
       }
       energies[group * p.g.planes + c] = energy / 4;
       if constexpr (Inverse) outer_stages<true>(p, c);
     }
+    p.look_ahead();
     if constexpr (Inverse) store_rows(p, group);
   }
 }
@@ -188,11 +207,11 @@ void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* o
             const Team* team) {
   const Plane<T> whole(g, work);
   double* energies = group_energies(g, work, team ? team->parts : 1);
-  share(g, work, team, g.height(), [&](const Plane<T>& p, int begin, int end) { load_plane(p, a, b, begin, end); });
-  share(g, work, team, whole.blocks,
+  share(whole, team, g.height(), [&](const Plane<T>& p, int begin, int end) { load_plane(p, a, b, begin, end); });
+  share(whole, team, whole.blocks,
         [&](const Plane<T>& p, int begin, int end) { transform_columns<false>(p, begin, end); });
   mix_special_rows<false>(whole);
-  share(g, work, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
+  share(whole, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
     if (!out) return act_on_rows<false, false>(p, args, energies, begin, end);
     if (args.complex_table) return act_on_rows<true, true>(p, args, energies, begin, end);
     act_on_rows<false, true>(p, args, energies, begin, end);
@@ -203,9 +222,9 @@ void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* o
   }
   if (!out) return;
   mix_special_rows<true>(whole);
-  share(g, work, team, whole.blocks,
+  share(whole, team, whole.blocks,
         [&](const Plane<T>& p, int begin, int end) { transform_columns<true>(p, begin, end); });
-  share(g, work, team, g.height(),
+  share(whole, team, g.height(),
         [&](const Plane<T>& p, int begin, int end) { store_plane(p, *out, args.streaming, begin, end); });
 }
 
@@ -239,7 +258,7 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
         const MirrorPair<T> x = mirror_pair(p, c, f2), y = mirror_pair(q, c, f2);
         Cpx<T> product = conj_product(load_cpx(x.at), load_cpx(y.at));
         T* at = out + x.position * 2 * L;
-        if (group == 0) {
+        if (group == 0 && g.rows.shared()) {
           T x0[2], xn[2], y0[2], yn[2];
           separate(x, x0, xn);
           separate(y, y0, yn);
@@ -258,8 +277,10 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
 
 // Rows of the spectra of a and b: a's become scale * (a - table b). Returns four times the energy before scaling.
 template <class T>
-double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table, T scale, T* cross) {
+double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table, T scale, Vec<T> multiplicity,
+                     T* cross) {
   constexpr int L = kLanes<T>;
+  const Vec<T> share = multiplicity / 2;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * L;
   T* at = p.row + c * 2 * L;
   const T* other = q.row + c * 2 * L;
@@ -269,11 +290,12 @@ double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table
     energy += squared_modulus(r);
     if (cross) {
       T* sum = cross + i * 2 * L;
-      store_cpx(sum, load_cpx(sum) + conj_product(y, r));
+      const Cpx<T> product = conj_product(y, r);
+      store_cpx(sum, load_cpx(sum) + Cpx<T>{share * product.re, share * product.im});
     }
     store_cpx(at, Cpx<T>{scale * r.re, scale * r.im});
   }
-  return 2 * sum<T>(energy);
+  return sum<T>(multiplicity * energy);
 }
 template <class T>
 double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const T* extra, T scale,
@@ -334,10 +356,15 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
       forward_rows(q, c);
       const T* table = args.table + c * args.table_step;
       T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
-      const double energy = group == 0 ? residual_special_group(p, q, c, table, table + last, args.scale, cross,
-                                                                cross ? cross + last : nullptr)
-                                       : residual_rows(p, q, c, table + group * group_step, args.scale,
-                                                       cross ? cross + group * group_step : nullptr);
+      double energy;
+      if (group == 0 && g.rows.shared()) {
+        energy =
+            residual_special_group(p, q, c, table, table + last, args.scale, cross, cross ? cross + last : nullptr);
+      } else {
+        const ptrdiff_t at = group * group_step;
+        energy =
+            residual_rows(p, q, c, table + at, args.scale, row_multiplicity(g, group), cross ? cross + at : nullptr);
+      }
       args.energy[c] += energy / 4;
       if (out) inverse_rows(p, c);
     }
@@ -360,8 +387,8 @@ BLURFFT_INLINE void each_entry(const Geometry<T>& g, bool complex_values, Visit 
   for (int f1 = 0; f1 < height; ++f1) {
     const bool conjugate = 2 * f1 > height;
     const int row = conjugate ? height - f1 : f1;
-    const bool middle_row = 2 * row == height;
-    const ptrdiff_t base = middle_row ? g.rows.groups * group_step : row / L * group_step + row % L;
+    const bool extra = 2 * row == height && g.rows.shared();
+    const ptrdiff_t base = extra ? g.rows.groups * group_step : row / L * group_step + row % L;
     for (int f2 = 0; f2 < columns; ++f2) {
       const int column = conjugate && f2 ? width - f2 : f2;
       visit(static_cast<ptrdiff_t>(f1) * columns + f2, base + g.horizontal->position[column] * values * L, conjugate,
@@ -379,7 +406,8 @@ void pack(const Geometry<T>& g, const T* half, bool complex_values, T* packed) {
   const int values = complex_values ? 2 : 1;
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * L * values;
   for (int row = 0; 2 * row <= height; ++row) {
-    const ptrdiff_t base = 2 * row == height ? g.rows.groups * group_step : row / L * group_step + row % L;
+    const bool extra = 2 * row == height && g.rows.shared();
+    const ptrdiff_t base = extra ? g.rows.groups * group_step : row / L * group_step + row % L;
     const ptrdiff_t direct = static_cast<ptrdiff_t>(row) * columns;
     const ptrdiff_t mirrored = static_cast<ptrdiff_t>(row ? height - row : 0) * columns;
     for (int f2 = 0; f2 < width; ++f2) {
@@ -430,8 +458,8 @@ void make_operator(const Geometry<T>& g, bool complex_values, T scale, T* packed
   constexpr int L = kLanes<T>;
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * L * (complex_values ? 2 : 1);
   T* extra = packed + g.rows.groups * group_step;
-  for (ptrdiff_t i = 0; i < (g.rows.groups + 1) * group_step; i += L) store(packed + i, load(packed + i) * scale);
-  if (g.height() % 2) return;
+  for (ptrdiff_t i = 0; i < g.rows.stored * group_step; i += L) store(packed + i, load(packed + i) * scale);
+  if (!g.rows.shared()) return;
   for (ptrdiff_t i = 0; i < group_step; i += L) {
     const T first = packed[i], middle_row = extra[i];
     packed[i] = (first + middle_row) / 2;
@@ -439,8 +467,7 @@ void make_operator(const Geometry<T>& g, bool complex_values, T scale, T* packed
   }
 }
 
-// Where the lanes of a group lie in a half spectrum: rows f1 and -f1, H/2 for the mirror of row 0. Lanes without a row
-// get `unused`.
+// Where the lanes of a group lie in a half spectrum: as RowGroups has them, lanes without a row at `unused`.
 template <class T, class Value = T>
 struct HalfRows {
   Value *row[kLanes<T>], *mirror[kLanes<T>];
@@ -449,9 +476,9 @@ struct HalfRows {
     const ptrdiff_t row_step = (g.width() / 2 + 1) * 2;
     for (int l = 0; l < kLanes<T>; ++l) {
       const int f1 = group * kLanes<T> + l;
-      const bool used = f1 < (height + 1) / 2;
+      const bool used = f1 < g.lane_rows();
       row[l] = used ? half + f1 * row_step : unused;
-      mirror[l] = used ? half + (f1 ? height - f1 : height % 2 ? 0 : height / 2) * row_step : unused;
+      mirror[l] = used ? half + (f1 ? height - f1 : g.rows.shared() ? height / 2 : 0) * row_step : unused;
     }
   }
 };
@@ -534,18 +561,18 @@ template <class T>
 void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work, const Team* team) {
   const Plane<T> whole(g, work);
   const int height = g.height(), width = g.width();
-  share(g, work, team, height, [&](const Plane<T>& p, int begin, int end) {
+  share(whole, team, height, [&](const Plane<T>& p, int begin, int end) {
     load_plane(p, in, static_cast<const Image*>(nullptr), begin, end);
   });
-  share(g, work, team, whole.blocks,
+  share(whole, team, whole.blocks,
         [&](const Plane<T>& p, int begin, int end) { transform_columns<false>(p, begin, end); });
   mix_special_rows<false>(whole);
-  share(g, work, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
+  share(whole, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
     for (int group = begin; group < end; ++group) {
       load_rows(p, group);
       forward_rows(p, 0);
       store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale / 2);
-      if (group > 0 || height % 2) continue;
+      if (group > 0 || !g.rows.shared()) continue;
       T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
       for (int f2 = 0; f2 <= width / 2; ++f2) {
         T x0[2], xn[2];
@@ -564,11 +591,11 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
   constexpr int L = kLanes<T>;
   const Plane<T> whole(g, work);
   const int height = g.height(), width = g.width();
-  share(g, work, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
+  share(whole, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
     for (int group = begin; group < end; ++group) {
       load_half_rows(g, HalfRows<T, const T>(g, group, in, in), p.row, scale);
       // Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n.
-      if (group == 0 && height % 2 == 0) {
+      if (group == 0 && g.rows.shared()) {
         const T* middle_row = in + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
         for (int f2 = 0; f2 <= width / 2; ++f2) {
           const MirrorPair<T> m = mirror_pair(p, 0, f2);
@@ -586,27 +613,12 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
     }
   });
   mix_special_rows<true>(whole);
-  share(g, work, team, whole.blocks,
+  share(whole, team, whole.blocks,
         [&](const Plane<T>& p, int begin, int end) { transform_columns<true>(p, begin, end); });
-  share(g, work, team, height, [&](const Plane<T>& p, int begin, int end) { store_plane(p, out, false, begin, end); });
+  share(whole, team, height, [&](const Plane<T>& p, int begin, int end) { store_plane(p, out, false, begin, end); });
 }
 
 // ---- Small kernels ---------------------------------------------------------------------------------------------
-
-// Lanes of a packed spectrum: how many rows of the plane each stands for.
-template <class T>
-BLURFFT_INLINE Vec<T> row_multiplicity(const Geometry<T>& g, int group) {
-  constexpr int L = kLanes<T>;
-  Vec<T> m = {};
-  if (group == g.rows.groups) {
-    m[0] = static_cast<T>(g.height() % 2 == 0);
-    return m;
-  }
-  const int rows = (g.height() + 1) / 2;
-  for (int l = 0; l < L; ++l) m[l] = static_cast<T>(group * L + l < rows ? 2 : 0);
-  if (group == 0) m[0] = 1;
-  return m;
-}
 
 template <class T>
 BLURFFT_INLINE Vec<T> select(Vec<T> where_not_zero, Vec<T> yes, Vec<T> no) {
@@ -617,7 +629,7 @@ template <class T>
 void fill_taps(const Geometry<T>& g, int kh, int kw, T* vertical, T* horizontal) {
   constexpr int L = kLanes<T>;
   const int height = g.height(), width = g.width();
-  for (int group = 0; group <= g.rows.groups; ++group) {
+  for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> used = row_multiplicity(g, group);
     for (int u = 0; u <= kh / 2; ++u) {
       for (int l = 0; l < L; ++l) {
@@ -656,7 +668,7 @@ template <class T>
 size_t tap_workspace_elements(const Geometry<T>& g, const TapGeometry<T>& t) {
   const Taps<T> taps(g, t, nullptr);
   return static_cast<size_t>(taps.padded) * 4 * (taps.vs + 1) +
-         static_cast<size_t>(g.rows.groups + 1) * taps.vs * 4 * kLanes<T>;
+         static_cast<size_t>(g.rows.stored) * taps.vs * 4 * kLanes<T>;
 }
 
 // Visits the up to four taps at distance (u, v) from the centre, with the signs of the two sides.
@@ -713,7 +725,7 @@ void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T*
     // Along u: K(f1, f2) = (P - S) - i(Q + R) and K(f1, -f2) = (P + S) + i(Q - R).
     const int at = g.horizontal->position[f2], mirror = g.horizontal->position[f2 ? width - f2 : 0];
     const T* turns = t.vertical;
-    for (int group = 0; group <= g.rows.groups; ++group) {
+    for (int group = 0; group < g.rows.stored; ++group) {
       Vec<T> p = {}, q = {}, r = {}, s = {};
       for (int u = 0; u < taps.us; ++u, turns += 2 * L) {
         const Vec<T> c = load(turns), w = load(turns + L);
@@ -761,7 +773,7 @@ void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotan
   constexpr int L = kLanes<T>;
   const Taps<T> taps(g, t, work);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
-  for (int group = 0; group <= g.rows.groups; ++group) {
+  for (int group = 0; group < g.rows.stored; ++group) {
     const T* in = cotangent + group * group_step;
     T* out = taps.columns + static_cast<ptrdiff_t>(group) * taps.vs * 4 * L;
     int v = 0;
@@ -776,7 +788,7 @@ void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotan
         sums[l] = Vec<T>{};
         const int u = u0 + l;
         if (u >= taps.us) continue;
-        for (int group = 0; group <= g.rows.groups; ++group) {
+        for (int group = 0; group < g.rows.stored; ++group) {
           sums[l] += load(taps.columns + (static_cast<ptrdiff_t>(group) * taps.vs * 4 + i) * L) *
                      load(t.vertical + ((static_cast<ptrdiff_t>(group) * taps.us + u) * 2 + odd_u) * L);
         }
@@ -817,7 +829,7 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
   const Vec<T> zero = {}, one = splat(static_cast<T>(1));
   T* at = args.table;
   Vec<T> high = zero, all = zero;
-  for (int group = 0; group <= g.rows.groups; ++group) {
+  for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> multiplicity = row_multiplicity(g, group);
     for (int i = 0; i < g.width(); ++i, at += L) {
       const Vec<T> m = focal_matrix<T>(load(at) * args.power_scale, args.alpha, args.log_matrix);
@@ -834,7 +846,7 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
     all_numbers = all_numbers && all[l] == all[l];
   }
   at = args.table;
-  for (ptrdiff_t i = 0; i < static_cast<ptrdiff_t>(g.rows.groups + 1) * g.width(); ++i, at += L) {
+  for (ptrdiff_t i = 0; i < static_cast<ptrdiff_t>(g.rows.stored) * g.width(); ++i, at += L) {
     const Vec<T> m = load(at) / largest;
     // NaN, as of 0 / 0 in a plane without an error, counts as 0.
     const Vec<T> within = m >= one ? one : m > zero ? m : zero;
@@ -871,9 +883,9 @@ struct LogSum {
   Vec<T> product = splat(static_cast<T>(1));
   IntVec exponent = {};
   int count = 0;
-  double lane[kLanes<T>] = {};
 
-  BLURFFT_INLINE void add(Vec<T> x) {
+  // Takes the exponents of x into the sum and leaves the mantissas.
+  BLURFFT_INLINE Vec<T> split(Vec<T> x) {
     constexpr Int one = static_cast<Int>(FloatBits<T>::bias) << FloatBits<T>::mantissa;
     constexpr Int fraction = (static_cast<Int>(1) << FloatBits<T>::mantissa) - 1;
     IntVec bits;
@@ -882,27 +894,27 @@ struct LogSum {
     bits = (bits & fraction) | one;
     Vec<T> mantissa;
     std::memcpy(&mantissa, &bits, sizeof mantissa);
-    product *= mantissa;
-    if (++count == kBurst) flush();
+    return mantissa;
   }
-  void flush() {
+  BLURFFT_INLINE void add(Vec<T> x) {
+    product *= split(x);
+    if (++count == kBurst) {
+      product = split(product);
+      count = 1;
+    }
+  }
+  // Total so far, each lane times its multiplicity of 0, 1 or 2, and a fresh start.
+  double take(Vec<T> multiplicity) {
     constexpr double log_2 = 0.69314718055994530942;
+    product = split(product);
+    double once = 1, twice = 1, exponents = 0;
     for (int l = 0; l < kLanes<T>; ++l) {
-      lane[l] += log(static_cast<double>(product[l])) + log_2 * static_cast<double>(exponent[l]);
+      exponents += static_cast<double>(multiplicity[l]) * static_cast<double>(exponent[l]);
+      if (multiplicity[l] == 1) once *= static_cast<double>(product[l]);
+      if (multiplicity[l] == 2) twice *= static_cast<double>(product[l]);
     }
-    product = splat(static_cast<T>(1));
-    exponent = IntVec{};
-    count = 0;
-  }
-  // Total so far, each lane times its weight, and a fresh start.
-  double take(Vec<T> weight) {
-    flush();
-    double total = 0;
-    for (int l = 0; l < kLanes<T>; ++l) {
-      total += static_cast<double>(weight[l]) * lane[l];
-      lane[l] = 0;
-    }
-    return total;
+    *this = LogSum();
+    return log(once) + 2 * log(twice) + log_2 * exponents;
   }
 };
 
@@ -911,7 +923,7 @@ template <class T>
 double plain_log_determinant(const Geometry<T>& g, const T* omega) {
   constexpr int L = kLanes<T>;
   double total = 0;
-  for (int group = 0; group <= g.rows.groups; ++group) {
+  for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> multiplicity = row_multiplicity(g, group);
     for (int i = 0; i < g.width(); ++i, omega += L) {
       for (int l = 0; l < L; ++l) {
@@ -933,7 +945,7 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
   bool all_numbers = true;
   const T* in = args.transfer;
   T* out = args.table;
-  for (int group = 0; group <= g.rows.groups; ++group) {
+  for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> multiplicity = row_multiplicity(g, group);
     Vec<T> check = {};
     for (int i = 0; i < g.width(); ++i, in += 2 * L, out += L) {
@@ -948,11 +960,8 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
       if (args.log_determinant) logs.add(counted);
     }
     for (int l = 0; l < L; ++l) all_numbers = all_numbers && check[l] == check[l];
-    // Rows 0 and H/2 count once, the others twice; groups after the first are alike.
-    if (args.log_determinant && (group == 0 || group >= g.rows.groups - 1)) {
-      log_determinant +=
-          logs.take(group == g.rows.groups ? multiplicity : select<T>(multiplicity, multiplicity, 2 * one));
-    }
+    // Rows 0 and H/2 count once, the others twice: all groups are alike but the first and the last.
+    if (args.log_determinant && (group == 0 || group >= g.rows.stored - 2)) log_determinant += logs.take(multiplicity);
   }
   if (args.log_determinant) {
     bool regular = all_numbers;
@@ -971,7 +980,7 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
   double nsr_grad = 0, eps_grad = 0;
   const T *in = args.transfer, *power = args.power;
   T* out = cotangent;
-  for (int group = 0; group <= g.rows.groups; ++group) {
+  for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> multiplicity = row_multiplicity(g, group);
     Vec<T> nsr_sum = {}, eps_sum = {};
     for (int i = 0; i < g.width(); ++i, in += 2 * L, power += L, out += 2 * L) {

@@ -122,7 +122,7 @@ void check_length(int64_t n, const char* what) {
 RowGroups row_groups(int64_t height, int lanes) {
   struct Owned {
     std::vector<int32_t> row, mirror;
-    int groups;
+    int groups, stored;
   };
   static std::mutex mutex;
   static auto* cache = new std::map<std::pair<int64_t, int>, Owned>;
@@ -130,16 +130,19 @@ RowGroups row_groups(int64_t height, int lanes) {
   Owned& owned = (*cache)[{height, lanes}];
   if (owned.row.empty()) {
     const int32_t* position = line<float>(height).position;
-    const int64_t rows = (height + 1) / 2;
+    const int64_t middle = height / 2;
+    const bool shared = height % 2 == 0 && middle % lanes == 0;
+    const int64_t rows = middle + 1 - shared;
     owned.groups = static_cast<int>((rows + lanes - 1) / lanes);
+    owned.stored = owned.groups + shared;
     owned.row.assign(owned.groups * lanes, static_cast<int32_t>(height));
     owned.mirror = owned.row;
     for (int64_t f1 = 0; f1 < rows; ++f1) {
       owned.row[f1] = position[f1];
-      owned.mirror[f1] = position[f1 ? height - f1 : height % 2 ? 0 : height / 2];
+      owned.mirror[f1] = position[f1 ? height - f1 : shared ? middle : 0];
     }
   }
-  return {owned.groups, owned.row.data(), owned.mirror.data()};
+  return {owned.groups, owned.stored, owned.row.data(), owned.mirror.data()};
 }
 
 template <class T>
@@ -361,7 +364,7 @@ struct TapTables {
   TapTables(const Geometry<T>& g, int64_t kh, int64_t kw)
       : taps{static_cast<int>(kh), static_cast<int>(kw), nullptr, nullptr} {
     const Kernels<T>& k = kernels<T>();
-    vertical.reserve(static_cast<size_t>(g.rows.groups + 1) * (kh / 2 + 1) * 2 * k.lanes);
+    vertical.reserve(static_cast<size_t>(g.rows.stored) * (kh / 2 + 1) * 2 * k.lanes);
     horizontal.reserve(static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1) * 2);
     k.fill_taps(g, taps.kh, taps.kw, vertical.get(), horizontal.get());
     taps.vertical = vertical.get();

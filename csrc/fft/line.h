@@ -10,9 +10,15 @@
 namespace blurfft {
 namespace {
 
-template <class T>
-BLURFFT_INLINE Cpx<T> multiply(Cpx<T> a, T re, T im) {
-  return {a.re * re - a.im * im, a.im * re + a.re * im};
+// a * w, or a * conj(w): negating w for it would cost as much as the product.
+template <bool Conjugate, class T>
+BLURFFT_INLINE Cpx<T> multiply(Cpx<T> a, const T* w) {
+  const T re = w[0], im = w[1];
+  if constexpr (Conjugate) {
+    return {a.re * re + a.im * im, a.im * re - a.re * im};
+  } else {
+    return {a.re * re - a.im * im, a.im * re + a.re * im};
+  }
 }
 
 // R elements a leg apart; the twiddle factors of element 0 of a block are ones and skipped.
@@ -20,15 +26,15 @@ template <int R, bool Inverse, bool Twiddle, class T>
 BLURFFT_INLINE void butterfly(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t out_leg, const T* tw) {
   Cpx<T> a[R];
 #pragma GCC unroll 8
-  for (int k = 0; k < R; ++k) a[k] = load_cpx(in + k * in_leg);
+  for (int k = 0; k < R; ++k) a[k] = R <= 4 ? in_registers(load_cpx(in + k * in_leg)) : load_cpx(in + k * in_leg);
   if constexpr (Inverse && Twiddle) {
 #pragma GCC unroll 8
-    for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], -tw[2 * k - 1]);
+    for (int k = 1; k < R; ++k) a[k] = multiply<true>(a[k], tw + 2 * k - 2);
   }
   dft<R, Inverse>(a);
   if constexpr (!Inverse && Twiddle) {
 #pragma GCC unroll 8
-    for (int k = 1; k < R; ++k) a[k] = multiply(a[k], tw[2 * k - 2], tw[2 * k - 1]);
+    for (int k = 1; k < R; ++k) a[k] = multiply<false>(a[k], tw + 2 * k - 2);
   }
 #pragma GCC unroll 8
   for (int k = 0; k < R; ++k) store_cpx(out + k * out_leg, a[k]);
@@ -81,10 +87,12 @@ void run_stage(const Stage<T>& s, const T* in, ptrdiff_t in_step, T* out, ptrdif
 }
 
 // Stages [0, count) of a line: the first to run reads from `line_at`, the last writes there, what lies between stays in
-// `buffer`. The two may be the same.
-template <bool Inverse, class T>
-void run_stages(const Line<T>& line, int count, T* line_at, ptrdiff_t line_step, T* buffer, ptrdiff_t buffer_step) {
+// `buffer`. The two may be the same. Calls between() before each.
+template <bool Inverse, class T, class Between>
+void run_stages(const Line<T>& line, int count, T* line_at, ptrdiff_t line_step, T* buffer, ptrdiff_t buffer_step,
+                Between between) {
   for (int i = 0; i < count; ++i) {
+    between();
     const bool first = i == 0, last = i == count - 1;
     run_stage<Inverse>(line.stages[Inverse ? count - 1 - i : i], first ? line_at : buffer,
                        first ? line_step : buffer_step, last ? line_at : buffer, last ? line_step : buffer_step);

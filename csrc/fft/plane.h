@@ -13,6 +13,22 @@ using cpu::Geometry;
 using cpu::Image;
 using cpu::Team;
 
+// Memory that will be read soon, fetched a few cache lines at a time: no more than the core can wait for without
+// standing still.
+struct Ahead {
+  static constexpr int kLines = 8;
+  static constexpr ptrdiff_t kLine = 64;
+  const char* at = nullptr;
+  const char* end = nullptr;
+
+  BLURFFT_INLINE void fetch() {
+    if (at >= end) return;
+#pragma GCC unroll 8
+    for (int i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, 0, 2);
+    at += kLines * kLine;
+  }
+};
+
 // Where things lie in a workspace.
 template <class T>
 struct Plane {
@@ -21,6 +37,7 @@ struct Plane {
   int total, half, blocks;  // columns of a unit row, packed columns, vectors of packed columns
   ptrdiff_t row_step;
   T *z, *column, *row, *in_a, *in_b;
+  mutable Ahead ahead_a, ahead_b;
 
   // All but z is a thread's own: `part` is that of a thread with which others share the plane.
   Plane(const Geometry<T>& geometry, T* work, int part = 0) : g(geometry) {
@@ -32,24 +49,31 @@ struct Plane {
     z = work;
     column = z + (g.height() + 1) * row_step + part * own_elements();
     row = column + static_cast<ptrdiff_t>(g.height()) * 2 * L;
-    in_a = row + static_cast<ptrdiff_t>(2 * half) * 2 * L;
+    in_a = row + static_cast<ptrdiff_t>(half + blocks * L) * 2 * L;
     in_b = in_a + row_length();
   }
+  bool whole_vectors() const { return total == 2 * half && half % L == 0; }
   ptrdiff_t row_length() const { return (total + 3 * L) / L * L; }
-  ptrdiff_t own_elements() const { return static_cast<ptrdiff_t>(g.height() + 2 * half) * 2 * L + 2 * row_length(); }
+  ptrdiff_t own_elements() const {
+    return static_cast<ptrdiff_t>(g.height() + half + blocks * L) * 2 * L + 2 * row_length();
+  }
+  BLURFFT_INLINE void look_ahead() const {
+    ahead_a.fetch();
+    ahead_b.fetch();
+  }
   size_t elements(int parts) const { return (g.height() + 1) * row_step + parts * own_elements(); }
 };
 
 // f(plane, begin, end) over parts of [0, count), by all threads of the team at once.
 template <class T, class F>
-BLURFFT_INLINE void share(const Geometry<T>& g, T* work, const Team* team, int count, F f) {
-  if (!team) return f(Plane<T>(g, work), 0, count);
+BLURFFT_INLINE void share(const Plane<T>& whole, const Team* team, int count, F f) {
+  if (!team) return f(whole, 0, count);
   struct Call {
     const Geometry<T>& g;
     T* work;
     int parts, count;
     F& f;
-  } call{g, work, team->parts, count, f};
+  } call{whole.g, whole.z, team->parts, count, f};
   team->run(
       team->parts,
       [](void* context, int part) {
@@ -107,10 +131,21 @@ void write_row(const Image& image, int h, int width, int planes, const T* in) {
 
 // Rows of an image, from the first, past whose end a vector may reach: into later rows.
 template <class T>
-BLURFFT_INLINE int overrun_rows(const Image& image, int height, int total) {
-  if (image.row < total) return 0;
+BLURFFT_INLINE int overrun_rows(const Plane<T>& p, const Image& image, int height) {
+  if (p.whole_vectors()) return height;  // none does
+  if (image.row < p.total) return 0;
   const int64_t kept = (kLanes<T> + image.row - 1) / image.row;
   return kept < height ? static_cast<int>(height - kept) : 0;
+}
+
+// Behind rows of a dense image lie those of the next plane.
+template <class T>
+Ahead behind(const Plane<T>& p, const Image& image, int end_row) {
+  const bool pixels = image.channel == 1 ? image.column == p.g.planes : p.g.planes == 1 && image.column == 1;
+  if (!pixels || image.row != p.total) return {};
+  const ptrdiff_t size = image.element == Element::f64 ? 8 : image.element == Element::f32 ? 4 : 2;
+  const char* at = static_cast<const char*>(image.data) + image.row * end_row * size;
+  return {at, at + image.row * p.g.height() * size};
 }
 
 // z = a - b, column j of the left half in the real and of the right half in the imaginary part. Row by row: reading
@@ -123,7 +158,8 @@ void load_plane(const Plane<T>& p, const Image& a, const Image* b, int begin, in
   const int total = p.total, half = p.half, right = total - half;
   const ptrdiff_t row_step = p.row_step;
   // Rows that can be read where they are, past their ends even, and all others through scratch.
-  const int safe_a = overrun_rows<T>(a, height, total), safe_b = b ? overrun_rows<T>(*b, height, total) : 0;
+  const int safe_a = overrun_rows(p, a, height);
+  const int safe_b = b ? overrun_rows(p, *b, height) : 0;
   const T* flat_a = flat_row<T>(a, 0, planes);
   const T* flat_b = b ? flat_row<T>(*b, 0, planes) : nullptr;
   const auto row_of = [&](const Image& image, const T* flat, int h, int safe, T* scratch) -> const T* {
@@ -153,6 +189,8 @@ void load_plane(const Plane<T>& p, const Image& a, const Image* b, int begin, in
     for (int i = right; i < half; ++i) z[i / L * 2 * L + L + i % L] = 0;
   }
   if (end_row == height) std::memset(z, 0, sizeof(T) * row_step);
+  p.ahead_a = behind(p, a, end_row);
+  if (b) p.ahead_b = behind(p, *b, end_row);
 }
 template <class T>
 void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
@@ -165,9 +203,9 @@ void store_plane(const Plane<T>& p, const Image& image, bool streaming, int begi
   constexpr int L = kLanes<T>;
   const int width = p.g.width(), planes = p.g.planes;
   const int total = p.total, half = p.half, right = total - half;
-  const int safe = image.row == total ? overrun_rows<T>(image, end_row, total) : 0;
+  const int safe = p.whole_vectors() || image.row == total ? overrun_rows(p, image, end_row) : 0;
   const auto aligned = [](const T* at) { return reinterpret_cast<uintptr_t>(at) % kVectorBytes == 0; };
-  const bool may_stream = streaming && right == half && half % L == 0;
+  const bool may_stream = streaming && p.whole_vectors();
   for (int h = begin; h < end_row; ++h) {
     T* direct = flat_row<T>(image, h, planes);
     const T* in = p.z + h * p.row_step;
@@ -206,7 +244,8 @@ template <bool Inverse, class T>
 void transform_columns(const Plane<T>& p, int begin, int end) {
   const Line<T>& line = *p.g.vertical;
   for (int b = begin; b < end; ++b) {
-    run_stages<Inverse>(line, line.stage_count, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>);
+    run_stages<Inverse>(line, line.stage_count, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>,
+                        [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
   }
 }
 
@@ -215,11 +254,12 @@ void transform_columns(const Plane<T>& p) {
   transform_columns<Inverse>(p, 0, p.blocks);
 }
 
-// Row 0 and row H/2 of the packed columns are Z0 = A0 + iB0 and Zn = An + iBn with real A, B. Rewritten as
-// Z0 + iZn and Z0 - iZn they unpack, like any row and its mirror, to the transforms of A0 + iAn and B0 + iBn.
+// Row 0 and row H/2 of the packed columns are Z0 = A0 + iB0 and Zn = An + iBn with real A, B. Where they share a lane:
+// rewritten as Z0 + iZn and Z0 - iZn they unpack, like any row and its mirror, to the transforms of A0 + iAn and
+// B0 + iBn.
 template <bool Inverse, class T>
 void mix_special_rows(const Plane<T>& p) {
-  if (p.g.height() % 2) return;
+  if (!p.g.rows.shared()) return;
   constexpr T half = static_cast<T>(0.5);
   T* first = p.z + p.g.rows.row[0] * p.row_step;
   T* second = p.z + p.g.rows.mirror[0] * p.row_step;
@@ -240,73 +280,57 @@ void mix_special_rows(const Plane<T>& p) {
 template <class T>
 void load_rows(const Plane<T>& p, int group) {
   constexpr int L = kLanes<T>, Q = kQuad<T>;
-  const int half = p.half, right = p.total - half;
+  const int half = p.half;
   const T *row[L], *mirror[L];
   for (int l = 0; l < L; ++l) {
     row[l] = p.z + p.g.rows.row[group * L + l] * p.row_step;
     mirror[l] = p.z + p.g.rows.mirror[group * L + l] * p.row_step;
   }
-  T* left_out = p.row;
-  T* right_out = p.row + half * 2 * L;
-  for (int i = 0; i < half; i += Q, left_out += Q * 2 * L, right_out += Q * 2 * L) {
+  // Backwards: what the left half's last vectors hold beyond their columns lands on the right half's first, which are
+  // written after them, the right half's behind the row.
+  const int last = (half - 1) / Q * Q;
+  T* left_out = p.row + last * 2 * L;
+  T* right_out = left_out + half * 2 * L;
+  for (int i = last; i >= 0; i -= Q, left_out -= Q * 2 * L, right_out -= Q * 2 * L) {
     const ptrdiff_t re = i / L * 2 * L + i % L, im = re + L;
     // Real parts give A's real and B's imaginary part, imaginary parts the other two.
-    Vec<T> x[Q], y[Q];
-    if (i + Q <= right) {
-      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + re; }, x);
-      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + re; }, y);
-#pragma GCC unroll 4
-      for (int c = 0; c < Q; ++c) {
-        store(left_out + c * 2 * L, x[c] + y[c]);
-        store(right_out + c * 2 * L + L, y[c] - x[c]);
-      }
-      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + im; }, x);
-      load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + im; }, y);
-#pragma GCC unroll 4
-      for (int c = 0; c < Q; ++c) {
-        store(left_out + c * 2 * L + L, x[c] - y[c]);
-        store(right_out + c * 2 * L, x[c] + y[c]);
-      }
-      continue;
-    }
-    Vec<T> u[Q], v[Q];
+    Vec<T> x[Q], y[Q], right_im[Q];
     load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + re; }, x);
     load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + re; }, y);
-    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + im; }, u);
-    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + im; }, v);
-    for (int c = 0; c < Q && i + c < half; ++c) {
-      store_cpx(left_out + c * 2 * L, Cpx<T>{x[c] + y[c], u[c] - v[c]});
-      if (i + c < right) store_cpx(right_out + c * 2 * L, Cpx<T>{u[c] + v[c], y[c] - x[c]});
+#pragma GCC unroll 4
+    for (int c = 0; c < Q; ++c) {
+      store(left_out + c * 2 * L, x[c] + y[c]);
+      right_im[c] = y[c] - x[c];
     }
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + im; }, x);
+    load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + im; }, y);
+#pragma GCC unroll 4
+    for (int c = 0; c < Q; ++c) store(left_out + c * 2 * L + L, x[c] - y[c]);
+#pragma GCC unroll 4
+    for (int c = 0; c < Q; ++c) store_cpx(right_out + c * 2 * L, Cpx<T>{x[c] + y[c], right_im[c]});
   }
 }
 template <class T>
 void store_rows(const Plane<T>& p, int group) {
   constexpr int L = kLanes<T>;
-  const int half = p.half, right = p.total - half;
+  const int half = p.half;
   T *row[L], *mirror[L];
   for (int l = 0; l < L; ++l) {
     row[l] = p.z + p.g.rows.row[group * L + l] * p.row_step;
     mirror[l] = p.z + p.g.rows.mirror[group * L + l] * p.row_step;
   }
+  // Vectors of columns reach behind the row, where an odd width's missing column must be zero.
+  for (int i = p.total; i < half + p.blocks * L; ++i) store_cpx(p.row + i * 2 * L, Cpx<T>{});
   const T* left = p.row;
   const T* at_right = p.row + half * 2 * L;
   for (int i = 0; i < half; i += L, left += L * 2 * L, at_right += L * 2 * L) {
-    // Mirror rows first: where a row is its own mirror (row 0 of an odd height) the row itself must win.
+    // Mirror rows first: where a row is its own mirror the row itself must win.
     const auto part = [&](int from_left, int from_right, auto combine, T* const(&rows)[L],
                           int offset) BLURFFT_LAMBDA_INLINE {
       Vec<T> x[L];
-      if (i + L <= right) {
 #pragma GCC unroll 16
-        for (int l = 0; l < L; ++l) {
-          x[l] = combine(load(left + l * 2 * L + from_left), load(at_right + l * 2 * L + from_right));
-        }
-      } else {
-        for (int l = 0; l < L; ++l) {
-          const Vec<T> u = i + l < half ? load(left + l * 2 * L + from_left) : Vec<T>{};
-          const Vec<T> v = i + l < right ? load(at_right + l * 2 * L + from_right) : Vec<T>{};
-          x[l] = combine(u, v);
-        }
+      for (int l = 0; l < L; ++l) {
+        x[l] = combine(load(left + l * 2 * L + from_left), load(at_right + l * 2 * L + from_right));
       }
       transpose<T>(x);
 #pragma GCC unroll 16
@@ -326,7 +350,7 @@ void outer_stages(const Plane<T>& p, int c) {
   const Line<T>& line = *p.g.horizontal;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  run_stages<Inverse>(line, line.stage_count - 1, at, step, at, step);
+  run_stages<Inverse>(line, line.stage_count - 1, at, step, at, step, [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
 }
 template <bool Inverse, class T>
 void inner_stage(const Plane<T>& p, int c) {

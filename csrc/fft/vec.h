@@ -99,6 +99,16 @@ BLURFFT_INLINE void store_cpx(T* p, Cpx<T> v) {
   store(p + kLanes<T>, v.im);
 }
 
+// Keeps the compiler from loading a value again for every use instead of holding it: loads are what butterflies wait
+// for, where they fit the registers.
+template <class T>
+BLURFFT_INLINE Cpx<T> in_registers(Cpx<T> a) {
+#if defined(__x86_64__) && !defined(BLURFFT_VECTOR_BYTES)
+  asm("" : "+x"(a.re), "+x"(a.im));
+#endif
+  return a;
+}
+
 // Transposes go by 128-bit lanes, a quad of elements each. On the way from memory a vector is put together from one
 // lane of each of several rows, so that no shuffle needs to cross lanes; back to memory whole vectors are cheaper.
 template <class T>
