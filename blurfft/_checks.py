@@ -5,8 +5,9 @@ Values of tensors are never looked at: on a GPU that would wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,27 @@ from .reference import compute_dtype, constant
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 _REDUCTIONS = ("none", "mean", "sum")
 _NORMS = ("forward", "backward", "ortho")
+
+# Tensors are judged by these attributes alone, so that what has passed once passes again; on small images looking once
+# more would take as long as the loss.
+_attributes = attrgetter("dtype", "shape", "layout", "device")
+_PLAIN_TYPES = frozenset((Tensor, torch.nn.Parameter))
+_passed: set[tuple[Any, ...]] = set()
+
+
+def _once(judge: Callable[..., None], *tensors: Tensor) -> None:
+    """``judge(*tensors)``, unless it has let tensors like these pass before."""
+    if torch.compiler.is_compiling() or not _PLAIN_TYPES.issuperset(map(type, tensors)):
+        return judge(*tensors)
+    signature = judge, *map(_attributes, tensors)
+    if signature in _passed:
+        return None
+    judge(*tensors)
+    if torch._C._get_tracing_state() is None:  # there shapes are of tensors
+        if len(_passed) == 4096:
+            _passed.clear()
+        _passed.add(signature)
+    return None
 
 
 def _floating(name: str, value: object) -> None:
@@ -68,6 +90,11 @@ def image(name: str, value: Tensor) -> None:
 
 def image_pair(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both in their common dtype."""
+    _once(_images, input, target)
+    return _common(input, target)
+
+
+def _images(input: Tensor, target: Tensor) -> None:
     image("input", input)
     image("target", target)
     if input.shape != target.shape:
@@ -75,104 +102,132 @@ def image_pair(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             f"input and target must have the same shape, got {tuple(input.shape)} and {tuple(target.shape)}"
         )
     _same_device("target", target, "input", input)
-    if input.dtype is not target.dtype:
-        dtype = torch.promote_types(input.dtype, target.dtype)
-        return input.to(dtype), target.to(dtype)
-    return input, target
 
 
-def kernel_planes(kernel: Tensor) -> Tensor:
-    """The kernel as (N|1, C|1, kh, kw)."""
+def _common(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if input.dtype is target.dtype:
+        return input, target
+    dtype = torch.promote_types(input.dtype, target.dtype)
+    return input.to(dtype), target.to(dtype)
+
+
+def planes(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A kernel or weight as (N|1, C|1, ...), contiguous, in ``dtype``."""
+    if value.dim() == 2:
+        value = value.view(1, 1, *value.shape)
+    return (value if value.dtype is dtype else value.to(dtype)).contiguous()
+
+
+def _shared(name: str, value: Tensor, samples: int, channels: int, image: Tensor) -> None:
+    if (samples != 1 and samples != image.shape[0]) or (channels != 1 and channels != image.shape[1]):
+        raise ValueError(
+            f"{name} must be of 1 or N = {image.shape[0]} samples and of 1 or C = {image.shape[1]} channels, "
+            f"got shape {tuple(value.shape)}"
+        )
+
+
+def kernel(kernel: Tensor) -> None:
     _floating("kernel", kernel)
-    if kernel.dim() == 2:
-        kernel = kernel.view(1, 1, *kernel.shape)
-    elif kernel.dim() != 4:
+    if kernel.dim() not in (2, 4):
         raise ValueError(f"kernel must have shape (kh, kw) or (N|1, C|1, kh, kw), got {tuple(kernel.shape)}")
-    if not (kernel.shape[2] and kernel.shape[3]):
+    if not (kernel.shape[-2] and kernel.shape[-1]):
         raise ValueError(f"kernel must be at least 1x1, got shape {tuple(kernel.shape)}")
-    return kernel
 
 
 def kernel_within(kernel: Tensor, height: int, width: int) -> None:
-    if kernel.shape[2] > height or kernel.shape[3] > width:
-        raise ValueError(
-            f"kernel must be no larger than the image, {height}x{width}, got {kernel.shape[2]}x{kernel.shape[3]}"
-        )
+    kh, kw = kernel.shape[-2:]
+    if kh > height or kw > width:
+        raise ValueError(f"kernel must be no larger than the image, {height}x{width}, got {kh}x{kw}")
 
 
-def _shared(name: str, value: Tensor, image: Tensor, given: Tensor) -> None:
-    n, c = value.shape[:2]
-    if (n != 1 and n != image.shape[0]) or (c != 1 and c != image.shape[1]):
-        raise ValueError(
-            f"{name} must be of 1 or N = {image.shape[0]} samples and of 1 or C = {image.shape[1]} channels, "
-            f"got shape {tuple(given.shape)}"
-        )
+def _kernel_for(value: Tensor, image: Tensor) -> None:
+    kernel(value)
+    if value.dim() == 4:
+        _shared("kernel", value, value.shape[0], value.shape[1], image)
+    kernel_within(value, image.shape[2], image.shape[3])
+    _same_device("kernel", value, "input", image)
 
 
-def kernel(kernel: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
-    """The kernel for ``image`` as (N|1, C|1, kh, kw), contiguous, in ``dtype``."""
-    given, kernel = kernel, kernel_planes(kernel)
-    _shared("kernel", kernel, image, given)
-    kernel_within(kernel, image.shape[2], image.shape[3])
-    _same_device("kernel", kernel, "input", image)
-    return (kernel if kernel.dtype is dtype else kernel.to(dtype)).contiguous()
+def image_and_kernel(input: Tensor, kernel: Tensor) -> Tensor:
+    """The kernel for ``input`` as (N|1, C|1, kh, kw), contiguous, in its compute dtype."""
+    _once(_image_and_kernel, input, kernel)
+    return planes(kernel, compute_dtype(input.dtype))
 
 
-def weight_planes(weight: Tensor) -> Tensor:
-    """The weight as (N|1, C|1, H, W//2+1)."""
+def _image_and_kernel(input: Tensor, kernel: Tensor) -> None:
+    image("input", input)
+    _kernel_for(kernel, input)
+
+
+def images_and_kernel(input: Tensor, target: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The images in their common dtype and their kernel as (N|1, C|1, kh, kw), contiguous, in the compute dtype."""
+    _once(_images_and_kernel, input, target, kernel)
+    input, target = _common(input, target)
+    return input, target, planes(kernel, compute_dtype(input.dtype))
+
+
+def _images_and_kernel(input: Tensor, target: Tensor, kernel: Tensor) -> None:
+    _images(input, target)
+    _kernel_for(kernel, input)
+
+
+def weight(weight: Tensor) -> None:
     _floating("weight", weight)
-    if weight.dim() == 2:
-        return weight[None, None]
-    if weight.dim() != 4:
+    if weight.dim() not in (2, 4):
         raise ValueError(f"weight must have shape (H, W//2+1) or (N|1, C|1, H, W//2+1), got {tuple(weight.shape)}")
-    return weight
 
 
-def weight(weight: Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight for ``image`` as (N|1, C|1, H, W//2+1), contiguous, in ``dtype``."""
-    given, weight = weight, weight_planes(weight)
-    height, width = image.shape[2], image.shape[3] // 2 + 1
-    if weight.shape[2] != height or weight.shape[3] != width:
+def images_and_weight(input: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The images in their common dtype and the weight as (N|1, C|1, H, W//2+1), contiguous, in the compute dtype."""
+    _once(_images_and_weight, input, target, weight)
+    input, target = _common(input, target)
+    return input, target, planes(weight, compute_dtype(input.dtype))
+
+
+def _images_and_weight(input: Tensor, target: Tensor, value: Tensor) -> None:
+    _images(input, target)
+    weight(value)
+    height, columns = input.shape[2], input.shape[3] // 2 + 1
+    if value.shape[-2] != height or value.shape[-1] != columns:
         raise ValueError(
-            f"weight must lie on the half spectrum of the image, (H, W//2+1) = ({height}, {width}), "
-            f"got shape {tuple(given.shape)}"
+            f"weight must lie on the half spectrum of the image, (H, W//2+1) = ({height}, {columns}), "
+            f"got shape {tuple(value.shape)}"
         )
-    _shared("weight", weight, image, given)
-    _same_device("weight", weight, "input", image)
-    return weight.to(dtype).contiguous()
+    if value.dim() == 4:
+        _shared("weight", value, value.shape[0], value.shape[1], input)
+    _same_device("weight", value, "input", input)
 
 
 def per_plane(name: str, value: float | Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
     """nsr or eps for ``image`` as (N|1, C|1), contiguous, in ``dtype``."""
     planes = any_per_plane(name, value, "input", image, dtype)
     if isinstance(value, Tensor):
-        _shared(name, planes, image, value)
+        _shared(name, value, planes.shape[0], planes.shape[1], image)
     return planes
 
 
 def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dtype: torch.dtype) -> Tensor:
     """nsr or eps as (N|1, C|1), contiguous, in ``dtype``, whatever N and C are."""
+    # On a GPU a constant would have to be ordered between streams, and survive the graph that captured its filling.
+    keep = type(value) is float and type(like) is Tensor and like.is_cpu and not torch.compiler.is_compiling()
+    if keep and (known := _constants.get((value, dtype))) is not None:
+        return known
     non_negative(name, value)
-    if not isinstance(value, Tensor):
-        if type(like) is Tensor and like.device.type == "cpu" and _in_plain_eager():
-            return _cpu_scalar(value, dtype)
-        return constant((1, 1), value, like, dtype)
-    _same_device(name, value, other, like)
-    if value.dim() < 2:
-        value = value.reshape(-1, 1)
-    return value.to(dtype).contiguous()
+    if isinstance(value, Tensor):
+        _same_device(name, value, other, like)
+        if value.dim() < 2:
+            value = value.reshape(-1, 1)
+        return value.to(dtype).contiguous()
+    made = constant((1, 1), value, like, dtype)
+    # A fake tensor or one of inference mode is of no use outside.
+    if keep and not (torch._C._len_torch_dispatch_stack() or made.is_inference()):
+        if len(_constants) == 64:
+            _constants.clear()
+        _constants[value, dtype] = made
+    return made
 
 
-def _in_plain_eager() -> bool:
-    return not (
-        torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch.is_inference_mode_enabled()
-    )
-
-
-# On a GPU it would have to be ordered between streams, and survive the graph that captured its filling.
-@lru_cache(maxsize=64)
-def _cpu_scalar(value: float, dtype: torch.dtype) -> Tensor:
-    return torch.full((1, 1), value, dtype=dtype, device="cpu")
+_constants: dict[tuple[float | Tensor, torch.dtype], Tensor] = {}
 
 
 def non_negative(name: str, value: float | Tensor) -> None:

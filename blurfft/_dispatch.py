@@ -22,13 +22,9 @@ AUTO = "auto"
 # Fastest first; on the CPU Triton is only interpreted.
 _BACKENDS: dict[str, ModuleType] = {"cuda": cuda, "cpu": cpu, "triton": triton, "reference": reference}
 
-_default = os.environ.get("BLURFFT_BACKEND") or AUTO
-_requested: ContextVar[str | None] = ContextVar("blurfft_backend", default=None)
-
-
-def requested() -> str:
-    """The backend asked for in this thread or by BLURFFT_BACKEND, else ``"auto"``."""
-    return _requested.get() or _default
+_requested: ContextVar[str] = ContextVar("blurfft_backend", default=os.environ.get("BLURFFT_BACKEND") or AUTO)
+# The backend asked for in this thread or by BLURFFT_BACKEND, else "auto".
+requested = _requested.get
 
 
 class as_requested:
@@ -64,11 +60,13 @@ def why_not(name: str, op: str, device: str, dtype: torch.dtype, height: int, wi
 
 
 @lru_cache(maxsize=4096)
-def _choose(name: str, op: str, device: str, dtype: torch.dtype, height: int, width: int) -> Callable[..., Any]:
+def _choose(
+    name: str, op: str, device: torch.device, dtype: torch.dtype, height: int, width: int
+) -> Callable[..., Any]:
     if name == AUTO:
-        name = next(n for n in _BACKENDS if why_not(n, op, device, dtype, height, width) is None)
+        name = next(n for n in _BACKENDS if why_not(n, op, device.type, dtype, height, width) is None)
     _require(name, "the environment variable BLURFFT_BACKEND")
-    if (reason := why_not(name, op, device, dtype, height, width)) is not None:
+    if (reason := why_not(name, op, device.type, dtype, height, width)) is not None:
         raise RuntimeError(
             f"backend {name!r} cannot serve {op} of {height}x{width} {dtype} planes: {reason}. "
             f"Ask for {AUTO!r} (blurfft.use_backend or BLURFFT_BACKEND) to let blurfft choose"
@@ -78,7 +76,8 @@ def _choose(name: str, op: str, device: str, dtype: torch.dtype, height: int, wi
 
 def select(op: str, tensor: torch.Tensor, height: int, width: int) -> Callable[..., Any]:
     """The function that serves ``op`` on planes of this size, device and dtype."""
-    function = _choose(_requested.get() or _default, op, tensor.device.type, tensor.dtype, height, width)
+    # The device whole: its type by name would take as long as all the rest.
+    function = _choose(requested(), op, tensor.device, tensor.dtype, height, width)
     # No kernel needs to think of an empty batch: of nothing the reference makes the right shapes.
     return function if tensor.numel() else getattr(reference, op)
 

@@ -105,8 +105,7 @@ def blur(input: Tensor, kernel: Tensor) -> Tensor:
         >>> blurfft.blur(torch.rand(4, 3, 64, 64), torch.full((5, 5), 1 / 25)).shape
         torch.Size([4, 3, 64, 64])
     """
-    _checks.image("input", input)
-    kernel = _checks.kernel(kernel, input, compute_dtype(input.dtype))
+    kernel = _checks.image_and_kernel(input, kernel)
     return ops.value("spectral_filter", input, ops.value("otf", kernel, input.shape[2], input.shape[3]))
 
 
@@ -130,10 +129,8 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
         >>> kernel = torch.full((5, 5), 1 / 25)
         >>> restored = blurfft.wiener_filter(blurfft.blur(torch.rand(4, 3, 64, 64), kernel), kernel, nsr=1e-3)
     """
-    _checks.image("input", input)
-    dtype = compute_dtype(input.dtype)
-    kernel = _checks.kernel(kernel, input, dtype)
-    nsr = _checks.per_plane("nsr", nsr, input, dtype)
+    kernel = _checks.image_and_kernel(input, kernel)
+    nsr = _checks.per_plane("nsr", nsr, input, kernel.dtype)
     return ops.value("spectral_filter", input, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
 
 
@@ -165,14 +162,15 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
         >>> blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64)).shape
         torch.Size([1, 1, 64, 33])
     """
-    planes = _checks.kernel_planes(kernel)
+    _checks.kernel(kernel)
     height, width = _checks.size(size)
-    _checks.kernel_within(planes, height, width)
+    _checks.kernel_within(kernel, height, width)
     dtype = compute_dtype(kernel.dtype)
+    planes = _checks.planes(kernel, dtype)
     nsr = _checks.any_per_plane("nsr", nsr, "kernel", kernel, dtype)
     eps = _checks.any_per_plane("eps", eps, "kernel", kernel, dtype)
     _checks.broadcast(kernel=planes, nsr=nsr, eps=eps)
-    K = ops.value("otf", planes.to(dtype).contiguous(), height, width)
+    K = ops.value("otf", planes, height, width)
     s = K.real.square() + K.imag.square()
     return (s / (s + nsr[:, :, None, None]).square() + eps[:, :, None, None]).to(kernel.dtype)
 
@@ -198,9 +196,7 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         >>> loss = blurfft.spectral_mse(x, y, weight)
     """
     _checks.reduction(reduction)
-    input, target = _checks.image_pair(input, target)
-    dtype = compute_dtype(input.dtype)
-    weight = _checks.weight(weight, input, dtype)
+    input, target, weight = _checks.images_and_weight(input, target, weight)
     if reduction == "none":
         mirrored = weight.flip(-2).roll(1, -2)
         own_mirror = multiplicity(input.shape[-1], weight) == 1
@@ -254,9 +250,8 @@ def wiener_loss(
         >>> blurfft.wiener_loss(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
     _checks.reduction(reduction)
-    input, target = _checks.image_pair(input, target)
-    dtype = compute_dtype(input.dtype)
-    kernel = _checks.kernel(kernel, input, dtype)
+    input, target, kernel = _checks.images_and_kernel(input, target, kernel)
+    dtype = kernel.dtype
     nsr = _checks.per_plane("nsr", nsr, input, dtype)
     eps = _checks.per_plane("eps", eps, input, dtype)
     if reduction == "none":
@@ -301,9 +296,8 @@ def wiener_nll(
         >>> blurfft.wiener_nll(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
     _checks.reduction(reduction)
-    input, target = _checks.image_pair(input, target)
-    dtype = compute_dtype(input.dtype)
-    kernel = _checks.kernel(kernel, input, dtype)
+    input, target, kernel = _checks.images_and_kernel(input, target, kernel)
+    dtype = kernel.dtype
     nsr = _checks.per_plane("nsr", nsr, input, dtype)
     eps = _checks.per_plane("eps", eps, input, dtype)
     count = input.shape[0] if reduction == "mean" else 1
@@ -342,10 +336,9 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
         >>> blurfft.blur_mse(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64), kernel).backward()
     """
     _checks.reduction(reduction)
-    input, target = _checks.image_pair(input, target)
-    dtype = compute_dtype(input.dtype)
-    kernel = _checks.kernel(kernel, input, dtype)
+    input, target, kernel = _checks.images_and_kernel(input, target, kernel)
     if reduction == "none":
+        dtype = kernel.dtype
         K = ops.value("otf", kernel, input.shape[2], input.shape[3])
         return (input.to(dtype) - ops.value("spectral_filter", target.to(dtype), K)).square().to(input.dtype)
     count = input.numel() if reduction == "mean" else 1

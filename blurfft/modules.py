@@ -31,7 +31,7 @@ class _KernelLoss(nn.Module):
         super().__init__()
         _checks.reduction(reduction)
         if kernel is not None:
-            _checks.kernel_planes(kernel)
+            _checks.kernel(kernel)
         _hold(self, "kernel", kernel)
         self.reduction = reduction
 
@@ -157,7 +157,7 @@ class SpectralMSELoss(nn.Module):
     def __init__(self, weight: Tensor, reduction: str = "mean") -> None:
         super().__init__()
         _checks.reduction(reduction)
-        _checks.weight_planes(weight)
+        _checks.weight(weight)
         _hold(self, "weight", weight)
         self.reduction = reduction
 

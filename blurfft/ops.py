@@ -453,7 +453,7 @@ def _is_one(grad: Tensor) -> bool:
     """
     return (
         type(grad) is Tensor
-        and grad.device.type == "cpu"
+        and grad.is_cpu
         and grad.dim() == 0
         and torch._C._len_torch_dispatch_stack() == 0
         and not _functorch.is_functorch_wrapped_tensor(grad)
@@ -462,13 +462,18 @@ def _is_one(grad: Tensor) -> bool:
     )
 
 
-def _saved_serve(ctx: Any, input: Tensor, images: bool, parameters: list[Tensor]) -> bool:
-    """Whether the gradients of the forward pass are what a backward pass for the images and these parameters wants."""
-    # Those of the forward pass have no graph.
-    if torch.is_grad_enabled() or (images and not ctx.input_grad) or (parameters and not ctx.parameter_grad):
+def _saved_serve(ctx: Any, needs: tuple[bool, ...], input: Tensor, *parameters: Tensor) -> bool:
+    """Whether the gradients of the forward pass are those that a loss's backward pass wants."""
+    # They have no graph.
+    if torch.is_grad_enabled() or not (ctx.input_grad or not (needs[0] or needs[1])):
         return False
+    if True not in needs[2:]:
+        return True
     # That of a shared parameter is the sum over all samples, which now have each a cotangent of its own.
-    return not ctx.per_sample or all(t.shape[0] == input.shape[0] for t in parameters)
+    return ctx.parameter_grad and not (
+        ctx.per_sample
+        and any(need and t.shape[0] != input.shape[0] for t, need in zip(parameters, needs[2:], strict=False))
+    )
 
 
 def _scaled(grad: Tensor, saved: Tensor) -> Tensor:
@@ -508,7 +513,7 @@ def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> 
     input, target, weight, saved, saved_weight = ctx.saved_tensors
     images = needs[0] or needs[1]
     weights = needs[2]
-    if _saved_serve(ctx, input, images, [weight] if weights else []):
+    if _saved_serve(ctx, needs, input, weight):
         one = _is_one(grad)
         input_grad = (saved if one else _scaled(grad, saved)) if images else None
         weight_grad = (saved_weight if one else _scaled(grad, saved_weight)) if weights else None
@@ -519,17 +524,17 @@ def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> 
 
 
 def _wiener_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.count, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
-    ctx.save_for_backward(*tensors, *(output[1:] if ctx.parameter_grad else output[1:2]))
+    ctx.count, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs[5:]
+    ctx.save_for_backward(*inputs[:5], *(output[1:] if ctx.parameter_grad else output[1:2]))
 
 
 def _wiener_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     input, target, kernel, nsr, eps, saved, *saved_parameters = ctx.saved_tensors
     images = needs[0] or needs[1]
-    parameters = [t for t, need in zip((kernel, nsr, eps), needs[2:5], strict=True) if need]
+    parameters = needs[2] or needs[3] or needs[4]
     input_grad: Tensor | None
     parameter_grads: tuple[Tensor | None, ...] = (None, None, None)
-    if _saved_serve(ctx, input, images, parameters):
+    if _saved_serve(ctx, needs, input, kernel, nsr, eps):
         one = _is_one(grad)
         input_grad = (saved if one else _scaled(grad, saved)) if images else None
         if parameters:
@@ -539,7 +544,7 @@ def _wiener_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tu
             )
     else:
         input_grad, parameter_grads = _wiener_loss_vjp(
-            grad, input, target, kernel, nsr, eps, ctx.count, ctx.nll, images, bool(parameters)
+            grad, input, target, kernel, nsr, eps, ctx.count, ctx.nll, images, parameters
         )
     return (*_images_backward(needs, input_grad), *parameter_grads, None, None, None, None, None)
 
@@ -591,7 +596,7 @@ def _blur_mse_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple
     images = needs[0] or needs[1]
     residual_grad: Tensor | None
     target_grad = kernel_grad = None
-    if serve := _saved_serve(ctx, input, images, [kernel] if needs[2] else []):
+    if serve := _saved_serve(ctx, needs, input, kernel):
         one = _is_one(grad)
         residual_grad = (saved if one else _scaled(grad, saved)) if images else None
         kernel_grad = (saved_kernel if one else _scaled(grad, saved_kernel)) if needs[2] else None
@@ -619,7 +624,7 @@ def _focal_frequency_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple
 
 def _focal_frequency_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
     input, target, saved = ctx.saved_tensors
-    if ctx.input_grad and not torch.is_grad_enabled():
+    if _saved_serve(ctx, needs, input):
         input_grad = saved if _is_one(grad) else _scaled(grad, saved)
     else:
         e = difference(input, target)

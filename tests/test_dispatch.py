@@ -158,10 +158,10 @@ def test_auto_takes_the_fastest_that_serves() -> None:
     for backend in blurfft.available_backends():
         module = _dispatch._BACKENDS[backend]
         if module.why_not("blur", "cpu", torch.float32, 16, 12) is None:
-            assert choose("auto", "otf", "cpu", torch.float32, 16, 12) is module.otf
+            assert choose("auto", "otf", torch.device("cpu"), torch.float32, 16, 12) is module.otf
             break
-    assert choose("auto", "otf", "cpu", torch.float32, 11, 13) is reference.otf
-    assert choose("auto", "otf", "cuda", torch.float32, 16, 12) is reference.otf
+    assert choose("auto", "otf", torch.device("cpu"), torch.float32, 11, 13) is reference.otf
+    assert choose("auto", "otf", torch.device("cuda"), torch.float32, 16, 12) is reference.otf
 
 
 @pytest.mark.skipif("cpu" not in blurfft.available_backends(), reason="the extension is not there")
@@ -175,7 +175,7 @@ def test_the_cpu_backend_says_what_it_cannot_serve() -> None:
         ):
             call(ROUGH)
     with pytest.raises(RuntimeError, match="it runs on the CPU and the tensors are on 'cuda'"):
-        _dispatch._choose("cpu", "otf", "cuda", torch.float32, 16, 12)
+        _dispatch._choose("cpu", "otf", torch.device("cuda"), torch.float32, 16, 12)
     extension = _ext.module()
     assert extension is not None and f"up to {extension.max_length} " in _dispatch._BACKENDS["cpu"].SIZES
 

@@ -33,4 +33,5 @@ def __getattr__(op: str) -> Callable[..., Any]:
     # The ops exist once the extension is loaded, which nothing asks for before the first call.
     if op.startswith("_") or _ext.module() is None:
         raise AttributeError(op)
-    return getattr(torch.ops.blurfft_cpu, op).default
+    # Past OpOverload.__call__, which only forwards to it.
+    return getattr(torch.ops.blurfft_cpu, op).default._op

@@ -58,4 +58,4 @@ def __getattr__(op: str) -> Callable[..., Any]:
     extension = None if op.startswith("_") else _ext.module()
     if extension is None or not extension.build_info()["cuda"]:
         raise AttributeError(op)
-    return getattr(torch.ops.blurfft_cuda, op).default
+    return getattr(torch.ops.blurfft_cuda, op).default._op  # as in cpu.py

@@ -95,10 +95,18 @@ Element element(ScalarType type) {
   }
 }
 
-Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
-  return torch::stable::new_empty(like, sizes, type);
+// As torch::stable::new_empty, which looks its operator up by name each time, at the cost of a small transform.
+Tensor empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType type) {
+  int32_t dtype = static_cast<int32_t>(type);
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_aten_new_empty(like.get(), sizes.data(), static_cast<int64_t>(sizes.size()), &dtype,
+                                                   nullptr, nullptr, 0, nullptr, &handle));
+  return Tensor(handle);
 }
-// (0,), for a gradient that was not asked for. Several a call: new_empty would look its operator up by name each time.
+Tensor empty_as(const Tensor& t) {
+  return t.is_contiguous() ? empty(t, t.sizes(), t.scalar_type()) : torch::stable::empty_like(t);
+}
+// (0,), for a gradient that was not asked for. Of several a call, hence without the dispatcher.
 Tensor nothing(ScalarType type) {
   const int64_t size = 0, stride = 1;
   AtenTensorHandle handle = nullptr;
@@ -339,7 +347,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
 template <class T>
 Tensor reduce_loss(const Tensor& like, const std::vector<double>& per_plane, int64_t samples, int64_t channels,
                    const std::vector<double>& offset, double scale, bool per_sample) {
-  Tensor loss = empty(like, per_sample ? std::vector<int64_t>{samples} : std::vector<int64_t>{}, real_type<T>);
+  Tensor loss = empty(like, {&samples, per_sample ? size_t{1} : size_t{0}}, real_type<T>);
   // The scale of a mean over nothing is NaN, and so is the mean, as in F.mse_loss.
   double total = 0 * scale;
   for (int64_t n = 0; n < samples; ++n) {
@@ -465,7 +473,7 @@ Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw) {
 
 Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
   const Tensor half = as_contiguous(transfer);
-  const Tensor out = torch::stable::empty_like(input);
+  const Tensor out = empty_as(input);
   const int64_t tables_n = transfer.size(0), tables_c = transfer.size(1);
   const bool complex_values = is_complex(transfer);
   for_type(input.scalar_type(), [&]<class T>(T) {
@@ -554,7 +562,7 @@ std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tens
   const Tensor half = as_contiguous(weight);
   const int64_t weights_n = weight.size(0), weights_c = weight.size(1);
   const int64_t samples = input.size(0), channels = input.size(1);
-  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
+  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
   Tensor loss, power_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
@@ -598,7 +606,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
   const auto entry = [](const Tensor& t, int64_t n, int64_t c) {
     return (t.size(0) > 1 ? n : 0) * t.size(1) + (t.size(1) > 1 ? c : 0);
   };
-  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
+  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
   Tensor loss, kernel_out, nsr_out, eps_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
@@ -677,7 +685,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     // Sums over the weights that a kernel, nsr or eps is shared by, in a fixed order.
     const auto reduced = [&](const Tensor& like, const std::vector<double>& sums, int64_t size) {
       if (!kernel_grad) return nothing(real_type<T>);
-      const Tensor result = empty(like, std::vector<int64_t>(like.sizes().begin(), like.sizes().end()), real_type<T>);
+      const Tensor result = empty(like, like.sizes(), real_type<T>);
       T* out = values<T>(result);
       if (like.size(0) * like.size(1) == weights) {
         std::copy(sums.begin(), sums.end(), out);
@@ -702,7 +710,7 @@ std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& t
                                             double scale, bool per_sample, bool input_grad, bool kernel_grad) {
   const Tensor taps_in = as_contiguous(kernel);
   const int64_t kernels_n = kernel.size(0), kernels_c = kernel.size(1), kh = kernel.size(2), kw = kernel.size(3);
-  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
+  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
   Tensor loss, kernel_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
@@ -766,7 +774,7 @@ std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& t
 // Every plane is transformed twice: for its spectrum's largest value, then, still in the cache, for the weighted error.
 std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
                                                 bool log_matrix, double scale, bool per_sample, bool input_grad) {
-  const Tensor grad = input_grad ? torch::stable::empty_like(input) : nothing(input.scalar_type());
+  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
   Tensor loss;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
