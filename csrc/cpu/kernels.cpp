@@ -240,11 +240,8 @@ template <class T>
 void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work) {
   constexpr int L = kLanes<T>;
   const Plane<T> p(g, work), q(g, work + workspace_elements(g, 1));
-  for (const auto* side : {&p, &q}) {
-    load_plane(*side, side == &p ? a : b, static_cast<const Image*>(nullptr));
-    transform_columns<false>(*side);
-    mix_special_rows<false>(*side);
-  }
+  load_columns(p, a);
+  load_columns(q, b);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
   for (int group = 0; group < g.rows.groups; ++group) {
     load_rows(p, group);
@@ -341,11 +338,8 @@ template <class T>
 void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image* out, const BlurArgs<T>& args,
               T* work) {
   const Plane<T> p(g, work), q(g, work + workspace_elements(g, 1));
-  for (const auto* side : {&p, &q}) {
-    load_plane(*side, side == &p ? a : b, static_cast<const Image*>(nullptr));
-    transform_columns<false>(*side);
-    mix_special_rows<false>(*side);
-  }
+  load_columns(p, a);
+  load_columns(q, b);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>, last = g.rows.groups * group_step;
   for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
   for (int group = 0; group < g.rows.groups; ++group) {
@@ -655,20 +649,20 @@ struct Taps {
   static constexpr int L = kLanes<T>;
   int us, vs, padded;
   T* folded;
-  T* line;     // [4][padded], the quarters' sums over v at one f2
-  T* columns;  // [groups + 1][kw / 2 + 1][4][L], the adjoint's sums over f2
+  T* lines;    // [W / 2 + 1][4][padded], the quarters' sums over v
+  T* columns;  // [stored groups][kw / 2 + 1][4][L], the adjoint's sums over f2, in the same place
 
-  Taps(const Geometry<T>&, const TapGeometry<T>& t, T* work)
+  Taps(const TapGeometry<T>& t, T* work)
       : us(t.kh / 2 + 1), vs(t.kw / 2 + 1), padded((us + L - 1) / L * L), folded(work) {
-    line = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
-    columns = line + 4 * padded;
+    lines = columns = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
   }
 };
 template <class T>
 size_t tap_workspace_elements(const Geometry<T>& g, const TapGeometry<T>& t) {
-  const Taps<T> taps(g, t, nullptr);
-  return static_cast<size_t>(taps.padded) * 4 * (taps.vs + 1) +
-         static_cast<size_t>(g.rows.stored) * taps.vs * 4 * kLanes<T>;
+  const Taps<T> taps(t, nullptr);
+  const size_t lines = static_cast<size_t>(g.width() / 2 + 1) * taps.padded;
+  const size_t columns = static_cast<size_t>(g.rows.stored) * taps.vs * kLanes<T>;
+  return 4 * (static_cast<size_t>(taps.padded) * taps.vs + (lines > columns ? lines : columns));
 }
 
 // Visits the up to four taps at distance (u, v) from the centre, with the signs of the two sides.
@@ -685,10 +679,43 @@ BLURFFT_INLINE void each_tap(int kh, int kw, int u, int v, Visit visit) {
   }
 }
 
+// From the columns' quarters to `Count` groups of rows: few enough at a time for the registers.
+template <int Count, class T>
+void expand_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, T* packed) {
+  constexpr int L = kLanes<T>;
+  const int width = g.width(), us = taps.us;
+  const ptrdiff_t padded = taps.padded, turns_step = static_cast<ptrdiff_t>(us) * 2 * L;
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * 2 * L;
+  const T* line = taps.lines;
+  for (int f2 = 0; f2 <= width / 2; ++f2, line += 4 * padded) {
+    Vec<T> p[Count] = {}, q[Count] = {}, r[Count] = {}, s[Count] = {};
+    const T* turn = turns;
+    for (int u = 0; u < us; ++u, turn += 2 * L) {
+#pragma GCC unroll 2
+      for (int i = 0; i < Count; ++i) {
+        const Vec<T> c = load(turn + i * turns_step), w = load(turn + i * turns_step + L);
+        p[i] += line[u] * c;
+        q[i] += line[u + padded] * c;
+        r[i] += line[u + 2 * padded] * w;
+        s[i] += line[u + 3 * padded] * w;
+      }
+    }
+    // K(f1, f2) = (P - S) - i(Q + R) and K(f1, -f2) = (P + S) + i(Q - R); a column that is its own mirror keeps K(f1,
+    // f2).
+    T* at = packed + g.horizontal->position[f2] * 2 * L;
+    T* mirror = packed + g.horizontal->position[f2 ? width - f2 : 0] * 2 * L;
+#pragma GCC unroll 2
+    for (int i = 0; i < Count; ++i, at += group_step, mirror += group_step) {
+      store_cpx(mirror, Cpx<T>{p[i] + s[i], q[i] - r[i]});
+      store_cpx(at, Cpx<T>{p[i] - s[i], -(q[i] + r[i])});
+    }
+  }
+}
+
 template <class T>
 void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T* packed, T* work) {
   constexpr int L = kLanes<T>;
-  const Taps<T> taps(g, t, work);
+  const Taps<T> taps(t, work);
   const int width = g.width();
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * 2 * L;
   std::memset(taps.folded, 0, sizeof(T) * taps.vs * 4 * taps.padded);
@@ -704,9 +731,10 @@ void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T*
       });
     }
   }
-  for (int f2 = 0; f2 <= width / 2; ++f2) {
-    // Transform along v: even-even p, even-odd q, odd-even r, odd-odd s.
-    const T* angles = t.horizontal + static_cast<ptrdiff_t>(f2) * taps.vs * 2;
+  // Transform along v: even-even p, even-odd q, odd-even r, odd-odd s.
+  T* line = taps.lines;
+  const T* angles = t.horizontal;
+  for (int f2 = 0; f2 <= width / 2; ++f2, line += 4 * taps.padded, angles += taps.vs * 2) {
     for (int u = 0; u < taps.padded; u += L) {
       Vec<T> p = {}, q = {}, r = {}, s = {};
       const T* at = taps.folded + u;
@@ -717,28 +745,20 @@ void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T*
         r += c * load(at + 2 * taps.padded);
         s += w * load(at + 3 * taps.padded);
       }
-      store(taps.line + u, p);
-      store(taps.line + taps.padded + u, q);
-      store(taps.line + 2 * taps.padded + u, r);
-      store(taps.line + 3 * taps.padded + u, s);
-    }
-    // Along u: K(f1, f2) = (P - S) - i(Q + R) and K(f1, -f2) = (P + S) + i(Q - R).
-    const int at = g.horizontal->position[f2], mirror = g.horizontal->position[f2 ? width - f2 : 0];
-    const T* turns = t.vertical;
-    for (int group = 0; group < g.rows.stored; ++group) {
-      Vec<T> p = {}, q = {}, r = {}, s = {};
-      for (int u = 0; u < taps.us; ++u, turns += 2 * L) {
-        const Vec<T> c = load(turns), w = load(turns + L);
-        p += taps.line[u] * c;
-        q += taps.line[taps.padded + u] * c;
-        r += taps.line[2 * taps.padded + u] * w;
-        s += taps.line[3 * taps.padded + u] * w;
-      }
-      T* out = packed + group * group_step;
-      store_cpx(out + at * 2 * L, Cpx<T>{p - s, -(q + r)});
-      if (at != mirror) store_cpx(out + mirror * 2 * L, Cpx<T>{p + s, q - r});
+      store(line + u, p);
+      store(line + taps.padded + u, q);
+      store(line + 2 * taps.padded + u, r);
+      store(line + 3 * taps.padded + u, s);
     }
   }
+  // Then along u.
+  const ptrdiff_t turns_step = static_cast<ptrdiff_t>(taps.us) * 2 * L;
+  const T* turns = t.vertical;
+  int group = 0;
+  for (; group + 2 <= g.rows.stored; group += 2, turns += 2 * turns_step, packed += 2 * group_step) {
+    expand_rows<2>(g, taps, turns, packed);
+  }
+  if (group < g.rows.stored) expand_rows<1>(g, taps, turns, packed);
 }
 
 // Sums over f2 of a group's cotangents against the angles of `Count` taps v: the quarters p, q, r, s of each, lanes
@@ -771,7 +791,7 @@ void contract_columns(const Geometry<T>& g, const Taps<T>& taps, const T* cotang
 template <class T>
 void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotangent, double* kernel, T* work) {
   constexpr int L = kLanes<T>;
-  const Taps<T> taps(g, t, work);
+  const Taps<T> taps(t, work);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
   for (int group = 0; group < g.rows.stored; ++group) {
     const T* in = cotangent + group * group_step;

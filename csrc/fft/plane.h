@@ -192,10 +192,6 @@ void load_plane(const Plane<T>& p, const Image& a, const Image* b, int begin, in
   p.ahead_a = behind(p, a, end_row);
   if (b) p.ahead_b = behind(p, *b, end_row);
 }
-template <class T>
-void load_plane(const Plane<T>& p, const Image& a, const Image* b) {
-  load_plane(p, a, b, 0, p.g.height());
-}
 
 // Rows [begin, end): a vector may reach into later ones, but not beyond, where another thread may have written.
 template <class T>
@@ -273,6 +269,14 @@ void mix_special_rows(const Plane<T>& p) {
       store_cpx(second, Cpx<T>{x.re + y.im, x.im - y.re});
     }
   }
+}
+
+// An image with its columns transformed.
+template <class T>
+void load_columns(const Plane<T>& p, const Image& image) {
+  load_plane(p, image, static_cast<const Image*>(nullptr), 0, p.g.height());
+  transform_columns<false>(p);
+  mix_special_rows<false>(p);
 }
 
 // Rows f1 and -f1 of packed columns A + iB give twice row f1 of the left half, A, and of the right half, B.
