@@ -136,7 +136,9 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
 
 def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Tensor:
     K = ops.value("otf", kernel, height, width)
-    return K.conj() / (K.real.square() + K.imag.square() + nsr[:, :, None, None])
+    denominator = K.real.square() + K.imag.square() + nsr[:, :, None, None]
+    # By a real number: torch would make it complex first, and divide as by one.
+    return torch.complex(K.real / denominator, -K.imag / denominator)
 
 
 def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.01, eps: float | Tensor = 0.0) -> Tensor:

@@ -372,7 +372,7 @@ def value(op: str, *args: Any) -> Tensor:
         and torch._C._get_tracing_state() is None
     ):
         impl, differentiable = _DIRECT[op]
-        if torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+        if torch.is_grad_enabled() and (args[0].requires_grad or torch._C._any_requires_grad(*args)):
             return differentiable(*args)
         result = impl(*args)
     else:

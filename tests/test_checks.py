@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -238,3 +240,36 @@ def test_tensors_are_not_looked_at() -> None:
     # That would synchronise a GPU: a wrong value in a tensor is the caller's.
     negative = torch.tensor(-1e-3)
     assert blurfft.wiener_loss(x, x, k, negative, eps=negative).shape == ()
+
+
+def test_what_has_passed_says_nothing_of_others() -> None:
+    ones = torch.ones(4, 3, 16, 12)
+    blurfft.wiener_loss(ones, ones, k, 1.0)
+    with pytest.raises(TypeError, match=r"^nsr must be a float or a torch\.Tensor, got bool"):
+        blurfft.wiener_loss(ones, ones, k, True)
+    with pytest.raises(ValueError, match=r"^kernel must be no larger than the image"):
+        blurfft.wiener_loss(ones[..., :2], ones[..., :2], k)
+    with pytest.raises(ValueError, match=r"^kernel must be on the device of input"):
+        blurfft.wiener_loss(ones, ones, k.to("meta"))
+    for kernel in (k.double(), k.T, k.expand(4, 1, 3, 3), torch.nn.Parameter(k)):
+        torch.testing.assert_close(blurfft.wiener_loss(ones, x, kernel), blurfft.wiener_loss(ones, x, k))
+    mixed = blurfft.wiener_loss(ones, x.double(), k)
+    assert mixed.dtype == torch.float64
+
+
+def test_no_argument_is_kept() -> None:
+    image, kernel, nsr = torch.ones(1, 1, 4, 4), torch.ones(1, 1), torch.ones(())
+    blurfft.wiener_loss(image, image, kernel, nsr)
+    kept = [weakref.ref(t) for t in (image, kernel, nsr)]
+    del image, kernel, nsr
+    gc.collect()
+    assert [r() for r in kept] == [None, None, None]
+
+
+def test_a_number_first_met_in_inference_mode_serves_outside() -> None:
+    image = torch.ones(1, 1, 4, 4, requires_grad=True)
+    with torch.inference_mode():
+        inside = blurfft.wiener_loss(image, x[:1, :1, :4, :4], k, 0.40625)
+    outside = blurfft.wiener_loss(image, x[:1, :1, :4, :4], k, 0.40625)
+    outside.backward()
+    torch.testing.assert_close(outside, inside)
