@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from . import compare as comparison
 from . import measure, memory, report, tables, train
 from .cases import LOSSES, PIXELS, SUITES, Case, Inputs, standard
-from .contenders import COPY, MSE, backends, contenders, truths
+from .contenders import COPY, MSE, Contender, backends, contenders, truths
 from .readme import rewrite
 from .report import ROOT, Failure, Report, Result
 
@@ -350,14 +350,21 @@ def _measure_times(part: Report, suite: str, case: Case, options: Options, advan
     inputs.clear()
     timer = measure.cuda_timer() if options.device == "cuda" else measure.cpu_timer
     waited, start = measure.waited(), time.perf_counter()
+    parts: dict[str, list[float]] = {contender.name: [] for contender in right}
+
+    def after_turn(contender: Contender, calls: int) -> None:
+        inputs.clear()
+        if isinstance(contender.step, train.Step):
+            parts[contender.name].append(contender.step.stopwatch.last(calls))
+
     times = measure.times(
-        right, options.rounds, clear=inputs.clear, after_round=lambda: advance(1 / options.rounds), timer=timer
+        right, options.rounds, after_turn, after_round=lambda: advance(1 / options.rounds), timer=timer
     )
     seconds, waited_then = time.perf_counter() - start, measure.waited()
     if options.device == "cpu" and waited is not None and waited_then is not None:
         share = 100 * (waited_then - waited) / (seconds * options.threads)
         part.results.append(Result(suite, case, report.MACHINE, report.WAITED, "%", share))
-    part.results.extend(report.summarise_times(suite, case, times))
+    part.results.extend(report.summarise_times(suite, case, times, parts))
 
 
 def _measure_errors(part: Report, suite: str, case: Case, options: Options, advance: Callable[[float], None]) -> None:

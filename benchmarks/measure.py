@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -81,17 +82,47 @@ def cuda_timer() -> Timer:
     return timer
 
 
+class Stopwatch:
+    """Times a part of a step, on a GPU in the stream: ``with stopwatch:`` around it."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._laps: list[tuple[Any, Any]] = []
+
+    def _now(self) -> Any:
+        if self._device != "cuda":
+            return time.perf_counter_ns()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def __enter__(self) -> None:
+        self._start = self._now()
+
+    def __exit__(self, *exception: object) -> None:
+        self._laps.append((self._start, self._now()))
+
+    def last(self, laps: int) -> float:
+        """Mean nanoseconds of the last ``laps`` laps; all are forgotten."""
+        taken, self._laps = self._laps[-laps:], []
+        if self._device != "cuda":
+            return sum(end - start for start, end in taken) / laps
+        torch.cuda.synchronize()
+        return 1e6 * sum(start.elapsed_time(end) for start, end in taken) / laps
+
+
 def times(
     contenders: Sequence[Contender],
     rounds: int,
-    clear: Callable[[], None],
+    after_turn: Callable[[Contender, int], None],
     after_round: Callable[[], None],
     timer: Timer = cpu_timer,
 ) -> dict[str, list[float]]:
     """Nanoseconds a call of each contender in each round.
 
     In a round everyone has a turn, in random order. A turn begins with a call that is not timed, after which caches and
-    allocator are as this contender leaves them and not as the one before did.
+    allocator are as this contender leaves them and not as the one before did. ``after_turn`` gets the contender and the
+    number of calls that were timed.
     """
     order = list(contenders)
     shuffle = random.Random(0).shuffle
@@ -109,7 +140,7 @@ def times(
             for contender in order:
                 contender.step()
                 samples[contender.name].append(timer(contender.step, calls[contender.name]))
-                clear()
+                after_turn(contender, calls[contender.name])
             after_round()
     finally:
         if collecting:

@@ -168,7 +168,7 @@ def _overhead(report: Report) -> str:
 
 
 def _train(report: Report) -> str:
-    """Steps of a VAE, and how much of each the reconstruction term takes; nothing if they were not measured."""
+    """Steps of a VAE, and the share of each that the reconstruction term takes; nothing if they were not measured."""
     if not report.cases("train"):
         return ""
     rows: list[tuple[str, ...]] = [("", "blur error, blurfft", "blur error, torch.fft", f"`{MSE}`")]
@@ -179,12 +179,13 @@ def _train(report: Report) -> str:
             if time is None or share is None:
                 cells.append("–")
             else:
-                cells.append(f"{number(time.median / 1e6)} ms ({share.median:.0f} %)")
+                cells.append(f"{number(time.median / 1e6)} ms ({number(share.median)} %)")
         rows.append((f"{case.shape[0]} images of {case.shape[2]}²", *cells))
     about = (
-        "A training step of a small VAE (`blurfft.vae`, kernel net and optimiser included), and how much of it is more"
+        "A training step of a small VAE (`blurfft.vae`, optimisers included), and the share of it that the "
+        "reconstruction term takes, forward and backward, with the kernel net and its own fit:"
     )
-    return f"{about} than the network:\n\n{_table(*rows)}"
+    return f"{about}\n\n{_table(*rows)}"
 
 
 def _memory(report: Report) -> str:

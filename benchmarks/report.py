@@ -20,7 +20,6 @@ from blurfft import _ext
 
 from .cases import Case, standard
 from .contenders import COPY, EAGER, MSE, OURS
-from .train import ALONE
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = 2
@@ -164,25 +163,26 @@ def summary(suite: str, case: Case, contender: str, quantity: str, unit: str, sa
     return Result(suite, case, contender, quantity, unit, median, p20, p80)
 
 
-def summarise_times(suite: str, case: Case, times: dict[str, list[float]]) -> Iterator[Result]:
+def summarise_times(
+    suite: str, case: Case, times: dict[str, list[float]], parts: dict[str, list[float]] | None = None
+) -> Iterator[Result]:
     """Times, and how they relate to blurfft's: quotients within each round, from which a disturbance of a whole round
-    cancels."""
+    cancels. Of a training step, whose ``parts`` are the times of its term, it is these that are related."""
     for name, samples in times.items():
         yield summary(suite, case, name, TIME, "ns", samples)
+    if suite == "train" and parts is not None:
+        for name in times:
+            shares = [100 * part / whole for part, whole in zip(parts[name], times[name], strict=True)]
+            yield summary(suite, case, name, SHARE, "%", shares)
+        times = parts
     for ours in (name for name in times if name.startswith(OURS)):
         for name in times:
-            if name not in (ours, COPY, ALONE):
+            if name not in (ours, COPY):
                 ratios = [a / b for a, b in zip(times[name], times[ours], strict=True)]
                 yield summary(suite, case, name, RATIO + ours, "", ratios)
         if suite == "overhead":
             differences = [a - b for a, b in zip(times[ours], times[MSE], strict=True)]
             yield summary(suite, case, ours, OVERHEAD + MSE, "ns", differences)
-
-    if suite == "train":
-        for name in times:
-            if name != ALONE:
-                shares = [100 * (1 - a / b) for a, b in zip(times[ALONE], times[name], strict=True)]
-                yield summary(suite, case, name, SHARE, "%", shares)
 
 
 def worst(report: Report, count: int) -> list[tuple[str, Case, str, float]]:

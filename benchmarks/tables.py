@@ -96,7 +96,7 @@ def _train(report: Report, suite: str) -> Table:
         for name in names:
             time, share = (report.find(suite, case, name, quantity) for quantity in (TIME, SHARE))
             shown = "–" if time is None else number(time.median / 1e6)
-            cells.append(shown if share is None else f"{shown} ({share.median:.0f} %)")
+            cells.append(shown if share is None else f"{shown} ({number(share.median)} %)")
         table.add_row(*cells)
     return table
 

@@ -24,7 +24,7 @@ if not (ROOT / "benchmarks" / "__main__.py").is_file():
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command
-from benchmarks import cases, contenders, measure, memory, readme, report, train
+from benchmarks import cases, contenders, measure, memory, readme, report
 from benchmarks import compare as comparison
 from benchmarks.cases import Case, Inputs, standard
 from benchmarks.contenders import Contender
@@ -261,7 +261,7 @@ def test_errors_are_relative_to_the_largest_entry_and_never_hidden():
 
 def test_everyone_has_a_turn_in_each_round():
     calls: list[str] = []
-    cleared: list[int] = []
+    ended: list[tuple[str, int]] = []
     rounds: list[int] = []
 
     def contender(name: str, work: int) -> Contender:
@@ -274,17 +274,41 @@ def test_everyone_has_a_turn_in_each_round():
     times = measure.times(
         [contender("a", 1 << 21), contender("b", 1 << 22)],
         3,
-        clear=lambda: cleared.append(len(calls)),
+        lambda contender, timed: ended.append((contender.name, timed)),
         after_round=lambda: rounds.append(len(calls)),
     )
     assert {name: len(samples) for name, samples in times.items()} == {"a": 3, "b": 3}
     assert min(times["a"] + times["b"]) > 0
-    assert len(cleared) == 6
+    assert sorted(name for name, _ in ended) == [*"aaabbb"]
+    assert all(timed >= 1 for _, timed in ended)
     assert len(rounds) == 3
     for start, end in pairwise(rounds):
         turns = calls[start:end]
         assert {"a", "b"} == set(turns)
         assert sum(x != y for x, y in pairwise(turns)) == 1
+
+
+def test_stopwatch(monkeypatch: pytest.MonkeyPatch):
+    clock = iter([0, 900, 1000, 1010, 2000, 2030, 3000, 3007])
+    monkeypatch.setattr(measure.time, "perf_counter_ns", lambda: next(clock))
+    stopwatch = measure.Stopwatch("cpu")
+    for _ in range(3):
+        with stopwatch:
+            pass
+    assert stopwatch.last(2) == 20
+    with stopwatch:
+        pass
+    assert stopwatch.last(1) == 7
+
+
+def test_a_term_is_a_share_of_its_step():
+    case = Case(cases.TRAINING_STEP, (1, 3, 64, 64))
+    times = {contenders.MSE: [10.0, 30.0], "blurfft cpu": [10.0, 30.0]}
+    parts = {contenders.MSE: [2.0, 6.0], "blurfft cpu": [1.0, 3.0]}
+    results = {(r.contender, r.quantity): r.median for r in report.summarise_times("train", case, times, parts)}
+    assert results[contenders.MSE, report.SHARE] == 20
+    assert results["blurfft cpu", report.SHARE] == 10
+    assert results[contenders.MSE, report.RATIO + "blurfft cpu"] == 2
 
 
 def test_quotients_are_taken_round_by_round():
@@ -436,10 +460,9 @@ def test_training_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert result.exit_code == 0, result.output
     loaded = Report.load(out)
     names = loaded.contenders("train", case)
-    assert set(names) == {train.ALONE, contenders.MSE, contenders.EAGER, *BACKENDS}
+    assert set(names) == {contenders.MSE, contenders.EAGER, *BACKENDS}
     shares = {name: loaded.find("train", case, name, report.SHARE) for name in names}
-    assert shares.pop(train.ALONE) is None
-    assert all(share.p20 <= share.median <= share.p80 <= 100 for share in shares.values())
+    assert all(0 < share.p20 <= share.median <= share.p80 <= 100 for share in shares.values())
     text = "<!-- benchmark: train results -->\n<!-- /benchmark -->"
     assert "| 2 images of 28² |" in readme.rewrite(text, tmp_path)
 
