@@ -465,7 +465,7 @@ def _is_one(grad: Tensor) -> bool:
 def _saved_serve(ctx: Any, needs: tuple[bool, ...], input: Tensor, *parameters: Tensor) -> bool:
     """Whether the gradients of the forward pass are those that a loss's backward pass wants."""
     # They have no graph.
-    if torch.is_grad_enabled() or not (ctx.input_grad or not (needs[0] or needs[1])):
+    if torch.is_grad_enabled() or ((needs[0] or needs[1]) and not ctx.input_grad):
         return False
     if True not in needs[2:]:
         return True
