@@ -92,25 +92,32 @@ def test_large_planes(call: str, case: Case, emulated: Callable[[int], SimpleNam
     conformance.check(emulated(LARGE.index(case)), call, case)
 
 
-# Sizes that only the loss without the gradient of its weight has a kernel for.
-LOSS_ONLY = [
+# Sizes that most ops have kernels of their own for.
+FUSED = [
     Case(32, 64, f32, samples=2, channels=2),
     Case(64, 32, f16, "sliced", "contiguous", samples=1, channels=2),
     Case(64, 128, f32, "contiguous", "channels_last", samples=1, channels=2),
     Case(128, 64, bf16, samples=1, channels=2),
     Case(96, 128, f32, samples=1, channels=1),
     Case(128, 96, f32, samples=1, channels=1),
-    Case(96, 96, f32, "transposed", samples=1, channels=2),
-    Case(160, 160, bf16, samples=1, channels=1),
+    Case(96, 96, f32, "transposed", samples=2, channels=1),
+    Case(160, 160, bf16, samples=2, channels=1),
     Case(192, 192, f32, "contiguous", "sliced", samples=1, channels=1),
     Case(224, 224, f32, samples=1, channels=1),
-    Case(256, 256, f32, samples=1, channels=1),
+    Case(256, 256, f32, samples=2, channels=1),
 ]
+FUSED_CALLS = ["spectral_loss-channel", "spectral_loss-shared", "spectral_filter-shared", "rfft2", "irfft2"]
 
 
-@pytest.mark.parametrize("case", LOSS_ONLY, ids=str)
-def test_losses_of_large_planes(case: Case, emulated: Callable[[int], SimpleNamespace]) -> None:
-    conformance.check(emulated(LOSS_ONLY.index(case)), "spectral_loss-channel", case)
+@pytest.mark.parametrize("case", FUSED, ids=str)
+@pytest.mark.parametrize("call", FUSED_CALLS)
+def test_planes_of_one_block(call: str, case: Case, emulated: Callable[[int], SimpleNamespace]) -> None:
+    conformance.check(emulated(FUSED.index(case)), call, case)
+
+
+def test_a_cluster_visits_plane_after_plane(emulated: Callable[[int], SimpleNamespace]) -> None:
+    # More weights than blocks are to fill the device, so that the two planes of each are one cluster's.
+    conformance.check(emulated(0), "spectral_loss-sample", Case(256, 256, samples=33, channels=2))
 
 
 @pytest.mark.parametrize("dtype", [f32, bf16])

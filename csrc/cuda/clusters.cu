@@ -41,5 +41,9 @@ template <>
 cudaError_t launch_spectral_loss<Plane256, false>(const SpectralLossParams<float>& params, cudaStream_t stream) {
   return launch(spectral_loss_kernel<Plane256, false>, plane_launch<Plane256>(params.schedule.items(), stream), params);
 }
+template <>
+cudaError_t launch_spectral_loss<Plane256, true>(const SpectralLossParams<float>& params, cudaStream_t stream) {
+  return launch(spectral_loss_kernel<Plane256, true>, plane_launch<Plane256>(params.schedule.items(), stream), params);
+}
 
 }  // namespace blurfft::cuda

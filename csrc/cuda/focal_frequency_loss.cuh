@@ -5,7 +5,7 @@
 
 namespace blurfft::cuda {
 
-using FocalFrequencyLossPlanes = PlaneList<Plane64, Plane128>;
+using FocalFrequencyLossPlanes = PlaneList<Plane32, Plane64, Plane128>;
 
 template <class T>
 struct FocalFrequencyLossParams {

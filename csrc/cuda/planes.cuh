@@ -13,6 +13,7 @@ using Plane28 = FixedPlane<float, TwoPass<7, 4>, TwoPass<4, 7>, 32, 4, 8>;
 using Plane32 = FixedPlane<float, TwoPass<8, 4>, TwoPass<4, 8>, 32, 4, 5>;
 using Plane64 = FixedPlane<float, TwoPass<8, 8>, TwoPass<8, 8>, 128, 1, 5>;
 using Plane96 = FixedPlane<float, TwoPass<8, 12>, TwoPass<8, 12>, 192, 1, 4>;
+using Plane96WithPower = FixedPlane<float, TwoPass<8, 12>, TwoPass<8, 12>, 192, 1, 3>;  // three blocks would spill
 using Plane128 = FixedPlane<float, TwoPass<8, 16>, TwoPass<16, 8>, 192, 1, 3>;
 using Plane160 = FixedPlane<float, TwoPass<10, 16>, TwoPass<16, 10>, 320, 1, 2>;
 using Plane192 = FixedPlane<float, TwoPass<12, 16>, TwoPass<16, 12>, 768, 1, 1>;

@@ -5,7 +5,7 @@
 
 namespace blurfft::cuda {
 
-using TransformPlanes = PlaneList<Plane32, Plane64, Plane128, Plane256>;
+using TransformPlanes = PlaneList<Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256>;
 
 template <class T>
 struct TransformParams {

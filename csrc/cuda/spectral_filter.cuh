@@ -5,7 +5,8 @@
 
 namespace blurfft::cuda {
 
-using SpectralFilterPlanes = PlaneList<Plane32, Plane64, Plane128, Plane256>;
+using SpectralFilterPlanes =
+    PlaneList<Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256>;
 
 template <class T>
 struct SpectralFilterParams {

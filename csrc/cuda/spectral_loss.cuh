@@ -9,7 +9,8 @@ namespace blurfft::cuda {
 using SpectralLossPlanes =
     PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256, Plane32x64,
               Plane64x32, Plane64x128, Plane128x64, Plane96x128, Plane128x96>;
-using SpectralLossPowerPlanes = PlaneList<Plane28, Plane32, Plane64, Plane128>;
+using SpectralLossPowerPlanes =
+    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96WithPower, Plane128, Plane160, Plane256>;
 
 template <class T>
 struct SpectralLossParams {
@@ -103,5 +104,7 @@ cudaError_t launch_spectral_loss(const SpectralLossParams<typename Plane::T>& pa
 }
 template <>
 cudaError_t launch_spectral_loss<Plane256, false>(const SpectralLossParams<float>&, cudaStream_t);
+template <>
+cudaError_t launch_spectral_loss<Plane256, true>(const SpectralLossParams<float>&, cudaStream_t);
 
 }  // namespace blurfft::cuda
