@@ -104,7 +104,7 @@ BLURFFT_INLINE void store_cpx(T* p, Cpx<T> v) {
 template <class T>
 BLURFFT_INLINE Cpx<T> in_registers(Cpx<T> a) {
 #if defined(__x86_64__) && !defined(BLURFFT_VECTOR_BYTES)
-  asm("" : "+x"(a.re), "+x"(a.im));
+  asm("" : "+v"(a.re), "+v"(a.im));
 #endif
   return a;
 }
