@@ -385,6 +385,7 @@ _LARGEST = (
     "a program of 8 warps has 255 registers a thread for 64 complex numbers; 16 warps of 128 registers spilled more, "
     "and three kernels instead of one would move 28 bytes a pixel, not 12"
 )
+_SHARED = "it needs more shared memory than an A100 has, where with_plane() leaves such planes to the staged kernels"
 EXEMPTIONS: tuple[Exemption, ...] = (
     *(
         Exemption("narrow", kernel, "*", "*", _SPECTRA)
@@ -398,10 +399,9 @@ EXEMPTIONS: tuple[Exemption, ...] = (
     ),
     Exemption("narrow", "spectral_loss_kernel", "*", "sm_*", _COLUMNS),
     Exemption("narrow", "focal_frequency_loss_kernel", "*", "sm_*", _COLUMNS),
-    Exemption(
-        "does not fit",
-        *("spectral_loss_kernel", "224x224 *", "sm_80"),
-        "it needs more shared memory than an A100 has, where with_plane() leaves such planes to the staged kernels",
+    *(
+        Exemption("does not fit", kernel, "224x224 *", "sm_80", _SHARED)
+        for kernel in ("spectral_loss_kernel", "spectral_filter_kernel", "rfft2_kernel", "irfft2_kernel")
     ),
 )
 
