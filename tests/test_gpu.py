@@ -55,7 +55,8 @@ def step(name: str, module: Any, args: list[Tensor]) -> list[Tensor]:
 
 
 def truth(name: str, args: list[Tensor]) -> list[Tensor]:
-    return step(name, reference, [a.detach().double().requires_grad_() for a in args])
+    with torch.device("cpu"):
+        return step(name, reference, [a.detach().to("cpu", f64).requires_grad_() for a in args])
 
 
 def agree(actual: list[Tensor], expected: list[Tensor]) -> None:

@@ -23,11 +23,12 @@ if INTERPRETED:
 
 
 def assert_close(actual: Tensor, truth: Tensor, factor: float = 1.0) -> None:
-    """``factor`` widens the tolerance where the problem, not the code, amplifies rounding errors."""
+    """``factor`` widens the tolerance where the problem, not the code, amplifies rounding errors. The truth may be on
+    another device."""
     real = actual.dtype.to_real() if actual.is_complex() else actual.dtype
     largest = truth.detach().abs().nan_to_num(0.0).max().item() if truth.numel() else 0.0
     torch.testing.assert_close(
-        actual.detach().to(truth.dtype),
+        actual.detach().to(truth),
         truth.detach(),
         rtol=0.0,
         atol=factor * TOLERANCES[real] * largest,
