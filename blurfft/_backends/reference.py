@@ -35,8 +35,16 @@ def rfft2(input: Tensor, scale: float) -> Tensor:
     return (half_spectrum(input, "backward") * scale).contiguous()
 
 
+def _from_any_half_spectrum(spectrum: Tensor, width: int) -> Tensor:
+    """Not scaled. Of a gradient columns 0 and W/2 need not be those of a real plane: their symmetric part counts."""
+    if spectrum.is_cuda and spectrum.numel():
+        # In two dimensions cuFFT reads one half of these columns and takes the other to be its mirror image.
+        return torch.fft.irfft(torch.fft.ifft(spectrum, dim=-2, norm="forward"), n=width, norm="forward")
+    return from_half_spectrum(spectrum, width, "forward")
+
+
 def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
-    return (from_half_spectrum(input, width, "forward") * scale).contiguous()
+    return (_from_any_half_spectrum(input, width) * scale).contiguous()
 
 
 def otf(kernel: Tensor, height: int, width: int) -> Tensor:
@@ -44,7 +52,7 @@ def otf(kernel: Tensor, height: int, width: int) -> Tensor:
 
 
 def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
-    planes = from_half_spectrum(grad / multiplicity(width, grad), width, "forward")
+    planes = _from_any_half_spectrum(grad / multiplicity(width, grad), width)
     return planes.roll((kh // 2, kw // 2), (-2, -1))[..., :kh, :kw].contiguous()
 
 
