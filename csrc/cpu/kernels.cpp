@@ -370,6 +370,14 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
   store_plane(p, *out, args.streaming);
 }
 
+// Where row f1 <= H/2 begins in a packed spectrum.
+template <class T>
+BLURFFT_INLINE ptrdiff_t packed_row(const Geometry<T>& g, int f1, ptrdiff_t group_step) {
+  constexpr int L = kLanes<T>;
+  if (g.rows.shared() && 2 * f1 == g.height()) return g.rows.groups * group_step;
+  return f1 / L * group_step + f1 % L;
+}
+
 // Visits a half spectrum entry by entry with its place in a packed spectrum. Row f1 > H/2 is the conjugate of its
 // mirror, column W - f2 of row H - f1.
 template <class T, class Visit>
@@ -381,8 +389,7 @@ BLURFFT_INLINE void each_entry(const Geometry<T>& g, bool complex_values, Visit 
   for (int f1 = 0; f1 < height; ++f1) {
     const bool conjugate = 2 * f1 > height;
     const int row = conjugate ? height - f1 : f1;
-    const bool extra = 2 * row == height && g.rows.shared();
-    const ptrdiff_t base = extra ? g.rows.groups * group_step : row / L * group_step + row % L;
+    const ptrdiff_t base = packed_row(g, row, group_step);
     for (int f2 = 0; f2 < columns; ++f2) {
       const int column = conjugate && f2 ? width - f2 : f2;
       visit(static_cast<ptrdiff_t>(f1) * columns + f2, base + g.horizontal->position[column] * values * L, conjugate,
@@ -400,8 +407,7 @@ void pack(const Geometry<T>& g, const T* half, bool complex_values, T* packed) {
   const int values = complex_values ? 2 : 1;
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * L * values;
   for (int row = 0; 2 * row <= height; ++row) {
-    const bool extra = 2 * row == height && g.rows.shared();
-    const ptrdiff_t base = extra ? g.rows.groups * group_step : row / L * group_step + row % L;
+    const ptrdiff_t base = packed_row(g, row, group_step);
     const ptrdiff_t direct = static_cast<ptrdiff_t>(row) * columns;
     const ptrdiff_t mirrored = static_cast<ptrdiff_t>(row ? height - row : 0) * columns;
     for (int f2 = 0; f2 < width; ++f2) {
@@ -700,8 +706,7 @@ void expand_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, T* p
         s[i] += line[u + 3 * padded] * w;
       }
     }
-    // K(f1, f2) = (P - S) - i(Q + R) and K(f1, -f2) = (P + S) + i(Q - R); a column that is its own mirror keeps K(f1,
-    // f2).
+    // K(f1, f2) = (P - S) - i(Q + R), K(f1, -f2) = (P + S) + i(Q - R); where the two are one column the first counts.
     T* at = packed + g.horizontal->position[f2] * 2 * L;
     T* mirror = packed + g.horizontal->position[f2 ? width - f2 : 0] * 2 * L;
 #pragma GCC unroll 2
