@@ -16,6 +16,7 @@ floating is differentiable, to any order. Nothing is mutated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -197,6 +198,9 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         >>> weight = blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64))
         >>> loss = blurfft.spectral_mse(x, y, weight)
     """
+    settings, given = ("spectral_mse", reduction), (input, target, weight)
+    if (call := ops.remembered(settings, *given)) is not None:
+        return call(*given)
     _checks.reduction(reduction)
     input, target, weight = _checks.images_and_weight(input, target, weight)
     if reduction == "none":
@@ -206,7 +210,9 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         e = difference(input, target)
         return ops.value("spectral_filter", e, root).square().to(input.dtype)
     grad = torch.is_grad_enabled()
-    return ops.value(
+    return ops.loss(
+        settings,
+        given,
         "spectral_loss",
         input,
         target,
@@ -251,6 +257,9 @@ def wiener_loss(
         >>> kernel = torch.full((5, 5), 1 / 25)
         >>> blurfft.wiener_loss(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
+    settings, given = ("wiener_loss", nsr, eps, reduction), (input, target, kernel)
+    if (call := ops.remembered(settings, *given)) is not None:
+        return call(*given)
     _checks.reduction(reduction)
     input, target, kernel = _checks.images_and_kernel(input, target, kernel)
     dtype = kernel.dtype
@@ -261,7 +270,7 @@ def wiener_loss(
         restored = ops.value("spectral_filter", e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
         return (restored.square() + eps[:, :, None, None] * e.square()).to(input.dtype)
     count = input.numel() if reduction == "mean" else 1
-    return _fused(input, target, kernel, nsr, eps, count, nll=False, per_sample=False)
+    return _fused(settings, given, input, target, kernel, nsr, eps, count, nll=False, per_sample=False)
 
 
 def wiener_nll(
@@ -297,17 +306,29 @@ def wiener_nll(
         >>> kernel = torch.rand(4, 1, 11, 11).flatten(1).softmax(1).view(4, 1, 11, 11)
         >>> blurfft.wiener_nll(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
+    settings, given = ("wiener_nll", nsr, eps, reduction), (input, target, kernel)
+    if (call := ops.remembered(settings, *given)) is not None:
+        return call(*given)
     _checks.reduction(reduction)
     input, target, kernel = _checks.images_and_kernel(input, target, kernel)
     dtype = kernel.dtype
     nsr = _checks.per_plane("nsr", nsr, input, dtype)
     eps = _checks.per_plane("eps", eps, input, dtype)
     count = input.shape[0] if reduction == "mean" else 1
-    return _fused(input, target, kernel, nsr, eps, count, nll=True, per_sample=reduction == "none")
+    return _fused(settings, given, input, target, kernel, nsr, eps, count, nll=True, per_sample=reduction == "none")
 
 
 def _fused(
-    input: Tensor, target: Tensor, kernel: Tensor, nsr: Tensor, eps: Tensor, count: int, nll: bool, per_sample: bool
+    settings: tuple[Any, ...],
+    given: tuple[Tensor, ...],
+    input: Tensor,
+    target: Tensor,
+    kernel: Tensor,
+    nsr: Tensor,
+    eps: Tensor,
+    count: int,
+    nll: bool,
+    per_sample: bool,
 ) -> Tensor:
     input_grad = kernel_grad = False
     if torch.is_grad_enabled():
@@ -317,7 +338,7 @@ def _fused(
             # Of a shared parameter the forward pass knows the sum over all samples only, which is of no use here.
             kernel_grad = all(t.shape[0] == input.shape[0] for t in (kernel, nsr, eps) if t.requires_grad)
     flags = nll, per_sample, input_grad, kernel_grad
-    return ops.value("wiener_loss", input, target, kernel, nsr, eps, count, *flags)
+    return ops.loss(settings, given, "wiener_loss", input, target, kernel, nsr, eps, count, *flags)
 
 
 def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "mean") -> Tensor:
@@ -337,6 +358,9 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
         >>> kernel = torch.full((5, 5), 1 / 25, requires_grad=True)
         >>> blurfft.blur_mse(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64), kernel).backward()
     """
+    settings, given = ("blur_mse", reduction), (input, target, kernel)
+    if (call := ops.remembered(settings, *given)) is not None:
+        return call(*given)
     _checks.reduction(reduction)
     input, target, kernel = _checks.images_and_kernel(input, target, kernel)
     if reduction == "none":
@@ -346,7 +370,8 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
     count = input.numel() if reduction == "mean" else 1
     grad = torch.is_grad_enabled()
     input_grad = grad and (input.requires_grad or target.requires_grad)
-    return ops.value("blur_mse", input, target, kernel, count, False, input_grad, grad and kernel.requires_grad)
+    flags = input_grad, grad and kernel.requires_grad
+    return ops.loss(settings, given, "blur_mse", input, target, kernel, count, False, *flags)
 
 
 def focal_frequency_loss(
@@ -385,6 +410,10 @@ def focal_frequency_loss(
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
         >>> blurfft.focal_frequency_loss(x, torch.rand(4, 3, 64, 64)).backward()
     """
+    options = alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, loss_weight
+    settings, given = ("focal_frequency_loss", *options), (input, target)
+    if (call := ops.remembered(settings, *given)) is not None:
+        return call(*given)
     input, target = _checks.image_pair(input, target)
     _checks.number("alpha", alpha)
     _checks.number("loss_weight", loss_weight)
@@ -397,8 +426,8 @@ def focal_frequency_loss(
     if batch_matrix:
         return loss_weight * _batch_focal_frequency_loss(input, target, alpha, log_matrix)
     input_grad = torch.is_grad_enabled() and (input.requires_grad or target.requires_grad)
-    options = float(alpha), log_matrix, float(loss_weight), input.numel(), False, input_grad
-    return ops.value("focal_frequency_loss", input, target, *options)
+    args = input, target, float(alpha), log_matrix, float(loss_weight), input.numel(), False, input_grad
+    return ops.loss(settings, given, "focal_frequency_loss", *args)
 
 
 def _patches(image: Tensor, factor: int) -> Tensor:

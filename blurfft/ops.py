@@ -15,21 +15,20 @@ The set is closed under differentiation, hence derivatives of any order:
 
 from __future__ import annotations
 
-import functools
 import math
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
+from torch.compiler import is_compiling
 
 from . import _dispatch, _distributed
 from .reference import compute_dtype, difference, focal_weight, multiplicity
 
 _library = torch.library.Library("blurfft", "DEF")
-_functorch = torch._C._functorch
 
 _SCHEMAS = {
     # (..., H, W) -> (..., H, W//2+1)
@@ -63,6 +62,8 @@ _SCHEMAS = {
     "focal_frequency_loss": "(Tensor input, Tensor target, float alpha, bool log_matrix, float loss_weight, "
     "SymInt count, bool per_sample, bool input_grad) -> (Tensor loss, Tensor grad)",
 }
+# Every op takes its tensors first.
+_TENSORS = {_name: _schema.partition("->")[0].count("Tensor ") for _name, _schema in _SCHEMAS.items()}
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
@@ -78,40 +79,43 @@ blur_mse = torch.ops.blurfft.blur_mse.default
 focal_frequency_loss = torch.ops.blurfft.focal_frequency_loss.default
 
 
-# The backend is chosen here, at run time. A graph can hold a symbolic integer but not a symbolic float, hence the ops'
-# `norm` and `count` for the backends' `scale`.
+# What serves a call, chosen here, at run time: the backend's function and its arguments. A graph can hold a symbolic
+# integer but not a symbolic float, hence the ops' `norm` and `count` for the backends' `scale`.
+
+_Resolved = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def _rfft2(input: Tensor, norm: str) -> Tensor:
+def _resolve_rfft2(input: Tensor, norm: str) -> _Resolved:
     height, width = input.shape[-2:]
-    return _dispatch.select("rfft2", input, height, width)(input, _scale(norm, "backward", height * width))
+    scale = _scale(norm, "backward", height * width)
+    return _dispatch.select("rfft2", input, height, width), (input, scale)
 
 
-def _irfft2(input: Tensor, width: int, norm: str) -> Tensor:
+def _resolve_irfft2(input: Tensor, width: int, norm: str) -> _Resolved:
     height = input.shape[-2]
-    return _dispatch.select("irfft2", input, height, width)(input, width, _scale(norm, "forward", height * width))
+    scale = _scale(norm, "forward", height * width)
+    return _dispatch.select("irfft2", input, height, width), (input, width, scale)
 
 
 def _scale(norm: str, unscaled: str, n: int) -> float:
     return 1.0 if norm == unscaled else n**-0.5 if norm == "ortho" else 1.0 / n
 
 
-def _otf(kernel: Tensor, height: int, width: int) -> Tensor:
-    return _dispatch.select("otf", kernel, height, width)(kernel, height, width)
+def _resolve_otf(kernel: Tensor, height: int, width: int) -> _Resolved:
+    return _dispatch.select("otf", kernel, height, width), (kernel, height, width)
 
 
-def _otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
-    return _dispatch.select("otf_backward", grad, grad.shape[-2], width)(grad, width, kh, kw)
+def _resolve_otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> _Resolved:
+    return _dispatch.select("otf_backward", grad, grad.shape[-2], width), (grad, width, kh, kw)
 
 
-def _spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
-    _, _, height, width = input.shape
-    return _dispatch.select("spectral_filter", input, height, width)(input, transfer)
+def _resolve_spectral_filter(input: Tensor, transfer: Tensor) -> _Resolved:
+    return _dispatch.select("spectral_filter", input, *input.shape[2:]), (input, transfer)
 
 
-def _cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
+def _resolve_cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> _Resolved:
     n, c, height, width = _cross_spectrum_shape(a, n, c)
-    return _dispatch.select("cross_spectrum", a, height, width)(a, b, n, c, complex)
+    return _dispatch.select("cross_spectrum", a, height, width), (a, b, n, c, complex)
 
 
 def _cross_spectrum_shape(a: Tensor, n: int, c: int) -> tuple[int, int, int, int]:
@@ -125,44 +129,59 @@ def _per(count: int) -> float:
     return 1.0 / count if count else math.nan
 
 
-def _spectral_loss(input: Tensor, target: Tensor, weight: Tensor, count: int, *flags: bool) -> tuple[Tensor, ...]:
-    _, _, height, width = input.shape
-    return _dispatch.select("spectral_loss", input, height, width)(input, target, weight, _per(count), *flags)
+def _resolve_spectral_loss(input: Tensor, target: Tensor, weight: Tensor, count: int, *flags: bool) -> _Resolved:
+    function = _dispatch.select("spectral_loss", input, *input.shape[2:])
+    return function, (input, target, weight, _per(count), *flags)
 
 
-def _wiener_loss(
+def _resolve_wiener_loss(
     input: Tensor, target: Tensor, kernel: Tensor, nsr: Tensor, eps: Tensor, count: int, *flags: bool
-) -> tuple[Tensor, ...]:
-    _, _, height, width = input.shape
-    backend = _dispatch.select("wiener_loss", input, height, width)
-    return backend(input, target, kernel, nsr, eps, _per(count), *flags)
+) -> _Resolved:
+    function = _dispatch.select("wiener_loss", input, *input.shape[2:])
+    return function, (input, target, kernel, nsr, eps, _per(count), *flags)
 
 
-def _blur_mse(input: Tensor, target: Tensor, kernel: Tensor, count: int, *flags: bool) -> tuple[Tensor, ...]:
-    _, _, height, width = input.shape
-    return _dispatch.select("blur_mse", input, height, width)(input, target, kernel, _per(count), *flags)
+def _resolve_blur_mse(input: Tensor, target: Tensor, kernel: Tensor, count: int, *flags: bool) -> _Resolved:
+    function = _dispatch.select("blur_mse", input, *input.shape[2:])
+    return function, (input, target, kernel, _per(count), *flags)
 
 
-def _focal_frequency_loss(
+def _resolve_focal_frequency_loss(
     input: Tensor, target: Tensor, alpha: float, log_matrix: bool, loss_weight: float, count: int, *flags: bool
-) -> tuple[Tensor, ...]:
-    _, _, height, width = input.shape
-    backend = _dispatch.select("focal_frequency_loss", input, height, width)
-    return backend(input, target, alpha, log_matrix, loss_weight * _per(count), *flags)
+) -> _Resolved:
+    function = _dispatch.select("focal_frequency_loss", input, *input.shape[2:])
+    return function, (input, target, alpha, log_matrix, loss_weight * _per(count), *flags)
 
 
-_IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
-    "rfft2": _rfft2,
-    "irfft2": _irfft2,
-    "otf": _otf,
-    "otf_backward": _otf_backward,
-    "spectral_filter": _spectral_filter,
-    "cross_spectrum": _cross_spectrum,
-    "spectral_loss": _spectral_loss,
-    "wiener_loss": _wiener_loss,
-    "blur_mse": _blur_mse,
-    "focal_frequency_loss": _focal_frequency_loss,
+_RESOLVE: dict[str, Callable[..., _Resolved]] = {
+    "rfft2": _resolve_rfft2,
+    "irfft2": _resolve_irfft2,
+    "otf": _resolve_otf,
+    "otf_backward": _resolve_otf_backward,
+    "spectral_filter": _resolve_spectral_filter,
+    "cross_spectrum": _resolve_cross_spectrum,
+    "spectral_loss": _resolve_spectral_loss,
+    "wiener_loss": _resolve_wiener_loss,
+    "blur_mse": _resolve_blur_mse,
+    "focal_frequency_loss": _resolve_focal_frequency_loss,
 }
+
+
+def _implementation(resolve: Callable[..., _Resolved]) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        function, resolved = resolve(*args)
+        output = function(*resolved)
+        if not isinstance(output, tuple):
+            return output
+        # Of a loss the gradients by input and parameters; the dispatcher knows no absent ones.
+        loss, *grads = output
+        by = args[0], *args[2:]
+        return loss, *(t.new_empty(0) if grad is None else grad for grad, t in zip(grads, by, strict=False))
+
+    return run
+
+
+_IMPLEMENTATIONS = {op: _implementation(resolve) for op, resolve in _RESOLVE.items()}
 for _name, _impl in _IMPLEMENTATIONS.items():
     _library.impl(_name, _impl, "CompositeExplicitAutograd")
 
@@ -261,36 +280,129 @@ _PLAIN = frozenset(
 )
 
 
-def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any]) -> None:
+_Args = tuple[Any, ...]
+_Needs = Sequence[bool]
+_Grads = Sequence[Tensor | None]
+
+
+class _Rule(NamedTuple):
+    """The derivative of an op, by its tensors."""
+
+    # From the arguments, the cotangent of the (first) result and for which of the tensors it is needed.
+    vjp: Callable[[_Args, Tensor, _Needs], _Grads]
+    # What `vjp` gets in place of the arguments, where their values are not needed.
+    keep: Callable[..., _Args] | None = None
+    # Of a loss, which returns its gradients: that by the target from the arguments and that by the input.
+    target_grad: Callable[[_Args, Tensor], Tensor] | None = None
+
+
+_derivatives: dict[str, _Rule] = {}
+
+
+class _Recorded:
+    """A call of an op as its backward pass needs it, but for its tensors: of ``args`` the first ``count``."""
+
+    __slots__ = ("backend", "count", "needs", "readable", "rest", "rule", "serves")
+
+    def __init__(self, op: str, args: _Args, count: int, needs: _Needs) -> None:
+        self.rule = _derivatives[op]
+        self.needs = needs
+        self.backend = _dispatch.requested()
+        if self.rule.keep is None:
+            self.count, self.rest = count, args[count:]
+        else:
+            self.count, self.rest = 0, self.rule.keep(*args)
+        self.serves = self.readable = False
+        if self.rule.target_grad is not None:
+            self._look_at_loss(*args)
+
+    def _look_at_loss(self, input: Tensor, target: Tensor, *others: Any) -> None:
+        """Do the gradients that it returned serve its first derivative? Is its cotangent one number, on the CPU?"""
+        parameters = others[: len(self.needs) - 2]
+        per_sample, input_grad, *parameter_grad = others[-3 if parameters else -2 :]
+        # That of a shared parameter is the sum over all samples, which with a cotangent each is of no use.
+        self.serves = (input_grad or not (self.needs[0] or self.needs[1])) and all(
+            parameter_grad[0] and not (per_sample and parameter.shape[0] != input.shape[0])
+            for parameter, needed in zip(parameters, self.needs[2:], strict=True)
+            if needed
+        )
+        self.readable = input.is_cpu and not per_sample
+
+    def save(self, ctx: Any, tensors: Sequence[Tensor], output: Any) -> None:
+        ctx.recorded = self
+        if self.rule.keep is None:
+            ctx.save_for_backward(*tensors, *(output[1:] if isinstance(output, tuple) else ()))
+
+    def backward(self, ctx: Any, grad: Tensor) -> _Grads:
+        if self.backend != _dispatch.requested():
+            # In another thread, or after the `with use_backend(...)` of the forward pass has ended.
+            with _dispatch.as_requested(self.backend):
+                return self.backward(ctx, grad)
+        saved = ctx.saved_tensors
+        # The gradients of the forward pass have no graph.
+        if self.serves and not torch.is_grad_enabled():
+            return self._from_gradients(saved, grad)
+        return self.rule.vjp((*saved[: self.count], *self.rest), grad, self.needs)
+
+    def _from_gradients(self, saved: Sequence[Tensor], grad: Tensor) -> _Grads:
+        factor = None if self.readable and _is_one(grad) else grad
+        grads: list[Tensor | None] = [None] * len(self.needs)
+        by_input, by_target, *by_parameters = self.needs
+        if by_input or by_target:
+            input_grad = _scaled(factor, saved[self.count])
+            if by_input:
+                grads[0] = input_grad
+            if by_target and self.rule.target_grad is not None:
+                grads[1] = self.rule.target_grad((*saved[: self.count], *self.rest), input_grad)
+        for i, needed in enumerate(by_parameters):
+            if needed:
+                grads[2 + i] = _scaled(factor, saved[self.count + 1 + i])
+        return grads
+
+
+def _is_one(grad: Tensor) -> bool:
+    """Whether the cotangent of a loss on the CPU is the plain number 1, as in ``loss.backward()``.
+
+    On a GPU looking at it would synchronise. A tensor of a tracer, a subclass or vmap has no value to look at.
+    """
+    if type(grad) is not Tensor or torch._C._len_torch_dispatch_stack():
+        return False
+    try:
+        return grad.item() == 1
+    except RuntimeError:  # in vmap, or with is_grads_batched
+        return False
+
+
+def _scaled(factor: Tensor | None, grad: Tensor) -> Tensor:
+    """The gradient of a loss (), or of losses (N,), times their cotangent; None stands for 1."""
+    if factor is None:
+        return grad
+    if factor.dim() == 0:
+        return factor * grad
+    return (factor.view(-1, *(1,) * (grad.dim() - 1)) * grad).to(grad.dtype)
+
+
+def _autograd(
+    op: Any,
+    vjp: Callable[[_Args, Tensor, _Needs], _Grads],
+    keep: Callable[..., _Args] | None = None,
+    target_grad: Callable[[_Args, Tensor], Tensor] | None = None,
+) -> None:
     """Registers the derivative of ``op``.
 
     ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
     ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
     """
-    impl = _IMPLEMENTATIONS[op._opname]
     below_autograd = torch._C._after_autograd_keyset
+    count = _TENSORS[op._opname]
 
-    def apply_below(keyset: Any, args: tuple[Any, ...]) -> Any:
+    def apply_below(keyset: Any, args: _Args) -> Any:
         keyset = keyset & below_autograd
         with torch._C._AutoDispatchBelowAutograd():
             if keyset.raw_repr() in _PLAIN:  # a second trip through the dispatcher would end there too
-                return impl(*args)
+                return _IMPLEMENTATIONS[op._opname](*args)
             _distributed.register_shardings()
             return op.redispatch(keyset, *args)
-
-    def prepare(ctx: Any, args: tuple[Any, ...], output: Any) -> None:
-        ctx.set_materialize_grads(False)
-        ctx.backend = _dispatch.requested()
-        setup(ctx, args, output)
-
-    def differentiate(ctx: Any, grad: Tensor | None, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return (None,) * len(needs)
-        if ctx.backend == _dispatch.requested():
-            return backward(ctx, grad, needs)
-        # It may run in another thread, or after the `with use_backend(...)` of the forward pass has ended.
-        with _dispatch.as_requested(ctx.backend):
-            return backward(ctx, grad, needs)
 
     class Derivative(torch.autograd.function._SingleLevelFunction):
         apply: Callable[..., Any]
@@ -303,27 +415,31 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
                     output = apply_below(keyset, args)
             else:
                 output = apply_below(keyset, args)
-            prepare(ctx, args, output)
+            ctx.set_materialize_grads(False)
+            ctx.options = len(args) - count
+            _Recorded(op._opname, args, count, ctx.needs_input_grad[1 : 1 + count]).save(ctx, args[:count], output)
             if isinstance(output, tuple):
                 ctx.mark_non_differentiable(*output[1:])
             return output
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
-            return (None, *differentiate(ctx, grad, ctx.needs_input_grad[1:]))
+            if grad is None:
+                return (None,) * len(ctx.needs_input_grad)
+            return (None, *ctx.recorded.backward(ctx, grad), *(None,) * ctx.options)
 
     class DirectDerivative(torch.autograd.function._SingleLevelFunction):
         apply: Callable[..., Any]
 
         @staticmethod
-        def forward(ctx: Any, *args: Any) -> Any:
-            output = impl(*args)
-            prepare(ctx, args, output)
+        def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
+            output = call.function(*tensors, *call.function_rest)
+            call.save(ctx, tensors, output)
             return output[0] if isinstance(output, tuple) else output
 
         @staticmethod
-        def backward(ctx: Any, grad: Tensor | None) -> Any:
-            return differentiate(ctx, grad, ctx.needs_input_grad)
+        def backward(ctx: Any, grad: Tensor) -> Any:
+            return (None, *ctx.recorded.backward(ctx, grad))
 
     for derivative in (Derivative, DirectDerivative):
         derivative.__name__ = derivative.__qualname__ = f"{op._opname}_backward"
@@ -337,95 +453,162 @@ def _autograd(op: Any, setup: Callable[..., None], backward: Callable[..., Any])
         return Derivative.apply(keyset, *args)
 
     _library.impl(op._opname, autograd_kernel, "Autograd", with_keyset=True)
-    _DIRECT[op._opname] = impl, DirectDerivative.apply
+    _derivatives[op._opname] = _Rule(vjp, keep, target_grad)
+    _differentiable[op._opname] = DirectDerivative.apply
 
 
-# By the op's name: its implementation, and that with a derivative.
-_DIRECT: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
-_PLAIN_TYPES = frozenset((Tensor, torch.nn.Parameter, bool, int, float, str))
-# With more than these keys in force a mode, a transform or a tracer wants to see the call.
-_UNUSUAL = ~functools.reduce(
-    operator.or_,
-    (
-        torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key)).raw_repr()
-        for key in ("BackendSelect", "ADInplaceOrView", "AutocastCPU", "AutocastCUDA")
-    ),
-)
-_included = torch._C._dispatch_tls_local_include_set
+# Past the dispatcher, with a derivative, by the op's name.
+_differentiable: dict[str, Callable[..., Any]] = {}
+_PLAIN_TENSORS = frozenset((Tensor, torch.nn.Parameter))
+_PLAIN_VALUES = frozenset((bool, int, float, str))
+_PLAIN_TYPES = _PLAIN_TENSORS | _PLAIN_VALUES
+_is_included = torch._C._dispatch_tls_is_dispatch_key_included
 _is_excluded = torch._C._dispatch_tls_is_dispatch_key_excluded
+_PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
 _AUTOGRAD_CPU = torch._C.DispatchKey.AutogradCPU
+
+
+def _unobserved() -> bool:
+    """Whether nobody but autograd would see a call of an op pass through the dispatcher: no compiler, mode, transform
+    or tracer.
+
+    Then it goes past it: the way through its Python kernels costs several times what an op on a small image does.
+    """
+    return not (
+        is_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or _is_included(_PRE_DISPATCH)
+        or _is_excluded(_AUTOGRAD_CPU)
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+class Call(_Recorded):
+    """A call of an op past the dispatcher for its result, of a loss for its value, with all settled but the tensors.
+
+    Or but the first ``count`` of them: what is behind these is settled, ``function_rest`` as the backend takes it.
+    """
+
+    __slots__ = ("differentiable", "function", "function_rest")
+
+    def __init__(self, op: str, args: _Args, count: int) -> None:
+        needs = tuple(map(_requires_grad, args[: _TENSORS[op]]))
+        super().__init__(op, args, count, needs)
+        self.function, args = _RESOLVE[op](*args)
+        self.function_rest = args[count:]
+        self.differentiable = _differentiable[op] if torch.is_grad_enabled() and any(needs) else None
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        if self.differentiable is not None:
+            return self.differentiable(self, *tensors)
+        result = self.function(*tensors, *self.function_rest)
+        return result[0] if isinstance(result, tuple) else result
+
+
+def _directly(args: tuple[Any, ...]) -> bool:
+    return (
+        _unobserved() and _PLAIN_TYPES.issuperset(map(type, args)) and (args[0].is_cpu or args[0].is_cuda)
+    )  # not meta
 
 
 def value(op: str, *args: Any) -> Tensor:
     """The result of an op, of a loss without its gradients; what the public functions call.
 
-    Where nobody but autograd would see the call pass through the dispatcher it goes past it: the way through its
-    Python kernels costs several times what an op on a small image does. The arguments are of matching dtypes, so that
-    autocast has nothing to do.
+    The arguments are of matching dtypes, so that autocast has nothing to do.
     """
-    if (
-        not torch.compiler.is_compiling()
-        and _PLAIN_TYPES.issuperset(map(type, args))
-        and (args[0].is_cpu or args[0].is_cuda)  # not meta
-        and not (_included().raw_repr() & _UNUSUAL)
-        and not _is_excluded(_AUTOGRAD_CPU)
-        and torch._C._get_tracing_state() is None
-    ):
-        impl, differentiable = _DIRECT[op]
-        if torch.is_grad_enabled() and (args[0].requires_grad or torch._C._any_requires_grad(*args)):
-            return differentiable(*args)
-        result = impl(*args)
-    else:
+    if not _directly(args):
         result = getattr(torch.ops.blurfft, op).default(*args)
+    elif torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+        count = _TENSORS[op]
+        return Call(op, args, count)(*args[:count])
+    else:
+        result = _IMPLEMENTATIONS[op](*args)
     return result[0] if isinstance(result, tuple) else result
+
+
+# Judging the arguments of a loss and preparing them takes as long as the loss of small images. Both go by the values of
+# what is no tensor and by these attributes of the tensors, so that arguments like earlier ones lead to the same call.
+_requires_grad = operator.attrgetter("requires_grad")
+_attributes = operator.attrgetter("__class__", "dtype", "shape", "layout", "device", "requires_grad")
+_calls: dict[tuple[Any, ...], Call] = {}
+
+
+def _signature(settings: tuple[Any, ...], tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    types = map(type, settings)  # True is no 1.0
+    return settings, *types, _dispatch.requested(), torch.is_grad_enabled(), *map(_attributes, tensors)
+
+
+def remembered(settings: tuple[Any, ...], *tensors: Tensor) -> Call | None:
+    """The call that a loss with these settings led to, its name first, for images and a parameter like these."""
+    try:
+        return _calls.get(_signature(settings, tensors)) if _unobserved() else None
+    except (AttributeError, TypeError):  # no tensors, or a setting that is none
+        return None
+
+
+def loss(settings: tuple[Any, ...], tensors: tuple[Tensor, ...], op: str, *args: Any) -> Tensor:
+    """:func:`value`, :func:`remembered` where the op takes the loss's own ``tensors`` as they are."""
+    constants = args[len(tensors) :]
+    if (
+        not _PLAIN_VALUES.issuperset(map(type, settings))
+        or not _directly(args)
+        or torch.is_inference_mode_enabled()
+        or not all(map(_taken_for, tensors, args))
+        # On a GPU a constant would have to be ordered between streams, and survive the graph that captured its filling.
+        or any(isinstance(constant, Tensor) and not constant.is_cpu for constant in constants)
+    ):
+        return value(op, *args)
+    if len(_calls) == 4096:
+        _calls.clear()
+    call = _calls[_signature(settings, tensors)] = Call(op, args, len(tensors))
+    return call(*tensors)
+
+
+def _taken_for(given: Tensor, arg: Tensor) -> bool:
+    """Whether a backend takes ``given`` for what it is: itself, or of a parameter's two dimensions (1, 1, ...)."""
+    return given is arg or (given.dim() == 2 and given.dtype is arg.dtype and not given.requires_grad)
 
 
 _ADJOINT_NORM = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 
 
-def _rfft2_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, norm = inputs
-    ctx.width, ctx.dtype, ctx.norm = input.shape[-1], input.dtype, _ADJOINT_NORM[norm]
+def _rfft2_keep(input: Tensor, norm: str) -> _Args:
+    return input.shape[-1], input.dtype, _ADJOINT_NORM[norm]
 
 
-def _rfft2_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    input_grad = irfft2(grad / multiplicity(ctx.width, grad), ctx.width, ctx.norm)
-    return input_grad.to(ctx.dtype), None
+def _rfft2_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    width, dtype, norm = args
+    return (irfft2(grad / multiplicity(width, grad), width, norm).to(dtype),)
 
 
-def _irfft2_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, ctx.width, norm = inputs
-    ctx.norm = _ADJOINT_NORM[norm]
+def _irfft2_keep(input: Tensor, width: int, norm: str) -> _Args:
+    return width, _ADJOINT_NORM[norm]
 
 
-def _irfft2_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    return multiplicity(ctx.width, grad) * rfft2(grad, ctx.norm), None, None
+def _irfft2_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    width, norm = args
+    return (multiplicity(width, grad) * rfft2(grad, norm),)
 
 
-def _otf_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    kernel, _, ctx.width = inputs
-    ctx.size = kernel.shape[-2:]
+def _otf_keep(kernel: Tensor, height: int, width: int) -> _Args:
+    return width, *kernel.shape[-2:]
 
 
-def _otf_vjp(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    return otf_backward(grad, ctx.width, *ctx.size), None, None
+def _otf_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    return (otf_backward(grad, *args),)
 
 
-def _otf_backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    grad, ctx.width, _, _ = inputs
-    ctx.height = grad.shape[-2]
+def _otf_backward_keep(grad: Tensor, width: int, kh: int, kw: int) -> _Args:
+    return grad.shape[-2], width
 
 
-def _otf_backward_vjp(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    return otf(grad, ctx.height, ctx.width), None, None, None
+def _otf_backward_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    return (otf(grad, *args),)
 
 
-def _spectral_filter_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _spectral_filter_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    input, transfer = ctx.saved_tensors
+def _spectral_filter_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    input, transfer = args
     input_grad = transfer_grad = None
     if needs[0]:
         input_grad = spectral_filter(grad, transfer.conj())
@@ -434,134 +617,49 @@ def _spectral_filter_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -
     return input_grad, transfer_grad
 
 
-def _cross_spectrum_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:2])
-
-
-def _cross_spectrum_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    a, b = ctx.saved_tensors
+def _cross_spectrum_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    a, b, *_ = args
     a_grad = spectral_filter(b, grad.conj()) if needs[0] else None
     b_grad = spectral_filter(a, grad) if needs[1] else None
-    return a_grad, b_grad, None, None, None
+    return a_grad, b_grad
 
 
-def _is_one(grad: Tensor) -> bool:
-    """Whether the cotangent of a loss is the plain number 1, asked only where the answer costs nothing.
-
-    That is the case in eager ``loss.backward()`` on the CPU. On a GPU looking at it would synchronise, and a tensor
-    of a tracer, a subclass or vmap has no value to look at.
-    """
-    return (
-        type(grad) is Tensor
-        and grad.is_cpu
-        and grad.dim() == 0
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not _functorch.is_functorch_wrapped_tensor(grad)
-        and not _functorch.is_legacy_batchedtensor(grad)  # is_grads_batched
-        and grad.item() == 1
-    )
+def _planes(parameter: Tensor) -> Tensor:
+    """A kernel or weight as (N|1, C|1, ...)."""
+    return parameter.view(1, 1, *parameter.shape) if parameter.dim() == 2 else parameter
 
 
-def _saved_serve(ctx: Any, needs: tuple[bool, ...], input: Tensor, *parameters: Tensor) -> bool:
-    """Whether the gradients of the forward pass are those that a loss's backward pass wants."""
-    # They have no graph.
-    if torch.is_grad_enabled() or ((needs[0] or needs[1]) and not ctx.input_grad):
-        return False
-    if True not in needs[2:]:
-        return True
-    # That of a shared parameter is the sum over all samples, which now have each a cotangent of its own.
-    return ctx.parameter_grad and not (
-        ctx.per_sample
-        and any(need and t.shape[0] != input.shape[0] for t, need in zip(parameters, needs[2:], strict=False))
-    )
-
-
-def _scaled(grad: Tensor, saved: Tensor) -> Tensor:
-    """The saved gradient of a loss (), or of losses (N,), times their cotangent."""
-    if grad.dim() == 0:
-        return grad * saved
-    return (grad.view(-1, *(1,) * (saved.dim() - 1)) * saved).to(saved.dtype)
-
-
-def _images_backward(needs: tuple[bool, ...], input_grad: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients by input and target; the second is the negative of the first."""
-    if input_grad is None:
-        return None, None
-    return (
-        input_grad if needs[0] else None,
-        -input_grad if needs[1] else None,
-    )
+def _negative(args: _Args, input_grad: Tensor) -> Tensor:
+    """The gradient by the target of what depends on input - target."""
+    return -input_grad
 
 
 def _quadratic_vjp(
-    grad: Tensor, e: Tensor, weight: Tensor, dtype: torch.dtype, images: bool, weights: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of sum_n grad_n * Q_n by input and by weight, differentiable."""
+    grad: Tensor, e: Tensor, weight: Tensor, dtype: torch.dtype, needs: _Needs
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of sum_n grad_n * Q_n by input, target and weight, differentiable; the last if any parameter's is."""
     ge = grad.view(-1, 1, 1, 1) * e
+    input_grad = weight_grad = None
+    if needs[0] or needs[1]:
+        input_grad = (2 * spectral_filter(ge, weight)).to(dtype)
+    if True in needs[2:]:
+        weight_grad = cross_spectrum(ge, e, weight.shape[0], weight.shape[1], False)
     return (
-        (2 * spectral_filter(ge, weight)).to(dtype) if images else None,
-        cross_spectrum(ge, e, weight.shape[0], weight.shape[1], False) if weights else None,
+        input_grad if needs[0] else None,
+        -input_grad if needs[1] and input_grad is not None else None,
+        weight_grad,
     )
 
 
-def _spectral_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, weight, ctx.count, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
-    ctx.save_for_backward(input, target, weight, *output[1:])
+def _spectral_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    input, target, weight, count, *_ = args
+    return _quadratic_vjp(grad / count, difference(input, target), _planes(weight), input.dtype, needs)
 
 
-def _spectral_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    input, target, weight, saved, saved_weight = ctx.saved_tensors
-    images = needs[0] or needs[1]
-    weights = needs[2]
-    if _saved_serve(ctx, needs, input, weight):
-        one = _is_one(grad)
-        input_grad = (saved if one else _scaled(grad, saved)) if images else None
-        weight_grad = (saved_weight if one else _scaled(grad, saved_weight)) if weights else None
-    else:
-        e = difference(input, target)
-        input_grad, weight_grad = _quadratic_vjp(grad / ctx.count, e, weight, input.dtype, images, weights)
-    return (*_images_backward(needs, input_grad), weight_grad, None, None, None, None)
-
-
-def _wiener_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.count, ctx.nll, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs[5:]
-    ctx.save_for_backward(*inputs[:5], *(output[1:] if ctx.parameter_grad else output[1:2]))
-
-
-def _wiener_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    input, target, kernel, nsr, eps, saved, *saved_parameters = ctx.saved_tensors
-    images = needs[0] or needs[1]
-    parameters = needs[2] or needs[3] or needs[4]
-    input_grad: Tensor | None
-    parameter_grads: tuple[Tensor | None, ...] = (None, None, None)
-    if _saved_serve(ctx, needs, input, kernel, nsr, eps):
-        one = _is_one(grad)
-        input_grad = (saved if one else _scaled(grad, saved)) if images else None
-        if parameters:
-            parameter_grads = tuple(
-                (t if one else _scaled(grad, t)) if need else None
-                for t, need in zip(saved_parameters, needs[2:5], strict=True)
-            )
-    else:
-        input_grad, parameter_grads = _wiener_loss_vjp(
-            grad, input, target, kernel, nsr, eps, ctx.count, ctx.nll, images, parameters
-        )
-    return (*_images_backward(needs, input_grad), *parameter_grads, None, None, None, None, None)
-
-
-def _wiener_loss_vjp(
-    grad: Tensor,
-    input: Tensor,
-    target: Tensor,
-    kernel: Tensor,
-    nsr: Tensor,
-    eps: Tensor,
-    count: int,
-    nll: bool,
-    images: bool,
-    parameters: bool,
-) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
+def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    input, target, kernel, nsr, eps, count, nll, *_ = args
     samples, channels, height, width = input.shape
+    kernel = _planes(kernel)
     e = difference(input, target)
     K = otf(kernel, height, width)
     s = K.real.square() + K.imag.square()
@@ -569,9 +667,9 @@ def _wiener_loss_vjp(
     weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
     grad = grad / (2 * count if nll else count)
 
-    input_grad, dweight = _quadratic_vjp(grad, e, weight, input.dtype, images, parameters)
+    input_grad, target_grad, dweight = _quadratic_vjp(grad, e, weight, input.dtype, needs)
     if dweight is None:
-        return input_grad, (None, None, None)
+        return input_grad, target_grad, None, None, None
     if nll:
         # Each plane that shares an entry of the spectrum contributes its own log-determinant.
         planes = grad.view(-1, 1, 1, 1).expand(samples, channels, 1, 1).sum_to_size(*weight.shape[:2], 1, 1)
@@ -579,72 +677,57 @@ def _wiener_loss_vjp(
     cubed = (s + C) ** 3
     ds = dweight * (C - s) / cubed
     dC = dweight * (-2 * s / cubed)
-    return input_grad, (
-        otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]),
-        dC.sum((2, 3)).sum_to_size(nsr.shape),
-        dweight.sum((2, 3)).sum_to_size(eps.shape),
+    return (
+        input_grad,
+        target_grad,
+        otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]) if needs[2] else None,
+        dC.sum((2, 3)).sum_to_size(nsr.shape) if needs[3] else None,
+        dweight.sum((2, 3)).sum_to_size(eps.shape) if needs[4] else None,
     )
 
 
-def _blur_mse_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, kernel, ctx.count, ctx.per_sample, ctx.input_grad, ctx.parameter_grad = inputs
-    ctx.save_for_backward(input, target, kernel, *output[1:])
+def _blur_mse_target_grad(args: _Args, input_grad: Tensor) -> Tensor:
+    input, _, kernel, *_ = args
+    K = otf(_planes(kernel), *input.shape[2:])
+    return -spectral_filter(input_grad, K.conj()).to(input.dtype)
 
 
-def _blur_mse_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    input, target, kernel, saved, saved_kernel = ctx.saved_tensors
-    images = needs[0] or needs[1]
-    residual_grad: Tensor | None
+def _blur_mse_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    input, target, kernel, count, *_ = args
+    height, width = input.shape[2:]
+    kernel = _planes(kernel)
+    target_wide = target.to(compute_dtype(input.dtype))
+    K = otf(kernel, height, width)
+    residual = input.to(target_wide.dtype) - spectral_filter(target_wide, K)
+    residual_grad = (2 * grad / count).view(-1, 1, 1, 1) * residual
     target_grad = kernel_grad = None
-    if serve := _saved_serve(ctx, needs, input, kernel):
-        one = _is_one(grad)
-        residual_grad = (saved if one else _scaled(grad, saved)) if images else None
-        kernel_grad = (saved_kernel if one else _scaled(grad, saved_kernel)) if needs[2] else None
-    if needs[1] or not serve:
-        dtype, size = compute_dtype(input.dtype), input.shape[2:]
-        K = otf(kernel, *size)
-        if not serve:
-            residual = input.to(dtype) - spectral_filter(target.to(dtype), K)
-            residual_grad = (2 * grad / ctx.count).view(-1, 1, 1, 1) * residual
-            if needs[2]:
-                dK = cross_spectrum(target.to(dtype), -residual_grad, *kernel.shape[:2], True)
-                kernel_grad = otf_backward(dK, size[1], *kernel.shape[2:])
-        assert residual_grad is not None
-        if needs[1]:
-            target_grad = -spectral_filter(residual_grad, K.conj()).to(input.dtype)
-    input_grad = residual_grad.to(input.dtype) if needs[0] and residual_grad is not None else None
-    return input_grad, target_grad, kernel_grad, None, None, None, None
+    if needs[1]:
+        target_grad = -spectral_filter(residual_grad, K.conj()).to(input.dtype)
+    if needs[2]:
+        dK = cross_spectrum(target_wide, -residual_grad, *kernel.shape[:2], True)
+        kernel_grad = otf_backward(dK, width, *kernel.shape[2:])
+    return residual_grad.to(input.dtype) if needs[0] else None, target_grad, kernel_grad
 
 
-def _focal_frequency_loss_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, ctx.alpha, ctx.log_matrix, ctx.loss_weight, ctx.count, _, ctx.input_grad = inputs
-    _, grad = output
-    ctx.save_for_backward(input, target, grad)
+def _focal_frequency_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
+    input, target, alpha, log_matrix, loss_weight, count, *_ = args
+    e = difference(input, target)
+    with torch.no_grad():
+        E = rfft2(e, "ortho")
+        weight = focal_weight(E.real.square() + E.imag.square(), alpha, log_matrix)
+    return _quadratic_vjp(grad * (loss_weight / count), e, weight, input.dtype, needs)[:2]
 
 
-def _focal_frequency_loss_backward(ctx: Any, grad: Tensor, needs: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    input, target, saved = ctx.saved_tensors
-    if _saved_serve(ctx, needs, input):
-        input_grad = saved if _is_one(grad) else _scaled(grad, saved)
-    else:
-        e = difference(input, target)
-        with torch.no_grad():
-            E = rfft2(e, "ortho")
-            weight = focal_weight(E.real.square() + E.imag.square(), ctx.alpha, ctx.log_matrix)
-        input_grad, _ = _quadratic_vjp(grad * (ctx.loss_weight / ctx.count), e, weight, input.dtype, True, False)
-    return (*_images_backward(needs, input_grad), *(None,) * 6)
-
-
-_autograd(rfft2, _rfft2_setup, _rfft2_backward)
-_autograd(irfft2, _irfft2_setup, _irfft2_backward)
-_autograd(otf, _otf_setup, _otf_vjp)
-_autograd(otf_backward, _otf_backward_setup, _otf_backward_vjp)
-_autograd(spectral_filter, _spectral_filter_setup, _spectral_filter_backward)
-_autograd(cross_spectrum, _cross_spectrum_setup, _cross_spectrum_backward)
-_autograd(spectral_loss, _spectral_loss_setup, _spectral_loss_backward)
-_autograd(wiener_loss, _wiener_loss_setup, _wiener_loss_backward)
-_autograd(blur_mse, _blur_mse_setup, _blur_mse_backward)
-_autograd(focal_frequency_loss, _focal_frequency_loss_setup, _focal_frequency_loss_backward)
+_autograd(rfft2, _rfft2_vjp, _rfft2_keep)
+_autograd(irfft2, _irfft2_vjp, _irfft2_keep)
+_autograd(otf, _otf_vjp, _otf_keep)
+_autograd(otf_backward, _otf_backward_vjp, _otf_backward_keep)
+_autograd(spectral_filter, _spectral_filter_vjp)
+_autograd(cross_spectrum, _cross_spectrum_vjp)
+_autograd(spectral_loss, _spectral_loss_vjp, target_grad=_negative)
+_autograd(wiener_loss, _wiener_loss_vjp, target_grad=_negative)
+_autograd(blur_mse, _blur_mse_vjp, target_grad=_blur_mse_target_grad)
+_autograd(focal_frequency_loss, _focal_frequency_loss_vjp, target_grad=_negative)
 
 
 # vmap folds the mapped dimension into the batch.

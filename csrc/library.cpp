@@ -19,13 +19,13 @@ void define(torch::stable::detail::StableLibrary& m) {
   m.def("cross_spectrum(Tensor a, Tensor b, int n, int c, bool complex) -> Tensor");
   m.def(
       "spectral_loss(Tensor input, Tensor target, Tensor weight, float scale, bool per_sample, bool input_grad, "
-      "bool weight_grad) -> (Tensor, Tensor, Tensor)");
+      "bool weight_grad) -> (Tensor, Tensor?, Tensor?)");
   m.def(
       "wiener_loss(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, float scale, bool nll, "
-      "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "bool per_sample, bool input_grad, bool kernel_grad) -> (Tensor, Tensor?, Tensor?, Tensor?, Tensor?)");
   m.def(
       "focal_frequency_loss(Tensor input, Tensor target, float alpha, bool log_matrix, float scale, bool per_sample, "
-      "bool input_grad) -> (Tensor, Tensor)");
+      "bool input_grad) -> (Tensor, Tensor?)");
 }
 
 }  // namespace

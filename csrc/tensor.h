@@ -28,6 +28,17 @@ inline bool is_complex(const Tensor& t) {
   return t.scalar_type() == ScalarType::ComplexFloat || t.scalar_type() == ScalarType::ComplexDouble;
 }
 
+// Of a kernel or weight (n, c, rows, columns), or (rows, columns) for all planes.
+struct ParameterShape {
+  int64_t n, c, rows, columns;
+
+  explicit ParameterShape(const Tensor& t)
+      : n(t.dim() == 2 ? 1 : t.size(0)),
+        c(t.dim() == 2 ? 1 : t.size(1)),
+        rows(t.size(t.dim() - 2)),
+        columns(t.size(t.dim() - 1)) {}
+};
+
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 }  // namespace blurfft

@@ -138,10 +138,10 @@ def focal_frequency_loss(
     scale: float,
     per_sample: bool,
     input_grad: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     samples, _, height, width = input.shape
     dtype = fft.compute_dtype(input.dtype)
-    grad = torch.empty_like(input) if input_grad else input.new_empty(0)
+    grad = torch.empty_like(input) if input_grad else None
     # The transforms are not normalised.
     scale /= height * width
     of = _of_tiles if fft.fits(height, width, dtype) else _staged
@@ -149,19 +149,21 @@ def focal_frequency_loss(
     return (loss.view(samples, -1).sum(1) if per_sample else loss.sum()), grad
 
 
-def _of_tiles(input: Tensor, target: Tensor, grad: Tensor, alpha: float, log_matrix: bool, scale: float) -> Tensor:
+def _of_tiles(
+    input: Tensor, target: Tensor, grad: Tensor | None, alpha: float, log_matrix: bool, scale: float
+) -> Tensor:
     samples, channels, height, width = input.shape
     dtype = fft.compute_dtype(input.dtype)
     slots = samples * channels
     batch, num_warps = fft.tile(fft.extent(height, width), slots, dtype)
     loss = input.new_empty(slots, dtype=dtype)
-    align = planes.alignment(input, target, *([grad] if grad.numel() else []))
+    align = planes.alignment(input, target, *(() if grad is None else (grad,)))
     launch(
         focal_frequency_loss_kernel,
         (triton.cdiv(slots, batch),),
         input,
         target,
-        grad,
+        input if grad is None else grad,  # any pointer
         loss,
         fft.table(width, dtype, input.device),
         fft.table(height, dtype, input.device),
@@ -171,21 +173,21 @@ def _of_tiles(input: Tensor, target: Tensor, grad: Tensor, alpha: float, log_mat
         channels,
         *planes.strides(input, align),
         *planes.strides(target, align),
-        *(planes.strides(grad, align) if grad.numel() else (0, 0, 0, 0)),
+        *((0, 0, 0, 0) if grad is None else planes.strides(grad, align)),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
         ALIGN=align,
         LINEAR=alpha == 1.0,
         LOG=log_matrix,
-        GRAD=grad.numel() > 0,
+        GRAD=grad is not None,
         num_warps=num_warps,
         tune=True,
     )
     return loss
 
 
-def _staged(input: Tensor, target: Tensor, grad: Tensor, alpha: float, log_matrix: bool, scale: float) -> Tensor:
+def _staged(input: Tensor, target: Tensor, grad: Tensor | None, alpha: float, log_matrix: bool, scale: float) -> Tensor:
     samples, channels, height, width = input.shape
     scratch = staged.forward_rows(input, target)
     columns, num_warps, blocks = staged.columns(height, width, scratch.dtype)
@@ -211,9 +213,9 @@ def _staged(input: Tensor, target: Tensor, grad: Tensor, alpha: float, log_matri
             LINEAR=alpha == 1.0,
             LOG=log_matrix,
             PEAK=peak,
-            GRAD=grad.numel() > 0,
+            GRAD=grad is not None,
             num_warps=num_warps,
         )
-    if grad.numel():
+    if grad is not None:
         staged.inverse_rows(scratch, grad)
     return loss

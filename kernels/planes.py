@@ -50,6 +50,11 @@ def strides(image: Tensor, align: int) -> tuple[int, int, int, int]:
     return n // align, c // align, h // align, w
 
 
+def parameter(value: Tensor) -> Tensor:
+    """A kernel or weight, (..., ...) for all planes or (N|1, C|1, ..., ...), as the latter and contiguous."""
+    return (value[None, None] if value.dim() == 2 else value).contiguous()
+
+
 def broadcast_strides(spectrum: Tensor) -> tuple[int, int]:
     """Over samples and channels, zero where they share one."""
     n, c = spectrum.shape[:2]

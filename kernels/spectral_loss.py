@@ -94,28 +94,29 @@ def spectral_loss(
     input_grad: bool,
     weight_grad: bool,
     symmetric: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """As the op. ``symmetric``: the weight is known to be equal at frequencies that are mirror images."""
     samples, _, height, width = input.shape
     scale /= height * width
-    grad = torch.empty_like(input) if input_grad else input.new_empty(0)
+    weight = planes.parameter(weight)
+    grad = torch.empty_like(input) if input_grad else None
     if fft.fits(height, width, weight.dtype, share=1):
         group = planes.grouping(*input.shape[:2], samples if per_sample else weight.shape[0], weight.shape[1])
         loss, power = _of_tiles(input, target, weight, grad, group, scale, symmetric, weight_grad)
         if weight_grad:
             power = fold(power, *weight.shape[:2], width)
     else:
-        loss, power = staged.filtered(input, target, weight, grad if input_grad else None, scale, weight_grad)
+        loss, power = staged.filtered(input, target, weight, grad, scale, weight_grad)
         if weight_grad:
             power = power.sum_to_size(weight.shape)
-    return loss.view(samples, -1).sum(1) if per_sample else loss.sum(), grad, power
+    return loss.view(samples, -1).sum(1) if per_sample else loss.sum(), grad, power if weight_grad else None
 
 
 def _of_tiles(
     input: Tensor,
     target: Tensor,
     weight: Tensor,
-    grad: Tensor,
+    grad: Tensor | None,
     group: planes.Grouping,
     scale: float,
     symmetric: bool,
@@ -127,14 +128,14 @@ def _of_tiles(
 
     loss = weight.new_empty(slots)
     power = weight.new_empty((*group.shape, group.pairs, height, width) if power_wanted else 0)
-    align = planes.alignment(input, target, *([grad] if grad.numel() else []))
+    align = planes.alignment(input, target, *(() if grad is None else (grad,)))
     launch(
         spectral_loss_kernel,
         (triton.cdiv(slots, batch),),
         input,
         target,
         weight,
-        grad,
+        input if grad is None else grad,  # any pointer
         loss,
         power,
         fft.table(width, weight.dtype, weight.device),
@@ -148,14 +149,14 @@ def _of_tiles(
         *planes.broadcast_strides(weight),
         *planes.strides(input, align),
         *planes.strides(target, align),
-        *(planes.strides(grad, align) if grad.numel() else (0, 0, 0, 0)),
+        *((0, 0, 0, 0) if grad is None else planes.strides(grad, align)),
         H=fft.radices(height),
         W=fft.radices(width),
         BATCH=batch,
         ALIGN=align,
         PAIRED=group.members > 1,
         SYMMETRIC=symmetric,
-        GRAD=grad.numel() > 0,
+        GRAD=grad is not None,
         POWER=power_wanted,
         num_warps=num_warps,
         tune=True,

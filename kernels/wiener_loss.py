@@ -171,8 +171,9 @@ def wiener_loss(
     per_sample: bool,
     input_grad: bool,
     kernel_grad: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     samples, channels, height, width = input.shape
+    kernel = planes.parameter(kernel)
     shape = torch.broadcast_shapes(kernel.shape[:2], nsr.shape, eps.shape)
     half = width // 2 + 1
     grid = (shape[0] * shape[1], *otf.blocks(height, width))
@@ -207,7 +208,7 @@ def wiener_loss(
         rest = constant - by_sample
         loss = loss + scale * (rest if per_sample else rest.sum())
     if not kernel_grad:
-        return loss, grad, kernel.new_empty(0), nsr.new_empty(0), eps.new_empty(0)
+        return loss, grad, None, None, None
 
     transfer_grad = kernel.new_empty((*shape, height, half), dtype=kernel.dtype.to_complex())
     sums = kernel.new_empty((*shape, grid[1] * grid[2], 2))

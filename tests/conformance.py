@@ -82,6 +82,16 @@ def _blur_mse(n: bool, c: bool, *flags: bool) -> Callable[[Case], tuple[Any, ...
     return lambda case: (case.input(), case.target(), case.kernel(n, c), 0.5, *flags)
 
 
+def _of_two_dimensions(call: Callable[[Case], tuple[Any, ...]]) -> Callable[[Case], tuple[Any, ...]]:
+    """The same with the weight or kernel (1, 1, ...) as (...)."""
+
+    def arguments(case: Case) -> tuple[Any, ...]:
+        input, target, parameter, *rest = call(case)
+        return input, target, parameter[0, 0], *rest
+
+    return arguments
+
+
 _SHARED, _SAMPLE, _CHANNEL, _PLANE = (False, False), (True, False), (False, True), (True, True)
 
 # The arguments of each function; what follows a dash tells calls of one function apart.
@@ -103,12 +113,12 @@ CALLS: dict[str, Callable[[Case], tuple[Any, ...]]] = {
     "spectral_loss-sample": _spectral_loss(*_SAMPLE, True, True, True),
     "spectral_loss-channel": _spectral_loss(*_CHANNEL, True, True, False),
     "spectral_loss-plane": _spectral_loss(*_PLANE, False, False, True),
-    "spectral_loss-value": _spectral_loss(*_SHARED, True, False, False),
+    "spectral_loss-value": _of_two_dimensions(_spectral_loss(*_SHARED, True, False, False)),
     # nll, per_sample, input_grad, kernel_grad
     "wiener_loss-shared": _wiener_loss(_SHARED, _SHARED, _SHARED, False, False, True, True),
     "wiener_loss-sample": _wiener_loss(_SAMPLE, _SHARED, _CHANNEL, False, True, True, False),
     "wiener_loss-plane": _wiener_loss(_PLANE, _SAMPLE, _PLANE, False, True, False, True),
-    "wiener_loss-value": _wiener_loss(_CHANNEL, _SHARED, _SHARED, False, False, False, False),
+    "wiener_loss-value": _of_two_dimensions(_wiener_loss(_SHARED, _CHANNEL, _SHARED, False, False, False, False)),
     "wiener_loss-nll-shared": _wiener_loss(_SHARED, _SHARED, _SAMPLE, True, True, True, True),
     "wiener_loss-nll-sample": _wiener_loss(_SAMPLE, _SAMPLE, _SHARED, True, False, True, True),
     "wiener_loss-nll-channel": _wiener_loss(_CHANNEL, _PLANE, _SHARED, True, False, True, False),
@@ -118,7 +128,7 @@ CALLS: dict[str, Callable[[Case], tuple[Any, ...]]] = {
     "blur_mse-sample": _blur_mse(*_SAMPLE, True, True, True),
     "blur_mse-channel": _blur_mse(*_CHANNEL, True, True, False),
     "blur_mse-plane": _blur_mse(*_PLANE, False, True, True),
-    "blur_mse-value": _blur_mse(*_SHARED, True, False, False),
+    "blur_mse-value": _of_two_dimensions(_blur_mse(*_SHARED, True, False, False)),
     # alpha, log_matrix, scale, per_sample, input_grad
     "focal_frequency_loss": lambda case: (case.input(), case.target(), 1.0, False, 0.5, True, True),
     "focal_frequency_loss-log": lambda case: (case.input(), case.target(), 0.7, True, 0.5, False, True),
@@ -127,8 +137,9 @@ CALLS: dict[str, Callable[[Case], tuple[Any, ...]]] = {
 TAKING_IMAGES = [name for name in CALLS if name.partition("-")[0] not in ("irfft2", "otf", "otf_backward")]
 
 
-def _results(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (result,) if isinstance(result, Tensor) else result
+def _results(result: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    """Those that were asked for."""
+    return (result,) if isinstance(result, Tensor) else tuple(t for t in result if t is not None)
 
 
 def run(functions: Any, call: str, arguments: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -158,4 +169,6 @@ def check(functions: Any, call: str, case: Case) -> None:
     for a, b in zip(tensors, (b for b in before if isinstance(b, Tensor)), strict=True):
         assert torch.equal(a, b), "an argument has changed"
     taken = {a.untyped_storage().data_ptr() for a in tensors}
-    assert not taken & {a.untyped_storage().data_ptr() for a in actual if a.numel()}, "a result aliases an argument"
+    assert not taken & {a.untyped_storage().data_ptr() for a in actual if a.numel()}, (
+        "a result aliases an argument"
+    )

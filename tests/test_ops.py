@@ -355,20 +355,21 @@ def test_autocast_unites_the_dtypes_of_an_op(backend: Backend) -> None:
 def test_the_saved_gradient_is_handed_out_without_a_copy(backend: Backend) -> None:
     x, y, k = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32), kernels((3, 2), f32)
     loss = blurfft.wiener_loss(x, y, k)
-    saved = loss.grad_fn.saved_tensors[5].data_ptr()
+    saved = loss.grad_fn.saved_tensors[3].data_ptr()
     loss.backward()
     assert x.grad is not None and x.grad.data_ptr() == saved
 
 
 def test_gradients_are_computed_only_where_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     flags: list[tuple[bool, bool]] = []
-    original = ops.value
+    original = ops.loss
 
     def record(*args: Any) -> Any:
         flags.append(args[-2:])
         return original(*args)
 
-    monkeypatch.setattr(ops, "value", record)
+    monkeypatch.setattr(ops, "loss", record)
+    monkeypatch.setattr(ops, "remembered", lambda *_: None)
     x, y, k, nsr = every_argument()
     blurfft.wiener_loss(x.detach(), y.detach(), k.detach())
     blurfft.wiener_loss(x, y.detach(), k.detach())
@@ -391,3 +392,97 @@ def test_inference_mode(backend: Backend) -> None:
     with torch.inference_mode():
         inside = blurfft.wiener_nll(x, y, k)
     torch.testing.assert_close(inside, blurfft.wiener_nll(x, y, k))
+
+
+# Losses with a parameter of two dimensions, whose calls are remembered.
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "wiener_loss": lambda x, y, k: blurfft.wiener_loss(x, y, k, 0.1),
+    "wiener_nll": lambda x, y, k: blurfft.wiener_nll(x, y, k, 0.1, reduction="none").square().sum(),
+    "blur_mse": lambda x, y, k: blurfft.blur_mse(x, y, k, "sum"),
+    "spectral_mse": lambda x, y, k: blurfft.spectral_mse(x, y, k),
+    "focal_frequency_loss": lambda x, y, k: blurfft.focal_frequency_loss(x, y, 1.3),
+}
+
+
+def parameter(loss: str, dtype: torch.dtype = f64) -> Tensor:
+    return torch.rand(6, 3, dtype=dtype) if loss == "spectral_mse" else kernels((3, 2), dtype)
+
+
+def gradients(value: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(value, tensors, allow_unused=True)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_later_calls_are_as_good_as_the_first(name: str, backend: Backend) -> None:
+    loss = LOSSES[name]
+    ops._calls.clear()
+    for layout in ("contiguous", "channels_last", "expanded", "contiguous"):
+        x, y, given = images(SHAPE, f64, layout), images(SHAPE, f64, layout), parameter(name)
+        for k in (given, given.mul_(0.5), given.t().contiguous().t(), given.clone().requires_grad_()):
+            for needs_x, needs_y in ((True, False), (True, True), (False, True), (False, False)):
+                x, y = x.detach().requires_grad_(needs_x), y.detach().requires_grad_(needs_y)
+                with blurfft.use_backend("reference"):
+                    expected = loss(x.double(), y.double(), k.double())
+                actual = loss(x, y, k)
+                torch.testing.assert_close(actual, expected)
+                assert actual.requires_grad == expected.requires_grad
+                leaves = [t for t in (x, y, k) if t.requires_grad]
+                if actual.requires_grad:
+                    torch.testing.assert_close(gradients(actual, *leaves), gradients(expected, *leaves))
+    assert ops._calls
+
+
+# Of the focal frequency loss the weight is a constant in the gradient.
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"focal_frequency_loss"}))
+def test_later_calls_are_differentiable_twice(name: str, backend: Backend) -> None:
+    x, y, k = images(SHAPE).requires_grad_(), images(SHAPE).requires_grad_(), parameter(name)
+    for _ in range(2):
+        assert torch.autograd.gradgradcheck(lambda x, y: LOSSES[name](x, y, k), (x, y), fast_mode=True)
+
+
+def test_later_calls_are_judged_by_all_that_matters() -> None:
+    x, y, k = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32), kernels((3, 2), f32)
+    for _ in range(2):
+        blurfft.wiener_loss(x, y, k, 1.0)
+        blurfft.focal_frequency_loss(x, y, patch_factor=1)
+    with pytest.raises(TypeError, match="nsr must be a float"):
+        blurfft.wiener_loss(x, y, k, True)
+    with pytest.raises(TypeError, match="patch_factor must be an int"):
+        blurfft.focal_frequency_loss(x, y, patch_factor=True)
+    with pytest.raises(ValueError, match="nsr must be non-negative"):
+        blurfft.wiener_loss(x, y, k, -1.0)
+    with pytest.raises(ValueError, match="reduction"):
+        blurfft.wiener_loss(x, y, k, 1.0, reduction="median")
+    with pytest.raises(ValueError, match="same shape"):
+        blurfft.wiener_loss(x, y[:1], k, 1.0)
+    with pytest.raises(TypeError, match="dense"):
+        blurfft.wiener_loss(x, y.to_sparse(), k, 1.0)
+    with pytest.raises(TypeError, match="got ndarray"):
+        blurfft.wiener_loss(x, y.numpy(), k, 1.0)  # type: ignore[arg-type]
+    assert blurfft.wiener_loss(x, y.double(), k, 1.0).dtype == f64
+    with torch.no_grad():
+        assert not blurfft.wiener_loss(x, y, k, 1.0).requires_grad
+    with blurfft.use_backend("reference"):
+        loss = blurfft.wiener_loss(x, y, k, 1.0)
+    assert ops._calls[next(key for key in ops._calls if "reference" in key)].backend == "reference"
+    assert loss.grad_fn is not None and loss.grad_fn.recorded.backend == "reference"
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down
+def test_transforms_and_modes_see_calls_like_earlier_ones() -> None:
+    x, y, k = images(SHAPE, f64), images(SHAPE, f64), kernels((3, 2), f64)
+
+    def loss(x: Tensor) -> Tensor:
+        return blurfft.wiener_loss(x, y, k, 0.1)
+
+    expected = gradients(loss(x.requires_grad_()), x)[0]
+    x = x.detach()
+    loss(x)
+    torch.testing.assert_close(grad(loss)(x), expected)
+    torch.testing.assert_close(vmap(loss)(torch.stack((x, x)))[1], loss(x))
+    with FakeTensorMode() as mode:
+        assert blurfft.wiener_loss(*map(mode.from_tensor, (x, y, k)), 0.1).shape == ()
+    with torch.inference_mode():
+        inside = blurfft.wiener_loss(x, y, k, 0.2)
+    assert inside.is_inference() and not blurfft.wiener_loss(x, y, k, 0.2).is_inference()
+    torch.testing.assert_close(torch.jit.trace(loss, x, check_trace=False)(2 * x), loss(2 * x))

@@ -49,7 +49,7 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     return None
 
 
-def blur_mse(*args: Any) -> tuple[torch.Tensor, ...]:
+def blur_mse(*args: Any) -> tuple[torch.Tensor | None, ...]:
     return composed.blur_mse(sys.modules[__name__], *args)
 
 

@@ -69,14 +69,14 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
 
 def _weighted(
     E: Tensor, weight: Tensor | float, input: Tensor, scale: float, per_sample: bool, input_grad: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """The weighted squared error of a half spectrum, its gradient, and m |E|²."""
     width = input.shape[-1]
     power = multiplicity(width, E) * _power(E)
     Q = (weight * power).sum((1, 2, 3))  # (N,)
     return (
         scale * (Q if per_sample else Q.sum()),
-        _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else input.new_empty(0),
+        _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
         power,
     )
 
@@ -89,10 +89,10 @@ def spectral_loss(
     per_sample: bool,
     input_grad: bool,
     weight_grad: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     E = half_spectrum(difference(input, target))
     loss, grad, power = _weighted(E, weight, input, scale, per_sample, input_grad)
-    weight_sum = (scale * power).sum_to_size(weight.shape).contiguous() if weight_grad else weight.new_empty(0)
+    weight_sum = (scale * power).sum_to_size(weight.shape).contiguous() if weight_grad else None
     return loss, grad, weight_sum
 
 
@@ -107,7 +107,7 @@ def wiener_loss(
     per_sample: bool,
     input_grad: bool,
     kernel_grad: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     _, channels, height, width = input.shape
     K = transfer_function(kernel, height, width)
     s = _power(K)
@@ -122,32 +122,28 @@ def wiener_loss(
         scale = scale / 2
         log_determinant = (m * weight.log()).expand_as(power).sum((1, 2, 3))
         loss = loss - log_determinant + channels * height * width * math.log(2 * math.pi)
-    grad = input.new_empty(0)
-    if input_grad:
-        grad = _like(from_half_spectrum(2 * scale * weight * E, width), input)
-    grads = [t.new_empty(0) for t in (kernel, nsr, eps)]
+    grad = _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
+    kernel_out = nsr_out = eps_out = None
     if kernel_grad:
         dweight = scale * (power - m / weight) if nll else scale * power
         ds = dweight * (C - s) / (s + C) ** 3
         dC = dweight * (-2 * s / (s + C) ** 3)
-        grads = [
-            otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]),
-            dC.sum((2, 3)).sum_to_size(nsr.shape).contiguous(),
-            dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous(),
-        ]
-    return (scale * (loss if per_sample else loss.sum()), grad, grads[0], grads[1], grads[2])
+        kernel_out = otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:])
+        nsr_out = dC.sum((2, 3)).sum_to_size(nsr.shape).contiguous()
+        eps_out = dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous()
+    return scale * (loss if per_sample else loss.sum()), grad, kernel_out, nsr_out, eps_out
 
 
 def blur_mse(
     input: Tensor, target: Tensor, kernel: Tensor, scale: float, per_sample: bool, input_grad: bool, kernel_grad: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     height, width = input.shape[-2:]
     K = transfer_function(kernel, height, width)
     Y = half_spectrum(target)
     residual = half_spectrum(input) - K * Y
     loss, grad, _ = _weighted(residual, 1.0, input, scale, per_sample, input_grad)
     if not kernel_grad:
-        return loss, grad, kernel.new_empty(0)
+        return loss, grad, None
     dK = (-2 * scale * multiplicity(width, K) * Y.conj_physical() * residual).sum_to_size(K.shape)
     return loss, grad, otf_backward(dK, width, *kernel.shape[-2:])
 
@@ -160,7 +156,7 @@ def focal_frequency_loss(
     scale: float,
     per_sample: bool,
     input_grad: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     E = half_spectrum(difference(input, target))
     loss, grad, _ = _weighted(E, focal_weight(_power(E), alpha, log_matrix), input, scale, per_sample, input_grad)
     return loss, grad

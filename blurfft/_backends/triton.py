@@ -63,7 +63,7 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     return importlib.import_module("blurfft.kernels.fft").why_not(height, width)
 
 
-def blur_mse(*args: Any) -> tuple[torch.Tensor, ...]:
+def blur_mse(*args: Any) -> tuple[torch.Tensor | None, ...]:
     return composed.blur_mse(sys.modules[__name__], *args)
 
 

@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <numbers>
+#include <optional>
 #include <vector>
 
 #include "../tensor.h"
@@ -106,14 +107,15 @@ Tensor empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
 Tensor empty_as(const Tensor& t) {
   return t.is_contiguous() ? empty(t, t.sizes(), t.scalar_type()) : torch::stable::empty_like(t);
 }
-// (0,), for a gradient that was not asked for. Of several a call, hence without the dispatcher.
-Tensor nothing(ScalarType type) {
-  const int64_t size = 0, stride = 1;
-  AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &size, &stride, static_cast<int32_t>(type),
-                                                  aoti_torch_device_type_cpu(), 0, &handle));
-  return Tensor(handle);
-}
+Gradient gradient_by(const Tensor& input, bool wanted) { return wanted ? Gradient(empty_as(input)) : std::nullopt; }
+
+// Of parameters (n, c, ...), where 1 stands for all samples or channels.
+struct Extent {
+  int64_t n, c;
+
+  int64_t count() const { return n * c; }
+  int64_t entry(int64_t sample, int64_t channel) const { return (n > 1 ? sample : 0) * c + (c > 1 ? channel : 0); }
+};
 
 bool fills_the_caches(const Tensor& t) { return t.numel() * static_cast<int64_t>(t.element_size()) >= kStreamingBytes; }
 
@@ -315,7 +317,7 @@ void each_weighted_unit(const Units& units, const Sharing& sharing, bool weights
 // Fused loss of every plane with the operator tables that fill makes; finish takes |F e|^2 summed over the planes that
 // share each of them.
 template <class T, class Fill, class Finish>
-void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, bool weights_per_sample,
+void fused_loss(const Tensor& input, const Tensor& target, const Gradient& grad, bool weights_per_sample,
                 int64_t weights_per_channel, bool want_power, double* energy, Fill fill, Finish finish) {
   const Kernels<T>& k = kernels<T>();
   const Units units(input);
@@ -323,7 +325,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Tensor* grad, b
   const size_t packed = packed_elements(geometries.whole, k.lanes, false), elements = packed * weights_per_channel;
   const bool streaming = fills_the_caches(input);
   const ptrdiff_t step = weights_per_channel > 1 ? static_cast<ptrdiff_t>(packed) : 0;
-  const Images inputs(input), targets(target), grads(grad ? *grad : input);
+  const Images inputs(input), targets(target), grads(grad.value_or(input));
   const Sharing sharing(units);
   const auto run = [&](int64_t unit, const T* tables, T* power, T* work, const Team* team) {
     const Image a = units.image(inputs, unit), b = units.image(targets, unit);
@@ -557,24 +559,24 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
   return out;
 }
 
-std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
-                                                 double scale, bool per_sample, bool input_grad, bool weight_grad) {
+std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
+                                                     double scale, bool per_sample, bool input_grad, bool weight_grad) {
   const Tensor half = as_contiguous(weight);
-  const int64_t weights_n = weight.size(0), weights_c = weight.size(1);
+  const auto [weights_n, weights_c, rows, columns] = ParameterShape(weight);
   const int64_t samples = input.size(0), channels = input.size(1);
-  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
-  Tensor loss, power_out;
+  const Gradient grad = gradient_by(input, input_grad);
+  Tensor loss;
+  Gradient power_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
     const Geometry<T> g = geometry<T>(input.size(2), input.size(3), 1);
     const double n = static_cast<double>(input.size(2)) * static_cast<double>(input.size(3));
     const size_t packed = packed_elements(g, k.lanes, false);
-    const int64_t entries = input.size(2) * (input.size(3) / 2 + 1);
-    power_out = weight_grad ? empty(input, {weights_n, weights_c, input.size(2), input.size(3) / 2 + 1}, real_type<T>)
-                            : nothing(real_type<T>);
+    const int64_t entries = rows * columns;
+    if (weight_grad) power_out = empty(weight, weight.sizes(), real_type<T>);
     std::vector<double> energy(samples * channels);
     fused_loss<T>(
-        input, target, input_grad ? &grad : nullptr, weights_n > 1, weights_c, weight_grad, energy.data(),
+        input, target, grad, weights_n > 1, weights_c, weight_grad, energy.data(),
         [&](int64_t index, T* tables) {
           for (int64_t c = 0; c < weights_c; ++c) {
             k.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, tables + c * packed);
@@ -584,7 +586,7 @@ std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tens
         [&](int64_t index, const T* power) {
           for (int64_t c = 0; c < weights_c; ++c) {
             k.unpack(g, power + c * packed, false, static_cast<T>(scale / (4 * n)), true,
-                     values<T>(power_out) + (index * weights_c + c) * entries);
+                     values<T>(*power_out) + (index * weights_c + c) * entries);
           }
         });
     loss = reduce_loss<T>(input, energy, samples, channels, {}, scale, per_sample);
@@ -592,22 +594,24 @@ std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tens
   return {loss, grad, power_out};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& input, const Tensor& target,
-                                                               const Tensor& kernel, const Tensor& nsr,
-                                                               const Tensor& eps, double scale, bool nll,
-                                                               bool per_sample, bool input_grad, bool kernel_grad) {
+std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Tensor& input, const Tensor& target,
+                                                                       const Tensor& kernel, const Tensor& nsr,
+                                                                       const Tensor& eps, double scale, bool nll,
+                                                                       bool per_sample, bool input_grad,
+                                                                       bool kernel_grad) {
   const int64_t samples = input.size(0), channels = input.size(1), height = input.size(2), width = input.size(3);
-  const int64_t kh = kernel.size(2), kw = kernel.size(3), taps = kh * kw;
+  const auto [kernels_n, kernels_c, kh, kw] = ParameterShape(kernel);
+  const int64_t taps = kh * kw;
   STD_TORCH_CHECK(kernel.numel() > 0 && nsr.numel() > 0 && eps.numel() > 0,
                   "blurfft_cpu::wiener_loss: kernel, nsr and eps must not be empty");
-  const Tensor kernels_in = as_contiguous(kernel), nsr_in = as_contiguous(nsr), eps_in = as_contiguous(eps);
-  const int64_t weights_n = std::max({kernel.size(0), nsr.size(0), eps.size(0)});
-  const int64_t weights_c = std::max({kernel.size(1), nsr.size(1), eps.size(1)});
-  const auto entry = [](const Tensor& t, int64_t n, int64_t c) {
-    return (t.size(0) > 1 ? n : 0) * t.size(1) + (t.size(1) > 1 ? c : 0);
-  };
-  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
-  Tensor loss, kernel_out, nsr_out, eps_out;
+  const Tensor taps_in = as_contiguous(kernel), nsr_in = as_contiguous(nsr), eps_in = as_contiguous(eps);
+  const Extent kernel_extent = {kernels_n, kernels_c}, nsr_extent = {nsr.size(0), nsr.size(1)},
+               eps_extent = {eps.size(0), eps.size(1)};
+  const int64_t weights_n = std::max({kernel_extent.n, nsr_extent.n, eps_extent.n});
+  const int64_t weights_c = std::max({kernel_extent.c, nsr_extent.c, eps_extent.c});
+  const Gradient grad = gradient_by(input, input_grad);
+  Tensor loss;
+  Gradient kernel_out, nsr_out, eps_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
     const Geometry<T> g = geometry<T>(height, width, 1);
@@ -618,13 +622,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     const double sharing = static_cast<double>((weights_n > 1 ? 1 : samples) * (weights_c > 1 ? 1 : channels));
     const size_t packed = packed_elements(g, k.lanes, false);
     const int64_t weights = weights_n * weights_c;
-    std::vector<double> energy(samples * channels), log_determinant(weights);
+    std::vector<double> energy(samples * channels), log_determinant(nll ? weights : 0);
     // A kernel of its own for every weight gets its gradient at once; a shared one, the sum over its weights at the
     // end.
-    const bool own_kernels = kernel.size(0) * kernel.size(1) == weights;
-    if (kernel_grad) kernel_out = empty(kernel, {kernel.size(0), kernel.size(1), kh, kw}, real_type<T>);
+    const bool own_kernels = kernel_extent.count() == weights;
+    if (kernel_grad) kernel_out = empty(kernel, kernel.sizes(), real_type<T>);
     std::vector<double> kernel_sums(kernel_grad && !own_kernels ? weights * taps : 0);
-    std::vector<double> nsr_sums(weights), eps_sums(weights);
+    std::vector<double> nsr_sums(kernel_grad ? weights : 0), eps_sums(kernel_grad ? weights : 0);
 
     // Transfer functions, kept from fill to finish for the gradient. Without one they may lie where the planes will.
     const size_t transfer_elements = 2 * packed;
@@ -634,14 +638,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     static thread_local Buffer<T> kept_spectra;
     static thread_local std::vector<double> own_sums;
     fused_loss<T>(
-        input, target, input_grad ? &grad : nullptr, weights_n > 1, weights_c, kernel_grad, energy.data(),
+        input, target, grad, weights_n > 1, weights_c, kernel_grad, energy.data(),
         [&](int64_t index, T* out) {
           if (keep_spectra) kept_spectra.reserve(spectra_elements);
           T* spectra = keep_spectra ? kept_spectra.get() : scratch<T>(spectra_elements);
           for (int64_t c = 0; c < weights_c; ++c) {
-            const WienerArgs<T> args = {values<T>(kernels_in) + entry(kernel, index, c) * taps,
-                                        values<T>(nsr_in)[entry(nsr, index, c)],
-                                        values<T>(eps_in)[entry(eps, index, c)],
+            const WienerArgs<T> args = {values<T>(taps_in) + kernel_extent.entry(index, c) * taps,
+                                        values<T>(nsr_in)[nsr_extent.entry(index, c)],
+                                        values<T>(eps_in)[eps_extent.entry(index, c)],
                                         spectra + tap_elements + c * transfer_elements,
                                         out + c * packed,
                                         static_cast<T>(quadratic / n),
@@ -657,15 +661,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
             double* sums = own_kernels ? own_sums.data() : &kernel_sums[at * taps];
             const WienerGradArgs<T> args = {power + c * packed,
                                             transfer,
-                                            values<T>(nsr_in)[entry(nsr, index, c)],
-                                            values<T>(eps_in)[entry(eps, index, c)],
+                                            values<T>(nsr_in)[nsr_extent.entry(index, c)],
+                                            values<T>(eps_in)[eps_extent.entry(index, c)],
                                             quadratic / (4 * n),
                                             nll ? -0.5 * scale * sharing : 0.0,
                                             sums,
                                             &nsr_sums[at],
                                             &eps_sums[at]};
             k.wiener_grad(g, tables.taps, args, transfer, kept_spectra.get());
-            if (own_kernels) std::copy(sums, sums + taps, values<T>(kernel_out) + at * taps);
+            if (own_kernels) std::copy(sums, sums + taps, values<T>(*kernel_out) + at * taps);
           }
         });
 
@@ -682,36 +686,37 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     }
     loss = reduce_loss<T>(input, energy, samples, channels, offset, scale, per_sample);
 
+    if (!kernel_grad) return;
     // Sums over the weights that a kernel, nsr or eps is shared by, in a fixed order.
-    const auto reduced = [&](const Tensor& like, const std::vector<double>& sums, int64_t size) {
-      if (!kernel_grad) return nothing(real_type<T>);
+    const auto reduce = [&](const Tensor& like, Extent extent, const std::vector<double>& sums, int64_t size) {
       const Tensor result = empty(like, like.sizes(), real_type<T>);
       T* out = values<T>(result);
-      if (like.size(0) * like.size(1) == weights) {
+      if (extent.count() == weights) {
         std::copy(sums.begin(), sums.end(), out);
         return result;
       }
-      std::vector<double> total(like.size(0) * like.size(1) * size);
+      std::vector<double> total(extent.count() * size);
       for (int64_t i = 0; i < weights; ++i) {
-        double* to = &total[entry(like, i / weights_c, i % weights_c) * size];
+        double* to = &total[extent.entry(i / weights_c, i % weights_c) * size];
         for (int64_t j = 0; j < size; ++j) to[j] += sums[i * size + j];
       }
       std::copy(total.begin(), total.end(), out);
       return result;
     };
-    if (!kernel_grad || !own_kernels) kernel_out = reduced(kernel, kernel_sums, taps);
-    nsr_out = reduced(nsr, nsr_sums, 1);
-    eps_out = reduced(eps, eps_sums, 1);
+    if (!own_kernels) kernel_out = reduce(kernel, kernel_extent, kernel_sums, taps);
+    nsr_out = reduce(nsr, nsr_extent, nsr_sums, 1);
+    eps_out = reduce(eps, eps_extent, eps_sums, 1);
   });
   return {loss, grad, kernel_out, nsr_out, eps_out};
 }
 
-std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& target, const Tensor& kernel,
-                                            double scale, bool per_sample, bool input_grad, bool kernel_grad) {
+std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tensor& target, const Tensor& kernel,
+                                                double scale, bool per_sample, bool input_grad, bool kernel_grad) {
   const Tensor taps_in = as_contiguous(kernel);
-  const int64_t kernels_n = kernel.size(0), kernels_c = kernel.size(1), kh = kernel.size(2), kw = kernel.size(3);
-  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
-  Tensor loss, kernel_out;
+  const auto [kernels_n, kernels_c, kh, kw] = ParameterShape(kernel);
+  const Gradient grad = gradient_by(input, input_grad);
+  Tensor loss;
+  Gradient kernel_out;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
     const Units units(input);
@@ -719,14 +724,14 @@ std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& t
     const Geometry<T>& g = geometries.whole;
     const TapTables<T> tap_tables(g, kh, kw);
     const TapGeometry<T>& taps = tap_tables.taps;
-    kernel_out = kernel_grad ? empty(kernel, {kernels_n, kernels_c, kh, kw}, real_type<T>) : nothing(real_type<T>);
+    if (kernel_grad) kernel_out = empty(kernel, kernel.sizes(), real_type<T>);
     const double n = static_cast<double>(units.pixels());
     const size_t packed = packed_elements(g, k.lanes, true);
     const ptrdiff_t step = kernels_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const size_t tap_elements = k.tap_workspace_elements(g, taps);
     const bool streaming = fills_the_caches(input);
     std::vector<double> energy(units.samples * units.channels);
-    const Images inputs(input), targets(target), grads(input_grad ? grad : input);
+    const Images inputs(input), targets(target), grads(grad.value_or(input));
     const auto tap_work = [&] {
       static thread_local Buffer<T> buffer;
       buffer.reserve(tap_elements);
@@ -759,7 +764,7 @@ std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& t
       sums.resize(kh * kw);
       for (int64_t c = 0; c < kernels_c; ++c) {
         k.transfer_grad(g, taps, cross + c * packed, sums.data(), tap_work());
-        T* to = values<T>(kernel_out) + (index * kernels_c + c) * kh * kw;
+        T* to = values<T>(*kernel_out) + (index * kernels_c + c) * kh * kw;
         for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-scale / n * sums[i]);
       }
     };
@@ -772,9 +777,9 @@ std::tuple<Tensor, Tensor, Tensor> blur_mse(const Tensor& input, const Tensor& t
 }
 
 // Every plane is transformed twice: for its spectrum's largest value, then, still in the cache, for the weighted error.
-std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
-                                                bool log_matrix, double scale, bool per_sample, bool input_grad) {
-  const Tensor grad = input_grad ? empty_as(input) : nothing(input.scalar_type());
+std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
+                                                  bool log_matrix, double scale, bool per_sample, bool input_grad) {
+  const Gradient grad = gradient_by(input, input_grad);
   Tensor loss;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Kernels<T>& k = kernels<T>();
@@ -787,7 +792,7 @@ std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tenso
     const double n = static_cast<double>(units.pixels());
     const bool streaming = fills_the_caches(input);
     std::vector<double> energy(units.samples * units.channels);
-    const Images inputs(input), targets(target), grads(input_grad ? grad : input);
+    const Images inputs(input), targets(target), grads(grad.value_or(input));
     each_unit<T>(units, sharing, work_elements + packed * units.interleave,
                  [&](int64_t unit, T* work, const Team* team) {
                    T* tables = work + work_elements;
@@ -817,7 +822,7 @@ std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tenso
 STABLE_TORCH_LIBRARY_FRAGMENT(blurfft_cpu, m) {
   m.def(
       "blur_mse(Tensor input, Tensor target, Tensor kernel, float scale, bool per_sample, bool input_grad, "
-      "bool kernel_grad) -> (Tensor, Tensor, Tensor)");
+      "bool kernel_grad) -> (Tensor, Tensor?, Tensor?)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) { m.impl("blur_mse", TORCH_BOX(&blurfft::cpu::blur_mse)); }

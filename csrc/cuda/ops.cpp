@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "../tensor.h"
 #include "kernels.h"
@@ -156,18 +157,19 @@ namespace {
 // What the losses have in common.
 struct Loss {
   const Call& call;
-  Tensor input, target, grad, loss;
+  Tensor input, target;
+  Gradient grad;
+  Tensor loss;
 
   Loss(const Call& call, const Tensor& input, const Tensor& target, bool per_sample, bool input_grad, ScalarType type)
       : call(call),
         input(as_addressable(input)),
         target(as_addressable(target)),
-        grad(input_grad ? new_output_like(input) : torch::stable::new_empty(input, {0}, input.scalar_type())),
+        grad(input_grad ? Gradient(new_output_like(input)) : std::nullopt),
         loss(new_output(input, per_sample ? std::vector<int64_t>{input.size(0)} : std::vector<int64_t>{}, type)),
-        per_sample_(per_sample),
-        input_grad_(input_grad) {}
+        per_sample_(per_sample) {}
 
-  Planes grad_planes() const { return input_grad_ ? output_planes(grad) : Planes{}; }
+  Planes grad_planes() const { return grad ? output_planes(*grad) : Planes{}; }
 
   template <class T>
   Energies<T> weighted(const T* weight, Extent weights, double scale, T* weight_grad) const {
@@ -183,37 +185,39 @@ struct Loss {
   }
 
  private:
-  bool per_sample_, input_grad_;
+  bool per_sample_;
 };
 
-// An output like a parameter, or nothing.
 template <class T>
-Tensor parameter_grad(const Tensor& parameter, bool wanted) {
-  const std::vector<int64_t> sizes(parameter.sizes().begin(), parameter.sizes().end());
-  return wanted ? new_output(parameter, sizes, real_type<T>) : torch::stable::new_empty(parameter, {0}, real_type<T>);
+Gradient parameter_grad(const Tensor& parameter, bool wanted) {
+  if (!wanted) return std::nullopt;
+  return new_output(parameter, {parameter.sizes().begin(), parameter.sizes().end()}, real_type<T>);
 }
 
 }  // namespace
 
-std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
-                                                 double scale, bool per_sample, bool input_grad, bool weight_grad) {
+std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
+                                                     double scale, bool per_sample, bool input_grad, bool weight_grad) {
   const Call call(input);
   const Tensor half = as_contiguous(weight);
-  Tensor loss, grad, power;
+  Tensor loss;
+  Gradient grad, power;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Loss work(call, input, target, per_sample, input_grad, real_type<T>);
     power = parameter_grad<T>(half, weight_grad);
-    work.sum(work.weighted(values<T>(half), extent_of(half), scale, weight_grad ? written<T>(power) : nullptr));
+    const ParameterShape shape(half);
+    work.sum(work.weighted(values<T>(half), {shape.n, shape.c}, scale, power ? written<T>(*power) : nullptr));
     loss = work.loss;
     grad = work.grad;
   });
   return {loss, grad, power};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& input, const Tensor& target,
-                                                               const Tensor& kernel, const Tensor& nsr,
-                                                               const Tensor& eps, double scale, bool nll,
-                                                               bool per_sample, bool input_grad, bool kernel_grad) {
+std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Tensor& input, const Tensor& target,
+                                                                       const Tensor& kernel, const Tensor& nsr,
+                                                                       const Tensor& eps, double scale, bool nll,
+                                                                       bool per_sample, bool input_grad,
+                                                                       bool kernel_grad) {
   STD_TORCH_CHECK(kernel.numel() > 0 && nsr.numel() > 0 && eps.numel() > 0,
                   "blurfft_cuda::wiener_loss: kernel, nsr and eps must not be empty");
   const Call call(input);
@@ -221,17 +225,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
   const Batch batch = batch_of(input);
   const Size plane = batch.plane;
   if (nll) scale /= 2;
-  Tensor loss, grad, grads[3];
+  const ParameterShape taps(kernel);
+  Tensor loss;
+  Gradient grad, grads[3];
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Loss work(call, input, target, per_sample, input_grad, real_type<T>);
-    const Wiener<T> wiener = {plane,
-                              {kernel.size(2), kernel.size(3)},
-                              extent_of(kernels),
-                              extent_of(nsrs),
-                              extent_of(epss),
-                              values<T>(kernels),
-                              values<T>(nsrs),
-                              values<T>(epss)};
+    const Wiener<T> wiener = {plane,           {taps.rows, taps.columns}, {taps.n, taps.c}, extent_of(nsrs),
+                              extent_of(epss), values<T>(kernels),        values<T>(nsrs),  values<T>(epss)};
     const Extent spectra = wiener.spectra();
     const int64_t entries = spectra.count() * plane.height * (plane.width / 2 + 1);
     const auto new_spectra = [&] { return static_cast<T*>(call.context.scratch(sizeof(T) * entries)); };
@@ -249,17 +249,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& inp
     if (kernel_grad) {
       // Planes that share a spectrum, each with its own log-determinant.
       const double sharing = static_cast<double>(batch.planes() / spectra.count());
-      precision_spectrum_backward(wiener, weight_grad, nll ? scale * sharing : 0, written<T>(grads[0]),
-                                  written<T>(grads[1]), written<T>(grads[2]), call.context);
+      precision_spectrum_backward(wiener, weight_grad, nll ? scale * sharing : 0, written<T>(*grads[0]),
+                                  written<T>(*grads[1]), written<T>(*grads[2]), call.context);
     }
   });
   return {loss, grad, grads[0], grads[1], grads[2]};
 }
 
-std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
-                                                bool log_matrix, double scale, bool per_sample, bool input_grad) {
+std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
+                                                  bool log_matrix, double scale, bool per_sample, bool input_grad) {
   const Call call(input);
-  Tensor loss, grad;
+  Tensor loss;
+  Gradient grad;
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Loss work(call, input, target, per_sample, input_grad, real_type<T>);
     work.sum(focal_frequency_loss<T>(batch_of(work.input), input_planes(work.input), input_planes(work.target), alpha,

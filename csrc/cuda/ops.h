@@ -4,11 +4,15 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <tuple>
 
 namespace blurfft::cuda {
 
 using torch::stable::Tensor;
+
+// A parameter of two dimensions is one of (1, 1, ...). Gradients that were not asked for are absent.
+using Gradient = std::optional<Tensor>;
 
 Tensor rfft2(const Tensor& input, double scale);
 Tensor irfft2(const Tensor& input, int64_t width, double scale);
@@ -16,13 +20,14 @@ Tensor otf(const Tensor& kernel, int64_t height, int64_t width);
 Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw);
 Tensor spectral_filter(const Tensor& input, const Tensor& transfer);
 Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bool complex);
-std::tuple<Tensor, Tensor, Tensor> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
-                                                 double scale, bool per_sample, bool input_grad, bool weight_grad);
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> wiener_loss(const Tensor& input, const Tensor& target,
-                                                               const Tensor& kernel, const Tensor& nsr,
-                                                               const Tensor& eps, double scale, bool nll,
-                                                               bool per_sample, bool input_grad, bool kernel_grad);
-std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
-                                                bool log_matrix, double scale, bool per_sample, bool input_grad);
+std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
+                                                     double scale, bool per_sample, bool input_grad, bool weight_grad);
+std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Tensor& input, const Tensor& target,
+                                                                       const Tensor& kernel, const Tensor& nsr,
+                                                                       const Tensor& eps, double scale, bool nll,
+                                                                       bool per_sample, bool input_grad,
+                                                                       bool kernel_grad);
+std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
+                                                  bool log_matrix, double scale, bool per_sample, bool input_grad);
 
 }  // namespace blurfft::cuda
