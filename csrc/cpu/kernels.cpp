@@ -42,6 +42,11 @@ BLURFFT_INLINE Vec<T> row_multiplicity(const Geometry<T>& g, int group) {
   return m;
 }
 
+template <class T>
+BLURFFT_INLINE bool all_lanes_used(const Geometry<T>& g, int group) {
+  return group < g.rows.groups && (group + 1) * kLanes<T> <= g.lane_rows();
+}
+
 // ---- The action on one group of row spectra -------------------------------------------------------------------
 
 template <class T>
@@ -453,18 +458,25 @@ void pack_cotangent(const Geometry<T>& g, const T* half, T* packed) {
   });
 }
 
+// What makes an operator table of a packed spectrum.
 template <class T>
-void make_operator(const Geometry<T>& g, bool complex_values, T scale, T* packed) {
+void join_shared_rows(const Geometry<T>& g, bool complex_values, T* packed) {
   constexpr int L = kLanes<T>;
+  if (!g.rows.shared()) return;
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * L * (complex_values ? 2 : 1);
   T* extra = packed + g.rows.groups * group_step;
-  for (ptrdiff_t i = 0; i < g.rows.stored * group_step; i += L) store(packed + i, load(packed + i) * scale);
-  if (!g.rows.shared()) return;
   for (ptrdiff_t i = 0; i < group_step; i += L) {
     const T first = packed[i], middle_row = extra[i];
     packed[i] = (first + middle_row) / 2;
     extra[i] = (first - middle_row) / 2;
   }
+}
+template <class T>
+void make_operator(const Geometry<T>& g, bool complex_values, T scale, T* packed) {
+  constexpr int L = kLanes<T>;
+  const ptrdiff_t elements = static_cast<ptrdiff_t>(g.rows.stored) * g.width() * L * (complex_values ? 2 : 1);
+  for (ptrdiff_t i = 0; i < elements; i += L) store(packed + i, load(packed + i) * scale);
+  join_shared_rows(g, complex_values, packed);
 }
 
 // Where the lanes of a group lie in a half spectrum: as RowGroups has them, lanes without a row at `unused`.
@@ -620,25 +632,52 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
 
 // ---- Small kernels ---------------------------------------------------------------------------------------------
 
+template <bool Value>
+struct Constant {
+  static constexpr bool value = Value;
+};
 template <class T>
 BLURFFT_INLINE Vec<T> select(Vec<T> where_not_zero, Vec<T> yes, Vec<T> no) {
   return where_not_zero != 0 ? yes : no;
 }
 
+// Taps u of a kernel, up to whole vectors.
 template <class T>
-void fill_taps(const Geometry<T>& g, int kh, int kw, T* vertical, T* horizontal) {
+int padded_taps(int kh) {
   constexpr int L = kLanes<T>;
-  const int height = g.height(), width = g.width();
-  for (int group = 0; group < g.rows.stored; ++group) {
+  return (kh / 2 + 1 + L - 1) / L * L;
+}
+
+template <class T>
+size_t tap_table_elements(const Geometry<T>& g, int kh, int kw) {
+  const size_t lane_taps = static_cast<size_t>(g.rows.stored) * (kh / 2 + 1) * kLanes<T>;
+  const size_t row_taps = static_cast<size_t>(g.lane_rows() + g.rows.shared()) * padded_taps<T>(kh);
+  return 2 * (lane_taps + row_taps + static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1));
+}
+
+template <class T>
+TapGeometry<T> fill_taps(const Geometry<T>& g, int kh, int kw, T* tables) {
+  constexpr int L = kLanes<T>;
+  const int height = g.height(), width = g.width(), us = kh / 2 + 1, padded = padded_taps<T>(kh);
+  T* vertical = tables;
+  T* rows = vertical + static_cast<ptrdiff_t>(g.rows.stored) * us * 2 * L;
+  T* horizontal = rows + static_cast<ptrdiff_t>(g.lane_rows() + g.rows.shared()) * 2 * padded;
+  const TapGeometry<T> taps = {kh, kw, vertical, rows, horizontal};
+  for (int group = 0; group < g.rows.stored; ++group, vertical += us * 2 * L) {
     const Vec<T> used = row_multiplicity(g, group);
-    for (int u = 0; u <= kh / 2; ++u) {
-      for (int l = 0; l < L; ++l) {
-        const int64_t f1 = group == g.rows.groups ? height / 2 : group * L + l;
-        const int64_t k = f1 * u % height;
-        vertical[l] = used[l] != 0 ? g.vertical->cosine[k] : 0;
-        vertical[L + l] = used[l] != 0 ? g.vertical->sine[k] : 0;
+    for (int l = 0; l < L; ++l) {
+      const int64_t f1 = group == g.rows.groups ? height / 2 : group * L + l;
+      for (int u = 0; u < us; ++u) {
+        const bool wanted = used[l] != 0;
+        vertical[u * 2 * L + l] = wanted ? g.vertical->cosine[f1 * u % height] : 0;
+        vertical[u * 2 * L + L + l] = wanted ? g.vertical->sine[f1 * u % height] : 0;
       }
-      vertical += 2 * L;
+      if (used[l] == 0) continue;
+      for (int u = 0; u < padded; ++u) {
+        rows[u] = u < us ? g.vertical->cosine[f1 * u % height] : 0;
+        rows[padded + u] = u < us ? g.vertical->sine[f1 * u % height] : 0;
+      }
+      rows += 2 * padded;
     }
   }
   for (int64_t f2 = 0; f2 <= width / 2; ++f2) {
@@ -647,6 +686,7 @@ void fill_taps(const Geometry<T>& g, int kh, int kw, T* vertical, T* horizontal)
       *horizontal++ = g.horizontal->sine[f2 * v % width];
     }
   }
+  return taps;
 }
 
 // Taps folded about the centre, even and odd in u and in v: four quarters of a kernel, [kw / 2 + 1][4][padded u].
@@ -655,181 +695,255 @@ struct Taps {
   static constexpr int L = kLanes<T>;
   int us, vs, padded;
   T* folded;
-  T* lines;    // [W / 2 + 1][4][padded], the quarters' sums over v
-  T* columns;  // [stored groups][kw / 2 + 1][4][L], the adjoint's sums over f2, in the same place
+  T* quarters;  // [groups][kw / 2 + 1][4][L]: of each v the four sums over u, of one group at a time; in the adjoint
+                // over f2, of every stored group
+  T* columns;   // [column_sets][2][4][L], the adjoint's sums over a set of columns
 
-  Taps(const TapGeometry<T>& t, T* work)
-      : us(t.kh / 2 + 1), vs(t.kw / 2 + 1), padded((us + L - 1) / L * L), folded(work) {
-    lines = columns = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
+  Taps(const Geometry<T>& g, const TapGeometry<T>& t, T* work)
+      : us(t.kh / 2 + 1), vs(t.kw / 2 + 1), padded(padded_taps<T>(t.kh)), folded(work) {
+    quarters = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
+    columns = quarters + static_cast<ptrdiff_t>(g.rows.stored) * vs * 4 * L;
   }
 };
+
+// Columns f2, -f2 and, where W is even, W/2 - f2 and f2 - W/2, on which cos(2 pi f2 v / W) and the sine are the same up
+// to signs: those of the last two change with v.
 template <class T>
-size_t tap_workspace_elements(const Geometry<T>& g, const TapGeometry<T>& t) {
-  const Taps<T> taps(t, nullptr);
-  const size_t lines = static_cast<size_t>(g.width() / 2 + 1) * taps.padded;
-  const size_t columns = static_cast<size_t>(g.rows.stored) * taps.vs * kLanes<T>;
-  return 4 * (static_cast<size_t>(taps.padded) * taps.vs + (lines > columns ? lines : columns));
+BLURFFT_INLINE int column_sets(const Geometry<T>& g) {
+  return g.width() % 2 == 0 ? g.width() / 4 + 1 : g.width() / 2 + 1;
+}
+struct ColumnSet {
+  int at, mirror;                 // positions in a packed row
+  int opposite, opposite_mirror;  // the same of W/2 - f2; -1 where there is none
+};
+template <class T>
+BLURFFT_INLINE ColumnSet column_set(const Geometry<T>& g, int f2) {
+  const int width = g.width(), other = width / 2 - f2;
+  const int32_t* position = g.horizontal->position;
+  ColumnSet set = {position[f2], position[f2 ? width - f2 : 0], -1, -1};
+  if (width % 2 == 0 && other != f2) {
+    set.opposite = position[other];
+    set.opposite_mirror = position[width - other == width ? 0 : width - other];
+  }
+  return set;
 }
 
-// Visits the up to four taps at distance (u, v) from the centre, with the signs of the two sides.
-template <class Visit>
-BLURFFT_INLINE void each_tap(int kh, int kw, int u, int v, Visit visit) {
-  const int centre_u = kh / 2, centre_v = kw / 2;
-  for (int side_u = 1; side_u >= (u ? -1 : 1); side_u -= 2) {
-    const int row = centre_u + side_u * u;
-    if (row >= kh) continue;
-    for (int side_v = 1; side_v >= (v ? -1 : 1); side_v -= 2) {
-      const int column = centre_v + side_v * v;
-      if (column < kw) visit(row * kw + column, side_u, side_v);
+template <class T>
+size_t tap_workspace_elements(const Geometry<T>& g, const TapGeometry<T>& t) {
+  const Taps<T> taps(g, t, nullptr);
+  return static_cast<size_t>(taps.columns - taps.folded) + static_cast<size_t>(column_sets(g)) * 8 * kLanes<T>;
+}
+
+// The up to two rows (or columns) of `size` taps at distance u from the centre; the centre itself, and what an even
+// size lacks on one side, is -1.
+struct Sides {
+  int after, before;
+
+  Sides(int size, int u) : after(size / 2 + u < size ? size / 2 + u : -1), before(u ? size / 2 - u : -1) {}
+};
+
+template <class T>
+void fold_taps(const TapGeometry<T>& t, const Taps<T>& taps, const T* kernel) {
+  for (int v = 0; v < taps.vs; ++v) {
+    const Sides columns(t.kw, v);
+    T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
+    for (int u = 0; u < taps.us; ++u, ++at) {
+      const Sides rows(t.kh, u);
+      const auto tap = [&](int row, int column) { return row < 0 || column < 0 ? 0 : kernel[row * t.kw + column]; };
+      const T a = tap(rows.after, columns.after), b = tap(rows.after, columns.before);
+      const T c = tap(rows.before, columns.after), d = tap(rows.before, columns.before);
+      at[0] = a + b + c + d;
+      at[taps.padded] = a - b + c - d;
+      at[2 * taps.padded] = a + b - c - d;
+      at[3 * taps.padded] = a - b - c + d;
     }
   }
 }
 
-// From the columns' quarters to `Count` groups of rows: few enough at a time for the registers.
-template <int Count, class T>
-void expand_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, T* packed) {
+// The adjoint.
+template <class T>
+void unfold_taps(const TapGeometry<T>& t, const Taps<T>& taps, double* kernel) {
+  for (int v = 0; v < taps.vs; ++v) {
+    const Sides columns(t.kw, v);
+    const T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
+    for (int u = 0; u < taps.us; ++u, ++at) {
+      const Sides rows(t.kh, u);
+      const double p = at[0], q = at[taps.padded], r = at[2 * taps.padded], s = at[3 * taps.padded];
+      const auto put = [&](int row, int column, double value) {
+        if (row >= 0 && column >= 0) kernel[row * t.kw + column] = value;
+      };
+      put(rows.after, columns.after, p + q + r + s);
+      put(rows.after, columns.before, p - q + r - s);
+      put(rows.before, columns.after, p + q - r - s);
+      put(rows.before, columns.before, p - q - r + s);
+    }
+  }
+}
+
+// From a group's quarters P, Q, R, S of each v to its columns: K(f1, +-f2) = (P -+ S) -+ i(Q +- R), summed over v with
+// the cosine for P and R and the sine for Q and S.
+template <class T>
+void expand_columns(const Geometry<T>& g, const Taps<T>& taps, const T* angles, T* packed) {
   constexpr int L = kLanes<T>;
-  const int width = g.width(), us = taps.us;
-  const ptrdiff_t padded = taps.padded, turns_step = static_cast<ptrdiff_t>(us) * 2 * L;
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * 2 * L;
-  const T* line = taps.lines;
-  for (int f2 = 0; f2 <= width / 2; ++f2, line += 4 * padded) {
-    Vec<T> p[Count] = {}, q[Count] = {}, r[Count] = {}, s[Count] = {};
-    const T* turn = turns;
-    for (int u = 0; u < us; ++u, turn += 2 * L) {
-#pragma GCC unroll 2
-      for (int i = 0; i < Count; ++i) {
-        const Vec<T> c = load(turn + i * turns_step), w = load(turn + i * turns_step + L);
-        p[i] += line[u] * c;
-        q[i] += line[u + padded] * c;
-        r[i] += line[u + 2 * padded] * w;
-        s[i] += line[u + 3 * padded] * w;
-      }
+  const int sets = column_sets(g), vs = taps.vs;
+  for (int f2 = 0; f2 < sets; ++f2, angles += 2 * vs) {
+    // Of v = 0 the cosine is 1 and the sine 0.
+    Vec<T> p = load(taps.quarters), q = {}, r = load(taps.quarters + 2 * L), s = {};
+    Vec<T> odd_p = {}, odd_q = {}, odd_r = {}, odd_s = {};
+    const auto add = [&](int v, Vec<T>& to_p, Vec<T>& to_q, Vec<T>& to_r, Vec<T>& to_s) BLURFFT_LAMBDA_INLINE {
+      const T c = angles[2 * v], w = angles[2 * v + 1];
+      const T* quarters = taps.quarters + static_cast<ptrdiff_t>(v) * 4 * L;
+      to_p += c * load(quarters);
+      to_q += w * load(quarters + L);
+      to_r += c * load(quarters + 2 * L);
+      to_s += w * load(quarters + 3 * L);
+    };
+    int v = 1;
+    for (; v + 1 < vs; v += 2) {
+      add(v, odd_p, odd_q, odd_r, odd_s);
+      add(v + 1, p, q, r, s);
     }
-    // K(f1, f2) = (P - S) - i(Q + R), K(f1, -f2) = (P + S) + i(Q - R); where the two are one column the first counts.
-    T* at = packed + g.horizontal->position[f2] * 2 * L;
-    T* mirror = packed + g.horizontal->position[f2 ? width - f2 : 0] * 2 * L;
-#pragma GCC unroll 2
-    for (int i = 0; i < Count; ++i, at += group_step, mirror += group_step) {
-      store_cpx(mirror, Cpx<T>{p[i] + s[i], q[i] - r[i]});
-      store_cpx(at, Cpx<T>{p[i] - s[i], -(q[i] + r[i])});
+    if (v < vs) add(v, odd_p, odd_q, odd_r, odd_s);
+
+    const ColumnSet set = column_set(g, f2);
+    const Vec<T> sum_re = p + s, odd_sum_re = odd_p + odd_s, difference_re = p - s, odd_difference_re = odd_p - odd_s;
+    const Vec<T> sum_im = q + r, odd_sum_im = odd_q + odd_r, difference_im = q - r, odd_difference_im = odd_q - odd_r;
+    if (set.opposite >= 0) {
+      store_cpx(packed + set.opposite_mirror * 2 * L, Cpx<T>{difference_re - odd_difference_re, odd_sum_im - sum_im});
+      store_cpx(packed + set.opposite * 2 * L, Cpx<T>{sum_re - odd_sum_re, difference_im - odd_difference_im});
     }
+    // Where a column is its own mirror image the first counts.
+    store_cpx(packed + set.mirror * 2 * L, Cpx<T>{sum_re + odd_sum_re, difference_im + odd_difference_im});
+    store_cpx(packed + set.at * 2 * L, Cpx<T>{difference_re + odd_difference_re, -(sum_im + odd_sum_im)});
   }
 }
 
 template <class T>
 void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T* packed, T* work) {
   constexpr int L = kLanes<T>;
-  const Taps<T> taps(t, work);
-  const int width = g.width();
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * 2 * L;
-  std::memset(taps.folded, 0, sizeof(T) * taps.vs * 4 * taps.padded);
-  for (int u = 0; u < taps.us; ++u) {
-    for (int v = 0; v < taps.vs; ++v) {
-      T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded + u;
-      each_tap(t.kh, t.kw, u, v, [&](int index, int side_u, int side_v) {
-        const T k = kernel[index];
-        at[0] += k;
-        at[taps.padded] += side_v * k;
-        at[2 * taps.padded] += side_u * k;
-        at[3 * taps.padded] += side_u * side_v * k;
-      });
-    }
-  }
-  // Transform along v: even-even p, even-odd q, odd-even r, odd-odd s.
-  T* line = taps.lines;
-  const T* angles = t.horizontal;
-  for (int f2 = 0; f2 <= width / 2; ++f2, line += 4 * taps.padded, angles += taps.vs * 2) {
-    for (int u = 0; u < taps.padded; u += L) {
-      Vec<T> p = {}, q = {}, r = {}, s = {};
-      const T* at = taps.folded + u;
-      for (int v = 0; v < taps.vs; ++v, at += 4 * taps.padded) {
-        const T c = angles[2 * v], w = angles[2 * v + 1];
-        p += c * load(at);
-        q += w * load(at + taps.padded);
-        r += c * load(at + 2 * taps.padded);
-        s += w * load(at + 3 * taps.padded);
-      }
-      store(line + u, p);
-      store(line + taps.padded + u, q);
-      store(line + 2 * taps.padded + u, r);
-      store(line + 3 * taps.padded + u, s);
-    }
-  }
-  // Then along u.
-  const ptrdiff_t turns_step = static_cast<ptrdiff_t>(taps.us) * 2 * L;
+  const Taps<T> taps(g, t, work);
+  fold_taps(t, taps, kernel);
   const T* turns = t.vertical;
-  int group = 0;
-  for (; group + 2 <= g.rows.stored; group += 2, turns += 2 * turns_step, packed += 2 * group_step) {
-    expand_rows<2>(g, taps, turns, packed);
+  for (int group = 0; group < g.rows.stored; ++group, packed += static_cast<ptrdiff_t>(g.width()) * 2 * L) {
+    // Along u: even-even p, even-odd q, odd-even r, odd-odd s.
+    const T* at = taps.folded;
+    T* out = taps.quarters;
+    for (int v = 0; v < taps.vs; ++v, at += 4 * taps.padded, out += 4 * L) {
+      Vec<T> p = {}, q = {}, r = {}, s = {};
+      for (int u = 0; u < taps.us; ++u) {
+        const Vec<T> c = load(turns + u * 2 * L), w = load(turns + u * 2 * L + L);
+        p += at[u] * c;
+        q += at[u + taps.padded] * c;
+        r += at[u + 2 * taps.padded] * w;
+        s += at[u + 3 * taps.padded] * w;
+      }
+      store(out, p);
+      store(out + L, q);
+      store(out + 2 * L, r);
+      store(out + 3 * L, s);
+    }
+    expand_columns(g, taps, t.horizontal, packed);
+    turns += static_cast<ptrdiff_t>(taps.us) * 2 * L;
   }
-  if (group < g.rows.stored) expand_rows<1>(g, taps, turns, packed);
 }
 
-// Sums over f2 of a group's cotangents against the angles of `Count` taps v: the quarters p, q, r, s of each, lanes
-// still apart. Few enough at a time for the registers.
-template <int Count, class T>
-void contract_columns(const Geometry<T>& g, const Taps<T>& taps, const T* cotangent, const T* angles, T* out) {
+// The adjoint of expand_columns up to the sums over f2, from a group's cotangents: for every set of columns what goes
+// with even v and what goes with odd v, [column_sets][2][4][L].
+template <class T>
+void fold_columns(const Geometry<T>& g, const T* cotangent, T* out) {
   constexpr int L = kLanes<T>;
-  const int width = g.width();
-  Vec<T> sums[Count][4] = {};
-  for (int f2 = 0; f2 <= width / 2; ++f2, angles += 2 * taps.vs) {
-    const int at = g.horizontal->position[f2], mirror = g.horizontal->position[f2 ? width - f2 : 0];
+  struct Quarters {
+    Vec<T> p, q, r, s;
+  };
+  const auto quarters = [&](int at, int mirror) BLURFFT_LAMBDA_INLINE -> Quarters {
     const Cpx<T> a = load_cpx(cotangent + at * 2 * L);
-    const Cpx<T> b = at == mirror ? Cpx<T>{Vec<T>{}, Vec<T>{}} : load_cpx(cotangent + mirror * 2 * L);
-    const Vec<T> p = a.re + b.re, q = b.im - a.im, r = -(a.im + b.im), s = b.re - a.re;
+    if (at == mirror) return {a.re, -a.im, -a.im, -a.re};
+    const Cpx<T> b = load_cpx(cotangent + mirror * 2 * L);
+    return {a.re + b.re, b.im - a.im, -(a.im + b.im), b.re - a.re};
+  };
+  for (int f2 = 0; f2 < column_sets(g); ++f2, out += 8 * L) {
+    const ColumnSet set = column_set(g, f2);
+    const Quarters x = quarters(set.at, set.mirror);
+    Quarters y = {};
+    if (set.opposite >= 0) y = quarters(set.opposite, set.opposite_mirror);
+    store(out, x.p + y.p);
+    store(out + L, x.q - y.q);
+    store(out + 2 * L, x.r + y.r);
+    store(out + 3 * L, x.s - y.s);
+    store(out + 4 * L, x.p - y.p);
+    store(out + 5 * L, x.q + y.q);
+    store(out + 6 * L, x.r - y.r);
+    store(out + 7 * L, x.s + y.s);
+  }
+}
+
+// The sums over f2 of `Count` taps v of one parity, to [v][4][L]: few enough at a time for the registers.
+template <int Count, class T>
+void contract_columns(const Geometry<T>& g, const Taps<T>& taps, const T* angles, int v, T* out) {
+  constexpr int L = kLanes<T>;
+  Vec<T> sums[Count][4];
+#pragma GCC unroll 8
+  for (int i = 0; i < 4 * Count; ++i) sums[i / 4][i % 4] = Vec<T>{};  // an initialiser would fill them in memory
+  const T* in = taps.columns + v % 2 * 4 * L;
+  angles += 2 * v;
+  for (int f2 = 0; f2 < column_sets(g); ++f2, angles += 2 * taps.vs, in += 8 * L) {
 #pragma GCC unroll 2
-    for (int v = 0; v < Count; ++v) {
-      const T c = angles[2 * v], w = angles[2 * v + 1];
-      sums[v][0] += c * p;
-      sums[v][1] += w * q;
-      sums[v][2] += c * r;
-      sums[v][3] += w * s;
+    for (int i = 0; i < Count; ++i) {
+      const T c = angles[4 * i], w = angles[4 * i + 1];
+      sums[i][0] += c * load(in);
+      sums[i][1] += w * load(in + L);
+      sums[i][2] += c * load(in + 2 * L);
+      sums[i][3] += w * load(in + 3 * L);
     }
   }
-  for (int v = 0; v < Count; ++v) {
-    for (int i = 0; i < 4; ++i) store(out + (v * 4 + i) * L, sums[v][i]);
+  for (int i = 0; i < Count; ++i) {
+    for (int k = 0; k < 4; ++k) store(out + ((v + 2 * i) * 4 + k) * L, sums[i][k]);
   }
 }
 
-// The adjoint of transfer: columns first, so that lanes are added up once, at the end.
+// The sums over f1 of the quarters of `Count` taps v, lanes now being taps u.
+template <int Count, class T>
+void contract_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, int v) {
+  constexpr int L = kLanes<T>;
+  for (int u0 = 0; u0 < taps.padded; u0 += L) {
+    Vec<T> sums[4 * Count];
+#pragma GCC unroll 8
+    for (int i = 0; i < 4 * Count; ++i) sums[i] = Vec<T>{};
+    const T* turn = turns + u0;
+    for (int group = 0; group < g.rows.stored; ++group) {
+      const int rest = g.lane_rows() - group * L, rows = group == g.rows.groups ? 1 : rest < L ? rest : L;
+      const T* in = taps.quarters + (static_cast<ptrdiff_t>(group) * taps.vs + v) * 4 * L;
+      for (int l = 0; l < rows; ++l, ++in, turn += 2 * taps.padded) {
+        const Vec<T> c = load(turn), w = load(turn + taps.padded);
+#pragma GCC unroll 8
+        for (int i = 0; i < 4 * Count; ++i) sums[i] += in[i * L] * (i % 4 < 2 ? c : w);
+      }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 4 * Count; ++i) {
+      store(taps.folded + (static_cast<ptrdiff_t>(v) * 4 + i) * taps.padded + u0, sums[i]);
+    }
+  }
+}
+
+// The adjoint of transfer.
 template <class T>
 void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotangent, double* kernel, T* work) {
   constexpr int L = kLanes<T>;
-  const Taps<T> taps(t, work);
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
+  const Taps<T> taps(g, t, work);
   for (int group = 0; group < g.rows.stored; ++group) {
-    const T* in = cotangent + group * group_step;
-    T* out = taps.columns + static_cast<ptrdiff_t>(group) * taps.vs * 4 * L;
-    int v = 0;
-    for (; v + 2 <= taps.vs; v += 2) contract_columns<2>(g, taps, in, t.horizontal + 2 * v, out + v * 4 * L);
-    if (v < taps.vs) contract_columns<1>(g, taps, in, t.horizontal + 2 * v, out + v * 4 * L);
-  }
-  for (int i = 0; i < taps.vs * 4; ++i) {
-    const int odd_u = i % 4 / 2;
-    for (int u0 = 0; u0 < taps.padded; u0 += L) {
-      Vec<T> sums[L];
-      for (int l = 0; l < L; ++l) {
-        sums[l] = Vec<T>{};
-        const int u = u0 + l;
-        if (u >= taps.us) continue;
-        for (int group = 0; group < g.rows.stored; ++group) {
-          sums[l] += load(taps.columns + (static_cast<ptrdiff_t>(group) * taps.vs * 4 + i) * L) *
-                     load(t.vertical + ((static_cast<ptrdiff_t>(group) * taps.us + u) * 2 + odd_u) * L);
-        }
-      }
-      store(taps.folded + static_cast<ptrdiff_t>(i) * taps.padded + u0, sums_of_lanes<T>(sums));
+    fold_columns(g, cotangent + static_cast<ptrdiff_t>(group) * g.width() * 2 * L, taps.columns);
+    T* out = taps.quarters + static_cast<ptrdiff_t>(group) * taps.vs * 4 * L;
+    for (int parity = 0; parity < 2; ++parity) {
+      int v = parity;
+      for (; v + 2 < taps.vs; v += 4) contract_columns<2>(g, taps, t.horizontal, v, out);
+      if (v < taps.vs) contract_columns<1>(g, taps, t.horizontal, v, out);
     }
   }
-  for (int u = 0; u < taps.us; ++u) {
-    for (int v = 0; v < taps.vs; ++v) {
-      const T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded + u;
-      const double pp = at[0], pq = at[taps.padded], qp = at[2 * taps.padded], qq = at[3 * taps.padded];
-      each_tap(t.kh, t.kw, u, v, [&](int index, int side_u, int side_v) {
-        kernel[index] = pp + side_v * pq + side_u * qp + side_u * side_v * qq;
-      });
-    }
-  }
+  int v = 0;
+  for (; v + 2 <= taps.vs; v += 2) contract_rows<2>(g, taps, t.rows, v);
+  if (v < taps.vs) contract_rows<1>(g, taps, t.rows, v);
+  unfold_taps(t, taps, kernel);
 }
 
 // ---- Weight of the focal frequency loss ------------------------------------------------------------------------
@@ -943,14 +1057,22 @@ struct LogSum {
   }
 };
 
+template <class T>
+BLURFFT_INLINE Vec<T> precision(const T* transfer, const WienerArgs<T>& args) {
+  const Vec<T> s = squared_modulus(load_cpx(transfer)), denominator = s + args.nsr;
+  return s / (denominator * denominator) + args.eps;
+}
+
 // Zero and subnormal, infinite and NaN values have no exponent to add: one plain logarithm each.
 template <class T>
-double plain_log_determinant(const Geometry<T>& g, const T* omega) {
+double plain_log_determinant(const Geometry<T>& g, const WienerArgs<T>& args) {
   constexpr int L = kLanes<T>;
   double total = 0;
+  const T* in = args.transfer;
   for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> multiplicity = row_multiplicity(g, group);
-    for (int i = 0; i < g.width(); ++i, omega += L) {
+    for (int i = 0; i < g.width(); ++i, in += 2 * L) {
+      const Vec<T> omega = precision(in, args);
       for (int l = 0; l < L; ++l) {
         if (multiplicity[l] != 0) total += static_cast<double>(multiplicity[l]) * log(static_cast<double>(omega[l]));
       }
@@ -973,17 +1095,23 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
   for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> multiplicity = row_multiplicity(g, group);
     Vec<T> check = {};
-    for (int i = 0; i < g.width(); ++i, in += 2 * L, out += L) {
-      const Vec<T> s = squared_modulus(load_cpx(in)), denominator = s + args.nsr;
-      // Unused lanes would be 0 / 0 where nsr is 0.
-      const Vec<T> omega = select<T>(multiplicity, s / (denominator * denominator) + args.eps, Vec<T>{});
-      store(out, omega);
-      const Vec<T> counted = select<T>(multiplicity, omega, one);
-      low = counted < low ? counted : low;
-      high = counted > high ? counted : high;
-      check += counted;
-      if (args.log_determinant) logs.add(counted);
-    }
+    const auto each = [&](auto all_used) BLURFFT_LAMBDA_INLINE {
+      for (int i = 0; i < g.width(); ++i, in += 2 * L, out += L) {
+        Vec<T> omega = precision(in, args), counted = omega;
+        if constexpr (!all_used.value) {
+          // Unused lanes would be 0 / 0 where nsr is 0.
+          omega = select<T>(multiplicity, omega, Vec<T>{});
+          counted = select<T>(multiplicity, omega, one);
+        }
+        store(out, args.table_scale * omega);
+        if (!args.log_determinant) continue;
+        low = counted < low ? counted : low;
+        high = counted > high ? counted : high;
+        check += counted;
+        logs.add(counted);
+      }
+    };
+    all_lanes_used(g, group) ? each(Constant<true>()) : each(Constant<false>());
     for (int l = 0; l < L; ++l) all_numbers = all_numbers && check[l] == check[l];
     // Rows 0 and H/2 count once, the others twice: all groups are alike but the first and the last.
     if (args.log_determinant && (group == 0 || group >= g.rows.stored - 2)) log_determinant += logs.take(multiplicity);
@@ -993,9 +1121,9 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
     for (int l = 0; l < L; ++l) {
       regular = regular && low[l] >= FloatBits<T>::smallest && high[l] <= FloatBits<T>::largest;
     }
-    *args.log_determinant = regular ? log_determinant : plain_log_determinant(g, args.table);
+    *args.log_determinant = regular ? log_determinant : plain_log_determinant(g, args);
   }
-  make_operator(g, false, args.table_scale, args.table);
+  join_shared_rows(g, false, args.table);
 }
 
 template <class T>
@@ -1008,19 +1136,27 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
   for (int group = 0; group < g.rows.stored; ++group) {
     const Vec<T> multiplicity = row_multiplicity(g, group);
     Vec<T> nsr_sum = {}, eps_sum = {};
-    for (int i = 0; i < g.width(); ++i, in += 2 * L, power += L, out += 2 * L) {
-      const Cpx<T> k = load_cpx(in);
-      const Vec<T> s = squared_modulus(k), denominator = s + args.nsr;
-      const Vec<T> inverse = 1 / denominator, inverse_square = inverse * inverse;
-      Vec<T> grad = quadratic_scale * load(power);
-      if (log_scale != 0) grad += log_scale / (s * inverse_square + args.eps);
-      grad = select<T>(multiplicity, multiplicity * grad, Vec<T>{});
-      const Vec<T> slope = select<T>(multiplicity, grad * inverse_square * inverse, Vec<T>{});
-      eps_sum += grad;
-      nsr_sum -= 2 * s * slope;
-      const Vec<T> along = 2 * (args.nsr - s) * slope;
-      store_cpx(out, Cpx<T>{along * k.re, along * k.im});
-    }
+    const auto each = [&](auto all_used, auto with_log) BLURFFT_LAMBDA_INLINE {
+      for (int i = 0; i < g.width(); ++i, in += 2 * L, power += L, out += 2 * L) {
+        const Cpx<T> k = load_cpx(in);
+        const Vec<T> s = squared_modulus(k), denominator = s + args.nsr;
+        const Vec<T> inverse = 1 / denominator, inverse_square = inverse * inverse;
+        Vec<T> grad = quadratic_scale * load(power);
+        if constexpr (with_log.value) grad += log_scale / (s * inverse_square + args.eps);
+        grad *= multiplicity;
+        if constexpr (!all_used.value) grad = select<T>(multiplicity, grad, Vec<T>{});
+        Vec<T> slope = (grad + grad) * (inverse_square * inverse);
+        if constexpr (!all_used.value) slope = select<T>(multiplicity, slope, Vec<T>{});
+        eps_sum += grad;
+        nsr_sum -= s * slope;
+        const Vec<T> along = (args.nsr - s) * slope;
+        store_cpx(out, Cpx<T>{along * k.re, along * k.im});
+      }
+    };
+    const auto each_lane = [&](auto with_log) BLURFFT_LAMBDA_INLINE {
+      all_lanes_used(g, group) ? each(Constant<true>(), with_log) : each(Constant<false>(), with_log);
+    };
+    log_scale != 0 ? each_lane(Constant<true>()) : each_lane(Constant<false>());
     nsr_grad += sum<T>(nsr_sum);
     eps_grad += sum<T>(eps_sum);
   }
@@ -1042,6 +1178,7 @@ constexpr Kernels<T> kKernels = {
     pack<T>,
     unpack<T>,
     make_operator<T>,
+    tap_table_elements<T>,
     fill_taps<T>,
     transfer<T>,
     transfer_grad<T>,

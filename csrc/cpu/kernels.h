@@ -56,11 +56,12 @@ struct Team {
   void (*run)(int parts, void (*f)(void* context, int part), void* context);
 };
 
-// A small kernel's transforms: cos and sin of 2 pi f1 u / H for each packed lane, of 2 pi f2 v / W for f2 <= W/2.
+// A small kernel's transforms: cos and sin of 2 pi f1 u / H, with lanes f1 and with lanes u, of 2 pi f2 v / W.
 template <class T>
 struct TapGeometry {
   int kh, kw;
   const T* vertical;    // [rows.stored][kh / 2 + 1][2][lanes]
+  const T* rows;        // [every row that is stored][2][kh / 2 + 1 in whole vectors]
   const T* horizontal;  // [W / 2 + 1][kw / 2 + 1][2]
 };
 
@@ -141,7 +142,8 @@ struct Kernels {
   // Times the multiplicity of the column.
   void (*unpack)(const Geometry<T>&, const T* packed, bool complex_values, T scale, bool multiplicity, T* half);
   void (*make_operator)(const Geometry<T>&, bool complex_values, T scale, T* packed);
-  void (*fill_taps)(const Geometry<T>&, int kh, int kw, T* vertical, T* horizontal);
+  size_t (*tap_table_elements)(const Geometry<T>&, int kh, int kw);
+  TapGeometry<T> (*fill_taps)(const Geometry<T>&, int kh, int kw, T* tables);
   void (*transfer)(const Geometry<T>&, const TapGeometry<T>&, const T* kernel, T* packed, T* work);
   // cotangent is packed, per stored frequency (+f2 and -f2 both count).
   void (*transfer_grad)(const Geometry<T>&, const TapGeometry<T>&, const T* cotangent, double* kernel, T* work);

@@ -369,16 +369,13 @@ Tensor planes_of(const Tensor& t) {
 // Small kernels' tables, the same for every kernel of a call.
 template <class T>
 struct TapTables {
-  Buffer<T> vertical, horizontal;
+  Buffer<T> tables;
   TapGeometry<T> taps;
-  TapTables(const Geometry<T>& g, int64_t kh, int64_t kw)
-      : taps{static_cast<int>(kh), static_cast<int>(kw), nullptr, nullptr} {
+  TapTables(const Geometry<T>& g, int64_t height, int64_t width) {
     const Kernels<T>& k = kernels<T>();
-    vertical.reserve(static_cast<size_t>(g.rows.stored) * (kh / 2 + 1) * 2 * k.lanes);
-    horizontal.reserve(static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1) * 2);
-    k.fill_taps(g, taps.kh, taps.kw, vertical.get(), horizontal.get());
-    taps.vertical = vertical.get();
-    taps.horizontal = horizontal.get();
+    const int kh = static_cast<int>(height), kw = static_cast<int>(width);
+    tables.reserve(k.tap_table_elements(g, kh, kw));
+    taps = k.fill_taps(g, kh, kw, tables.get());
   }
 };
 
