@@ -212,7 +212,10 @@ void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* o
             const Team* team) {
   const Plane<T> whole(g, work);
   double* energies = group_energies(g, work, team ? team->parts : 1);
-  share(whole, team, g.height(), [&](const Plane<T>& p, int begin, int end) { load_plane(p, a, b, begin, end); });
+  share(whole, team, g.height(), [&](const Plane<T>& p, int begin, int end) {
+    load_plane(p, a, b, begin, end);
+    if (out && !streams(p, *out, args.streaming)) p.ahead_out = rows_ahead(p, *out, 0);
+  });
   share(whole, team, whole.blocks,
         [&](const Plane<T>& p, int begin, int end) { transform_columns<false>(p, begin, end); });
   mix_special_rows<false>(whole);

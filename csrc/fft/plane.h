@@ -13,7 +13,7 @@ using cpu::Geometry;
 using cpu::Image;
 using cpu::Team;
 
-// Memory that will be read soon, fetched a few cache lines at a time: no more than the core can wait for without
+// Memory that will be needed soon, fetched a few cache lines at a time: no more than the core can wait for without
 // standing still.
 struct Ahead {
   static constexpr int kLines = 8;
@@ -21,10 +21,11 @@ struct Ahead {
   const char* at = nullptr;
   const char* end = nullptr;
 
+  template <bool Write>
   BLURFFT_INLINE void fetch() {
     if (at >= end) return;
 #pragma GCC unroll 8
-    for (int i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, 0, 2);
+    for (int i = 0; i < kLines; ++i) __builtin_prefetch(at + i * kLine, Write, Write ? 3 : 2);
     at += kLines * kLine;
   }
 };
@@ -37,7 +38,7 @@ struct Plane {
   int total, half, blocks;  // columns of a unit row, packed columns, vectors of packed columns
   ptrdiff_t row_step;
   T *z, *column, *row, *in_a, *in_b;
-  mutable Ahead ahead_a, ahead_b;
+  mutable Ahead ahead_a, ahead_b, ahead_out;
 
   // All but z is a thread's own: `part` is that of a thread with which others share the plane.
   Plane(const Geometry<T>& geometry, T* work, int part = 0) : g(geometry) {
@@ -58,8 +59,9 @@ struct Plane {
     return static_cast<ptrdiff_t>(g.height() + half + blocks * L) * 2 * L + 2 * row_length();
   }
   BLURFFT_INLINE void look_ahead() const {
-    ahead_a.fetch();
-    ahead_b.fetch();
+    ahead_a.fetch<false>();
+    ahead_b.fetch<false>();
+    ahead_out.fetch<true>();
   }
   size_t elements(int parts) const { return (g.height() + 1) * row_step + parts * own_elements(); }
 };
@@ -138,13 +140,13 @@ BLURFFT_INLINE int overrun_rows(const Plane<T>& p, const Image& image, int heigh
   return kept < height ? static_cast<int>(height - kept) : 0;
 }
 
-// Behind rows of a dense image lie those of the next plane.
+// As many rows of a dense image as a plane has, from `row` on: behind its own lie those of the next plane.
 template <class T>
-Ahead behind(const Plane<T>& p, const Image& image, int end_row) {
+Ahead rows_ahead(const Plane<T>& p, const Image& image, int row) {
   const bool pixels = image.channel == 1 ? image.column == p.g.planes : p.g.planes == 1 && image.column == 1;
   if (!pixels || image.row != p.total) return {};
   const ptrdiff_t size = image.element == Element::f64 ? 8 : image.element == Element::f32 ? 4 : 2;
-  const char* at = static_cast<const char*>(image.data) + image.row * end_row * size;
+  const char* at = static_cast<const char*>(image.data) + image.row * row * size;
   return {at, at + image.row * p.g.height() * size};
 }
 
@@ -189,8 +191,17 @@ void load_plane(const Plane<T>& p, const Image& a, const Image* b, int begin, in
     for (int i = right; i < half; ++i) z[i / L * 2 * L + L + i % L] = 0;
   }
   if (end_row == height) std::memset(z, 0, sizeof(T) * row_step);
-  p.ahead_a = behind(p, a, end_row);
-  if (b) p.ahead_b = behind(p, *b, end_row);
+  p.ahead_a = rows_ahead(p, a, end_row);
+  if (b) p.ahead_b = rows_ahead(p, *b, end_row);
+}
+
+// Whether a plane is written past the caches, if it is to be.
+template <class T>
+BLURFFT_INLINE bool streams(const Plane<T>& p, const Image& image, bool streaming) {
+  const T* flat = flat_row<T>(image, 0, p.g.planes);
+  const auto aligned = [](ptrdiff_t bytes) { return bytes % kVectorBytes == 0; };
+  return streaming && flat && p.whole_vectors() && aligned(reinterpret_cast<intptr_t>(flat)) &&
+         aligned(image.row * static_cast<ptrdiff_t>(sizeof(T)));
 }
 
 // Rows [begin, end): a vector may reach into later ones, but not beyond, where another thread may have written.
@@ -200,12 +211,18 @@ void store_plane(const Plane<T>& p, const Image& image, bool streaming, int begi
   const int width = p.g.width(), planes = p.g.planes;
   const int total = p.total, half = p.half, right = total - half;
   const int safe = p.whole_vectors() || image.row == total ? overrun_rows(p, image, end_row) : 0;
-  const auto aligned = [](const T* at) { return reinterpret_cast<uintptr_t>(at) % kVectorBytes == 0; };
-  const bool may_stream = streaming && p.whole_vectors();
-  for (int h = begin; h < end_row; ++h) {
-    T* direct = flat_row<T>(image, h, planes);
-    const T* in = p.z + h * p.row_step;
-    if (may_stream && direct && aligned(direct) && aligned(direct + half)) {
+  T* const flat = flat_row<T>(image, 0, planes);
+  const bool stream = streams(p, image, streaming);
+  const ptrdiff_t row_step = p.row_step;
+  T* const scratch = p.in_a;
+  // Backwards: the left half's last vector reaches into the right half, which is written after it, and the right
+  // half's into the next row or scratch.
+  const int last = (half - 1) / L * L;
+  const T* row = p.z + begin * row_step;
+  for (int h = begin; h < end_row; ++h, row += row_step) {
+    T* direct = flat ? flat + h * image.row : nullptr;
+    if (stream) {
+      const T* in = row;
       T *out = direct, *at_right = direct + half;
       for (const T* end = direct + half; out < end; out += L, at_right += L, in += 2 * L) {
         store_streaming(out, load(in));
@@ -213,11 +230,8 @@ void store_plane(const Plane<T>& p, const Image& image, bool streaming, int begi
       }
       continue;
     }
-    T* out = h < safe && direct ? direct : p.in_a;
-    // Backwards: the left half's last vector reaches into the right half, which is written after it, and the right
-    // half's into the next row or scratch.
-    const int last = (half - 1) / L * L;
-    in += 2 * last;
+    T* out = h < safe && direct ? direct : scratch;
+    const T* in = row + 2 * last;
     T *left = out + last, *at_right = left + half;
     for (int i = last; i >= 0; i -= L, left -= L, at_right -= L, in -= 2 * L) {
       store(left, load(in));
