@@ -485,10 +485,8 @@ def _unobserved() -> bool:
 
 
 class Call(_Recorded):
-    """A call of an op past the dispatcher for its result, of a loss for its value, with all settled but the tensors.
-
-    Or but the first ``count`` of them: what is behind these is settled, ``function_rest`` as the backend takes it.
-    """
+    """A call of an op past the dispatcher, for its result or, of a loss, its value. All is settled but the first
+    ``count`` of its tensors: ``rest`` is what the op takes behind them, ``function_rest`` what the backend does."""
 
     __slots__ = ("differentiable", "function", "function_rest")
 
@@ -506,10 +504,9 @@ class Call(_Recorded):
         return result[0] if isinstance(result, tuple) else result
 
 
-def _directly(args: tuple[Any, ...]) -> bool:
-    return (
-        _unobserved() and _PLAIN_TYPES.issuperset(map(type, args)) and (args[0].is_cpu or args[0].is_cuda)
-    )  # not meta
+def _directly(args: _Args) -> bool:
+    not_meta = args[0].is_cpu or args[0].is_cuda
+    return not_meta and _unobserved() and _PLAIN_TYPES.issuperset(map(type, args))
 
 
 def value(op: str, *args: Any) -> Tensor:

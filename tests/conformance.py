@@ -169,6 +169,4 @@ def check(functions: Any, call: str, case: Case) -> None:
     for a, b in zip(tensors, (b for b in before if isinstance(b, Tensor)), strict=True):
         assert torch.equal(a, b), "an argument has changed"
     taken = {a.untyped_storage().data_ptr() for a in tensors}
-    assert not taken & {a.untyped_storage().data_ptr() for a in actual if a.numel()}, (
-        "a result aliases an argument"
-    )
+    assert not taken & {a.untyped_storage().data_ptr() for a in actual if a.numel()}, "a result aliases an argument"
