@@ -318,7 +318,9 @@ class _Recorded:
 
     def _look_at_loss(self, input: Tensor, target: Tensor, *others: Any) -> None:
         """Do the gradients that it returned serve its first derivative? Is its cotangent one number, on the CPU?"""
-        parameters = others[: len(self.needs) - 2]
+        parameters: list[Tensor] = list(others[: len(self.needs) - 2])
+        if parameters:
+            parameters[0] = _planes(parameters[0])
         per_sample, input_grad, *parameter_grad = others[-3 if parameters else -2 :]
         # That of a shared parameter is the sum over all samples, which with a cotangent each is of no use.
         self.serves = (input_grad or not (self.needs[0] or self.needs[1])) and all(
@@ -564,7 +566,7 @@ def loss(settings: tuple[Any, ...], tensors: tuple[Tensor, ...], op: str, *args:
 
 def _taken_for(given: Tensor, arg: Tensor) -> bool:
     """Whether a backend takes ``given`` for what it is: itself, or of a parameter's two dimensions (1, 1, ...)."""
-    return given is arg or (given.dim() == 2 and given.dtype is arg.dtype and not given.requires_grad)
+    return given is arg or (given.dim() == 2 and given.dtype is arg.dtype)
 
 
 _ADJOINT_NORM = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
@@ -650,15 +652,16 @@ def _quadratic_vjp(
 
 def _spectral_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     input, target, weight, count, *_ = args
-    return _quadratic_vjp(grad / count, difference(input, target), _planes(weight), input.dtype, needs)
+    e = difference(input, target)
+    *image_grads, weight_grad = _quadratic_vjp(grad / count, e, _planes(weight), input.dtype, needs)
+    return *image_grads, None if weight_grad is None else weight_grad.view(weight.shape)
 
 
 def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     input, target, kernel, nsr, eps, count, nll, *_ = args
     samples, channels, height, width = input.shape
-    kernel = _planes(kernel)
     e = difference(input, target)
-    K = otf(kernel, height, width)
+    K = otf(_planes(kernel), height, width)
     s = K.real.square() + K.imag.square()
     C = nsr[:, :, None, None]
     weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
@@ -677,7 +680,9 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     return (
         input_grad,
         target_grad,
-        otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]) if needs[2] else None,
+        otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]).view(kernel.shape)
+        if needs[2]
+        else None,
         dC.sum((2, 3)).sum_to_size(nsr.shape) if needs[3] else None,
         dweight.sum((2, 3)).sum_to_size(eps.shape) if needs[4] else None,
     )
@@ -692,17 +697,16 @@ def _blur_mse_target_grad(args: _Args, input_grad: Tensor) -> Tensor:
 def _blur_mse_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     input, target, kernel, count, *_ = args
     height, width = input.shape[2:]
-    kernel = _planes(kernel)
     target_wide = target.to(compute_dtype(input.dtype))
-    K = otf(kernel, height, width)
+    K = otf(_planes(kernel), height, width)
     residual = input.to(target_wide.dtype) - spectral_filter(target_wide, K)
     residual_grad = (2 * grad / count).view(-1, 1, 1, 1) * residual
     target_grad = kernel_grad = None
     if needs[1]:
         target_grad = -spectral_filter(residual_grad, K.conj()).to(input.dtype)
     if needs[2]:
-        dK = cross_spectrum(target_wide, -residual_grad, *kernel.shape[:2], True)
-        kernel_grad = otf_backward(dK, width, *kernel.shape[2:])
+        dK = cross_spectrum(target_wide, -residual_grad, *K.shape[:2], True)
+        kernel_grad = otf_backward(dK, width, *kernel.shape[-2:]).view(kernel.shape)
     return residual_grad.to(input.dtype) if needs[0] else None, target_grad, kernel_grad
 
 

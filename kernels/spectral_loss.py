@@ -98,7 +98,7 @@ def spectral_loss(
     """As the op. ``symmetric``: the weight is known to be equal at frequencies that are mirror images."""
     samples, _, height, width = input.shape
     scale /= height * width
-    weight = planes.parameter(weight)
+    shape, weight = weight.shape, planes.parameter(weight)
     grad = torch.empty_like(input) if input_grad else None
     if fft.fits(height, width, weight.dtype, share=1):
         group = planes.grouping(*input.shape[:2], samples if per_sample else weight.shape[0], weight.shape[1])
@@ -109,7 +109,7 @@ def spectral_loss(
         loss, power = staged.filtered(input, target, weight, grad, scale, weight_grad)
         if weight_grad:
             power = power.sum_to_size(weight.shape)
-    return loss.view(samples, -1).sum(1) if per_sample else loss.sum(), grad, power if weight_grad else None
+    return loss.view(samples, -1).sum(1) if per_sample else loss.sum(), grad, power.view(shape) if weight_grad else None
 
 
 def _of_tiles(

@@ -173,7 +173,7 @@ def wiener_loss(
     kernel_grad: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     samples, channels, height, width = input.shape
-    kernel = planes.parameter(kernel)
+    given, kernel = kernel.shape, planes.parameter(kernel)
     shape = torch.broadcast_shapes(kernel.shape[:2], nsr.shape, eps.shape)
     half = width // 2 + 1
     grid = (shape[0] * shape[1], *otf.blocks(height, width))
@@ -232,7 +232,7 @@ def wiener_loss(
     return (
         loss,
         grad,
-        otf.otf_backward(transfer_grad, width, *kernel.shape[2:]),
+        otf.otf_backward(transfer_grad, width, *kernel.shape[2:]).view(given),
         nsr_grad.sum_to_size(nsr.shape).contiguous(),
         eps_grad.sum_to_size(eps.shape).contiguous(),
     )

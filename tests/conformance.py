@@ -109,13 +109,13 @@ CALLS: dict[str, Callable[[Case], tuple[Any, ...]]] = {
     "cross_spectrum-real-channel": lambda case: (case.input(), case.target(), 1, case.channels, False),
     "cross_spectrum-real-shared": lambda case: (case.input(), case.target(), 1, 1, False),
     # per_sample, input_grad, weight_grad
-    "spectral_loss-shared": _spectral_loss(*_SHARED, False, True, True),
+    "spectral_loss-shared": _of_two_dimensions(_spectral_loss(*_SHARED, False, True, True)),
     "spectral_loss-sample": _spectral_loss(*_SAMPLE, True, True, True),
     "spectral_loss-channel": _spectral_loss(*_CHANNEL, True, True, False),
     "spectral_loss-plane": _spectral_loss(*_PLANE, False, False, True),
     "spectral_loss-value": _of_two_dimensions(_spectral_loss(*_SHARED, True, False, False)),
     # nll, per_sample, input_grad, kernel_grad
-    "wiener_loss-shared": _wiener_loss(_SHARED, _SHARED, _SHARED, False, False, True, True),
+    "wiener_loss-shared": _of_two_dimensions(_wiener_loss(_SHARED, _SHARED, _SHARED, False, False, True, True)),
     "wiener_loss-sample": _wiener_loss(_SAMPLE, _SHARED, _CHANNEL, False, True, True, False),
     "wiener_loss-plane": _wiener_loss(_PLANE, _SAMPLE, _PLANE, False, True, False, True),
     "wiener_loss-value": _of_two_dimensions(_wiener_loss(_SHARED, _CHANNEL, _SHARED, False, False, False, False)),
@@ -124,7 +124,7 @@ CALLS: dict[str, Callable[[Case], tuple[Any, ...]]] = {
     "wiener_loss-nll-channel": _wiener_loss(_CHANNEL, _PLANE, _SHARED, True, False, True, False),
     "wiener_loss-nll-value": _wiener_loss(_SAMPLE, _SHARED, _SHARED, True, True, False, False),
     # per_sample, input_grad, kernel_grad
-    "blur_mse-shared": _blur_mse(*_SHARED, False, False, True),
+    "blur_mse-shared": _of_two_dimensions(_blur_mse(*_SHARED, False, False, True)),
     "blur_mse-sample": _blur_mse(*_SAMPLE, True, True, True),
     "blur_mse-channel": _blur_mse(*_CHANNEL, True, True, False),
     "blur_mse-plane": _blur_mse(*_PLANE, False, True, True),

@@ -22,13 +22,13 @@ def blur_mse(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     dtype = compute_dtype(input.dtype)
     height, width = input.shape[-2:]
-    kernel = (kernel[None, None] if kernel.dim() == 2 else kernel).contiguous()
-    residual = input.to(dtype) - backend.spectral_filter(target.to(dtype), backend.otf(kernel, height, width))
+    planes = (kernel[None, None] if kernel.dim() == 2 else kernel).contiguous()
+    residual = input.to(dtype) - backend.spectral_filter(target.to(dtype), backend.otf(planes, height, width))
     losses = scale * residual.square().sum((1, 2, 3))  # (N,)
     residual_grad = 2 * scale * residual
     kernel_out = None
     if kernel_grad:
-        dK = backend.cross_spectrum(target.to(dtype), -residual_grad, *kernel.shape[:2], True)
-        kernel_out = backend.otf_backward(dK, width, *kernel.shape[-2:])
+        dK = backend.cross_spectrum(target.to(dtype), -residual_grad, *planes.shape[:2], True)
+        kernel_out = backend.otf_backward(dK, width, *kernel.shape[-2:]).view(kernel.shape)
     grad = torch.empty_like(input).copy_(residual_grad) if input_grad else None
     return losses if per_sample else losses.sum(), grad, kernel_out
