@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference import compute_dtype, constant
+from .reference import as_planes, compute_dtype, constant
 
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 _REDUCTIONS = ("none", "mean", "sum")
@@ -113,8 +113,7 @@ def _common(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def planes(value: Tensor, dtype: torch.dtype) -> Tensor:
     """A kernel or weight as (N|1, C|1, ...), contiguous, in ``dtype``."""
-    if value.dim() == 2:
-        value = value.view(1, 1, *value.shape)
+    value = as_planes(value)
     return (value if value.dtype is dtype else value.to(dtype)).contiguous()
 
 

@@ -26,7 +26,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.compiler import is_compiling
 
 from . import _dispatch, _distributed
-from .reference import compute_dtype, difference, focal_weight, multiplicity
+from .reference import as_planes, compute_dtype, difference, focal_weight, multiplicity
 
 _library = torch.library.Library("blurfft", "DEF")
 
@@ -320,7 +320,7 @@ class _Recorded:
         """Do the gradients that it returned serve its first derivative? Is its cotangent one number, on the CPU?"""
         parameters: list[Tensor] = list(others[: len(self.needs) - 2])
         if parameters:
-            parameters[0] = _planes(parameters[0])
+            parameters[0] = as_planes(parameters[0])
         per_sample, input_grad, *parameter_grad = others[-3 if parameters else -2 :]
         # That of a shared parameter is the sum over all samples, which with a cotangent each is of no use.
         self.serves = (input_grad or not (self.needs[0] or self.needs[1])) and all(
@@ -623,11 +623,6 @@ def _cross_spectrum_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     return a_grad, b_grad
 
 
-def _planes(parameter: Tensor) -> Tensor:
-    """A kernel or weight as (N|1, C|1, ...)."""
-    return parameter.view(1, 1, *parameter.shape) if parameter.dim() == 2 else parameter
-
-
 def _negative(args: _Args, input_grad: Tensor) -> Tensor:
     """The gradient by the target of what depends on input - target."""
     return -input_grad
@@ -653,7 +648,7 @@ def _quadratic_vjp(
 def _spectral_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     input, target, weight, count, *_ = args
     e = difference(input, target)
-    *image_grads, weight_grad = _quadratic_vjp(grad / count, e, _planes(weight), input.dtype, needs)
+    *image_grads, weight_grad = _quadratic_vjp(grad / count, e, as_planes(weight), input.dtype, needs)
     return *image_grads, None if weight_grad is None else weight_grad.view(weight.shape)
 
 
@@ -661,7 +656,7 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     input, target, kernel, nsr, eps, count, nll, *_ = args
     samples, channels, height, width = input.shape
     e = difference(input, target)
-    K = otf(_planes(kernel), height, width)
+    K = otf(as_planes(kernel), height, width)
     s = K.real.square() + K.imag.square()
     C = nsr[:, :, None, None]
     weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
@@ -690,7 +685,7 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
 
 def _blur_mse_target_grad(args: _Args, input_grad: Tensor) -> Tensor:
     input, _, kernel, *_ = args
-    K = otf(_planes(kernel), *input.shape[2:])
+    K = otf(as_planes(kernel), *input.shape[2:])
     return -spectral_filter(input_grad, K.conj()).to(input.dtype)
 
 
@@ -698,7 +693,7 @@ def _blur_mse_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     input, target, kernel, count, *_ = args
     height, width = input.shape[2:]
     target_wide = target.to(compute_dtype(input.dtype))
-    K = otf(_planes(kernel), height, width)
+    K = otf(as_planes(kernel), height, width)
     residual = input.to(target_wide.dtype) - spectral_filter(target_wide, K)
     residual_grad = (2 * grad / count).view(-1, 1, 1, 1) * residual
     target_grad = kernel_grad = None

@@ -20,6 +20,11 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
 
 
+def as_planes(parameter: Tensor) -> Tensor:
+    """A kernel or weight (..., ...) for all planes, or (N|1, C|1, ..., ...), as the latter."""
+    return parameter.view(1, 1, *parameter.shape) if parameter.dim() == 2 else parameter
+
+
 def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dtype) -> Tensor:
     """Filled with ``value``, on the device of ``like``."""
     if type(like) is Tensor:

@@ -5,10 +5,15 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <optional>
+
 namespace blurfft {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+
+// Of a loss; absent where it was not asked for.
+using Gradient = std::optional<Tensor>;
 
 // f(double{}) for what is computed in double precision, f(float{}) for all else.
 template <class F>

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..reference import compute_dtype
+from ..reference import as_planes, compute_dtype
 
 
 def blur_mse(
@@ -22,7 +22,7 @@ def blur_mse(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     dtype = compute_dtype(input.dtype)
     height, width = input.shape[-2:]
-    planes = (kernel[None, None] if kernel.dim() == 2 else kernel).contiguous()
+    planes = as_planes(kernel).contiguous()
     residual = input.to(dtype) - backend.spectral_filter(target.to(dtype), backend.otf(planes, height, width))
     losses = scale * residual.square().sum((1, 2, 3))  # (N,)
     residual_grad = 2 * scale * residual

@@ -654,7 +654,7 @@ int padded_taps(int kh) {
 template <class T>
 size_t tap_table_elements(const Geometry<T>& g, int kh, int kw) {
   const size_t lane_taps = static_cast<size_t>(g.rows.stored) * (kh / 2 + 1) * kLanes<T>;
-  const size_t row_taps = static_cast<size_t>(g.lane_rows() + g.rows.shared()) * padded_taps<T>(kh);
+  const size_t row_taps = static_cast<size_t>(g.height() / 2 + 1) * padded_taps<T>(kh);
   return 2 * (lane_taps + row_taps + static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1));
 }
 
@@ -664,18 +664,18 @@ TapGeometry<T> fill_taps(const Geometry<T>& g, int kh, int kw, T* tables) {
   const int height = g.height(), width = g.width(), us = kh / 2 + 1, padded = padded_taps<T>(kh);
   T* vertical = tables;
   T* rows = vertical + static_cast<ptrdiff_t>(g.rows.stored) * us * 2 * L;
-  T* horizontal = rows + static_cast<ptrdiff_t>(g.lane_rows() + g.rows.shared()) * 2 * padded;
+  T* horizontal = rows + static_cast<ptrdiff_t>(height / 2 + 1) * 2 * padded;
   const TapGeometry<T> taps = {kh, kw, vertical, rows, horizontal};
   for (int group = 0; group < g.rows.stored; ++group, vertical += us * 2 * L) {
     const Vec<T> used = row_multiplicity(g, group);
     for (int l = 0; l < L; ++l) {
       const int64_t f1 = group == g.rows.groups ? height / 2 : group * L + l;
+      const bool wanted = used[l] != 0;
       for (int u = 0; u < us; ++u) {
-        const bool wanted = used[l] != 0;
         vertical[u * 2 * L + l] = wanted ? g.vertical->cosine[f1 * u % height] : 0;
         vertical[u * 2 * L + L + l] = wanted ? g.vertical->sine[f1 * u % height] : 0;
       }
-      if (used[l] == 0) continue;
+      if (!wanted) continue;
       for (int u = 0; u < padded; ++u) {
         rows[u] = u < us ? g.vertical->cosine[f1 * u % height] : 0;
         rows[padded + u] = u < us ? g.vertical->sine[f1 * u % height] : 0;

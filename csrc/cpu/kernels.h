@@ -61,7 +61,7 @@ template <class T>
 struct TapGeometry {
   int kh, kw;
   const T* vertical;    // [rows.stored][kh / 2 + 1][2][lanes]
-  const T* rows;        // [every row that is stored][2][kh / 2 + 1 in whole vectors]
+  const T* rows;        // [H / 2 + 1][2][kh / 2 + 1 in whole vectors]
   const T* horizontal;  // [W / 2 + 1][kw / 2 + 1][2]
 };
 

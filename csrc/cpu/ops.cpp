@@ -14,7 +14,6 @@
 #include <memory>
 #include <mutex>
 #include <numbers>
-#include <optional>
 #include <vector>
 
 #include "../tensor.h"

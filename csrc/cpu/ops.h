@@ -1,18 +1,13 @@
-// The operators of namespace blurfft_cpu; schemas in library.cpp, meanings in blurfft/ops.py.
+// The operators of namespace blurfft_cpu; schemas in library.cpp, meanings in blurfft/ops.py. A parameter of
+// two dimensions is one of (1, 1, ...).
 #pragma once
 
-#include <torch/csrc/stable/tensor.h>
-
 #include <cstdint>
-#include <optional>
 #include <tuple>
 
+#include "../tensor.h"
+
 namespace blurfft::cpu {
-
-using torch::stable::Tensor;
-
-// A parameter of two dimensions is one of (1, 1, ...). Gradients that were not asked for are absent.
-using Gradient = std::optional<Tensor>;
 
 Tensor rfft2(const Tensor& input, double scale);
 Tensor irfft2(const Tensor& input, int64_t width, double scale);

@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <numbers>
-#include <optional>
 
 #include "../tensor.h"
 #include "kernels.h"
