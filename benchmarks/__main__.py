@@ -354,8 +354,8 @@ def _measure_times(part: Report, suite: str, case: Case, options: Options, advan
 
     def after_turn(contender: Contender, calls: int) -> None:
         inputs.clear()
-        if isinstance(contender.step, train.Step):
-            parts[contender.name].append(contender.step.stopwatch.last(calls))
+        if isinstance(contender.call, train.Step):
+            parts[contender.name].append(contender.call.stopwatch.last(calls))
 
     times = measure.times(
         right, options.rounds, after_turn, after_round=lambda: advance(1 / options.rounds), timer=timer

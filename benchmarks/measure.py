@@ -128,8 +128,9 @@ def times(
     shuffle = random.Random(0).shuffle
     calls = {}
     for contender in order:
-        timer(contender.step, 2)
-        calls[contender.name] = math.ceil(SAMPLE_NS / timer(contender.step, 1))
+        with contender.asked():
+            timer(contender.call, 2)
+            calls[contender.name] = math.ceil(SAMPLE_NS / timer(contender.call, 1))
     samples: dict[str, list[float]] = {contender.name: [] for contender in order}
     collecting = gc.isenabled()
     gc.collect()
@@ -138,8 +139,9 @@ def times(
         for _ in range(rounds):
             shuffle(order)
             for contender in order:
-                contender.step()
-                samples[contender.name].append(timer(contender.step, calls[contender.name]))
+                with contender.asked():
+                    contender.call()
+                    samples[contender.name].append(timer(contender.call, calls[contender.name]))
                 after_turn(contender, calls[contender.name])
             after_round()
     finally:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import blurfft
 from blurfft import reference
 from blurfft.vae import VAE, BlurError, kl_divergence
 
@@ -37,8 +36,8 @@ class Step:
     difference.
     """
 
-    def __init__(self, vae: VAE, term: Term | BlurError, images: Tensor, noise: Tensor, backend: str = "auto") -> None:
-        self.vae, self.term, self.images, self.noise, self.backend = deepcopy(vae), term, images, noise, backend
+    def __init__(self, vae: VAE, term: Term | BlurError, images: Tensor, noise: Tensor) -> None:
+        self.vae, self.term, self.images, self.noise = deepcopy(vae), term, images, noise
         self.stopwatch = Stopwatch(images.device.type)
         parameters = [*self.vae.parameters()]
         self.fit = None
@@ -55,7 +54,7 @@ class Step:
         reconstruction = self.vae.decode(z)
         self.optimizer.zero_grad()
         shown = reconstruction.detach().requires_grad_()
-        with self.stopwatch, blurfft.use_backend(self.backend):
+        with self.stopwatch:
             term = self.term(shown, self.images, z.detach()).mean()
             term.backward()
             if self.fit is not None and isinstance(self.term, BlurError):
@@ -86,8 +85,8 @@ class Inputs:
             self.images = torch.rand(case.shape).to(device)
             self.noise = torch.randn(batch, LATENT).to(device)
 
-    def step(self, term: Term | BlurError, backend: str = "auto") -> Step:
-        return Step(self.vae, term, self.images, self.noise, backend)
+    def step(self, term: Term | BlurError) -> Step:
+        return Step(self.vae, term, self.images, self.noise)
 
     def blur_error(self, kind: type[BlurError]) -> BlurError:
         term = deepcopy(self.term)
@@ -104,7 +103,7 @@ def contenders(case: Case, inputs: Inputs) -> Iterator[Contender]:
     yield Contender(EAGER, inputs.step(inputs.blur_error(_ReferenceBlurError)), case.op)
     for name, reason in backends(case, inputs.images.device.type).items():
         if reason is None:
-            yield Contender(OURS + name, inputs.step(inputs.blur_error(BlurError), name), case.op)
+            yield Contender(OURS + name, inputs.step(inputs.blur_error(BlurError)), case.op, name)
 
 
 def truths(case: Case, inputs: Inputs) -> dict[str, Outputs]:

@@ -199,7 +199,7 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         >>> loss = blurfft.spectral_mse(x, y, weight)
     """
     settings, given = ("spectral_mse", reduction), (input, target, weight)
-    if (call := ops.remembered(settings, *given)) is not None:
+    if (call := ops.remembered(settings, given)) is not None:
         return call(*given)
     _checks.reduction(reduction)
     input, target, weight = _checks.images_and_weight(input, target, weight)
@@ -258,7 +258,7 @@ def wiener_loss(
         >>> blurfft.wiener_loss(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
     settings, given = ("wiener_loss", nsr, eps, reduction), (input, target, kernel)
-    if (call := ops.remembered(settings, *given)) is not None:
+    if (call := ops.remembered(settings, given)) is not None:
         return call(*given)
     _checks.reduction(reduction)
     input, target, kernel = _checks.images_and_kernel(input, target, kernel)
@@ -307,7 +307,7 @@ def wiener_nll(
         >>> blurfft.wiener_nll(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
     settings, given = ("wiener_nll", nsr, eps, reduction), (input, target, kernel)
-    if (call := ops.remembered(settings, *given)) is not None:
+    if (call := ops.remembered(settings, given)) is not None:
         return call(*given)
     _checks.reduction(reduction)
     input, target, kernel = _checks.images_and_kernel(input, target, kernel)
@@ -359,7 +359,7 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
         >>> blurfft.blur_mse(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64), kernel).backward()
     """
     settings, given = ("blur_mse", reduction), (input, target, kernel)
-    if (call := ops.remembered(settings, *given)) is not None:
+    if (call := ops.remembered(settings, given)) is not None:
         return call(*given)
     _checks.reduction(reduction)
     input, target, kernel = _checks.images_and_kernel(input, target, kernel)
@@ -412,7 +412,7 @@ def focal_frequency_loss(
     """
     options = alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, loss_weight
     settings, given = ("focal_frequency_loss", *options), (input, target)
-    if (call := ops.remembered(settings, *given)) is not None:
+    if (call := ops.remembered(settings, given)) is not None:
         return call(*given)
     input, target = _checks.image_pair(input, target)
     _checks.number("alpha", alpha)

@@ -16,14 +16,15 @@ The set is closed under differentiation, hence derivatives of any order:
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
+from torch._C._dynamo.guards import TensorGuards
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 from . import _dispatch, _distributed
 from .reference import as_planes, compute_dtype, difference, focal_weight, multiplicity
@@ -342,24 +343,22 @@ class _Recorded:
                 return self.backward(ctx, grad)
         saved = ctx.saved_tensors
         # The gradients of the forward pass have no graph.
-        if self.serves and not torch.is_grad_enabled():
+        if self.serves and not is_grad_enabled():
             return self._from_gradients(saved, grad)
         return self.rule.vjp((*saved[: self.count], *self.rest), grad, self.needs)
 
     def _from_gradients(self, saved: Sequence[Tensor], grad: Tensor) -> _Grads:
-        factor = None if self.readable and _is_one(grad) else grad
-        grads: list[Tensor | None] = [None] * len(self.needs)
+        # By the input, then by each parameter. Autograd drops those of tensors that need none.
+        input_grad: Tensor | None = saved[self.count]
+        parameter_grads: Sequence[Tensor | None] = saved[self.count + 1 : 2 * self.count - 1]
         by_input, by_target, *by_parameters = self.needs
-        if by_input or by_target:
-            input_grad = _scaled(factor, saved[self.count])
-            if by_input:
-                grads[0] = input_grad
-            if by_target and self.rule.target_grad is not None:
-                grads[1] = self.rule.target_grad((*saved[: self.count], *self.rest), input_grad)
-        for i, needed in enumerate(by_parameters):
-            if needed:
-                grads[2 + i] = _scaled(factor, saved[self.count + 1 + i])
-        return grads
+        if not (self.readable and _is_one(grad)):
+            input_grad = _scaled(grad, input_grad, by_input or by_target)
+            parameter_grads = [*map(_scaled, repeat(grad), parameter_grads, by_parameters)]
+        target_grad = None
+        if by_target and input_grad is not None and self.rule.target_grad is not None:
+            target_grad = self.rule.target_grad((*saved[: self.count], *self.rest), input_grad)
+        return input_grad, target_grad, *parameter_grads
 
 
 def _is_one(grad: Tensor) -> bool:
@@ -367,18 +366,16 @@ def _is_one(grad: Tensor) -> bool:
 
     On a GPU looking at it would synchronise. A tensor of a tracer, a subclass or vmap has no value to look at.
     """
-    if type(grad) is not Tensor or torch._C._len_torch_dispatch_stack():
-        return False
     try:
-        return grad.item() == 1
+        return type(grad) is Tensor and not _modes() and grad.item() == 1
     except RuntimeError:  # in vmap, or with is_grads_batched
         return False
 
 
-def _scaled(factor: Tensor | None, grad: Tensor) -> Tensor:
-    """The gradient of a loss (), or of losses (N,), times their cotangent; None stands for 1."""
-    if factor is None:
-        return grad
+def _scaled(factor: Tensor, grad: Tensor | None, needed: bool) -> Tensor | None:
+    """The gradient of a loss (), or of losses (N,), times their cotangent."""
+    if grad is None or not needed:
+        return None
     if factor.dim() == 0:
         return factor * grad
     return (factor.view(-1, *(1,) * (grad.dim() - 1)) * grad).to(grad.dtype)
@@ -411,7 +408,7 @@ def _autograd(
 
         @staticmethod
         def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
-            if torch._C._are_functorch_transforms_active():
+            if _transforms_active():
                 # Autograd has switched gradients off for this level; the levels below still want them.
                 with torch.enable_grad():
                     output = apply_below(keyset, args)
@@ -447,9 +444,9 @@ def _autograd(
         derivative.__name__ = derivative.__qualname__ = f"{op._opname}_backward"
 
     def autograd_kernel(keyset: Any, *args: Any) -> Any:
-        if not (torch.is_grad_enabled() and torch._C._any_requires_grad(*args)):
+        if not (is_grad_enabled() and torch._C._any_requires_grad(*args)):
             return apply_below(keyset, args)
-        if torch._C._are_functorch_transforms_active():
+        if _transforms_active():
             with enable_single_level_autograd_function():
                 return Derivative.apply(keyset, *args)
         return Derivative.apply(keyset, *args)
@@ -464,10 +461,14 @@ _differentiable: dict[str, Callable[..., Any]] = {}
 _PLAIN_TENSORS = frozenset((Tensor, torch.nn.Parameter))
 _PLAIN_VALUES = frozenset((bool, int, float, str))
 _PLAIN_TYPES = _PLAIN_TENSORS | _PLAIN_VALUES
+# Called on every loss: bound here, for an attribute of a module takes as long to find as most of these take.
+_modes = torch._C._len_torch_dispatch_stack
+_transforms_active = torch._C._are_functorch_transforms_active
+_tracing_state = torch._C._get_tracing_state
 _is_included = torch._C._dispatch_tls_is_dispatch_key_included
 _is_excluded = torch._C._dispatch_tls_is_dispatch_key_excluded
 _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
-_AUTOGRAD_CPU = torch._C.DispatchKey.AutogradCPU
+_AUTOGRAD = torch._C.DispatchKey.AutogradOther  # of the keys that exclude autograd the one without a device
 
 
 def _unobserved() -> bool:
@@ -477,12 +478,12 @@ def _unobserved() -> bool:
     Then it goes past it: the way through its Python kernels costs several times what an op on a small image does.
     """
     return not (
-        is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._are_functorch_transforms_active()
+        is_dynamo_compiling()
+        or _modes()
+        or _transforms_active()
         or _is_included(_PRE_DISPATCH)
-        or _is_excluded(_AUTOGRAD_CPU)
-        or torch._C._get_tracing_state() is not None
+        or (is_grad_enabled() and _is_excluded(_AUTOGRAD))
+        or _tracing_state() is not None
     )
 
 
@@ -493,11 +494,11 @@ class Call(_Recorded):
     __slots__ = ("differentiable", "function", "function_rest")
 
     def __init__(self, op: str, args: _Args, count: int) -> None:
-        needs = tuple(map(_requires_grad, args[: _TENSORS[op]]))
+        needs = tuple(t.requires_grad for t in args[: _TENSORS[op]])
         super().__init__(op, args, count, needs)
         self.function, args = _RESOLVE[op](*args)
         self.function_rest = args[count:]
-        self.differentiable = _differentiable[op] if torch.is_grad_enabled() and any(needs) else None
+        self.differentiable = _differentiable[op] if is_grad_enabled() and any(needs) else None
 
     def __call__(self, *tensors: Tensor) -> Tensor:
         if self.differentiable is not None:
@@ -518,7 +519,7 @@ def value(op: str, *args: Any) -> Tensor:
     """
     if not _directly(args):
         result = getattr(torch.ops.blurfft, op).default(*args)
-    elif torch.is_grad_enabled() and torch._C._any_requires_grad(*args):
+    elif is_grad_enabled() and torch._C._any_requires_grad(*args):
         count = _TENSORS[op]
         return Call(op, args, count)(*args[:count])
     else:
@@ -526,27 +527,40 @@ def value(op: str, *args: Any) -> Tensor:
     return result[0] if isinstance(result, tuple) else result
 
 
-# Judging the arguments of a loss and preparing them takes as long as the loss of small images. Both go by the values of
-# what is no tensor and by these attributes of the tensors, so that arguments like earlier ones lead to the same call.
-_requires_grad = operator.attrgetter("requires_grad")
-_attributes = operator.attrgetter("__class__", "dtype", "shape", "layout", "device", "requires_grad")
-_calls: dict[tuple[Any, ...], Call] = {}
+# Judging the arguments of a loss and preparing them takes as long as the loss of small images. What they led to is
+# remembered by the values of what is no tensor; of the tensors, torch's own guards tell whether they are like earlier
+# ones: in class, dtype, shape, device, layout and requires_grad, and as to the transforms and tracers that look on.
+_Settings = tuple[Any, ...]
+_calls: dict[_Settings, tuple[tuple[Callable[..., bool], Call], ...]] = {}
+_LIKE_EACH_OTHER = 16  # calls that differ by the tensors only
 
 
-def _signature(settings: tuple[Any, ...], tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
+def _signature(settings: _Settings) -> _Settings:
     types = map(type, settings)  # True is no 1.0
-    return settings, *types, _dispatch.requested(), torch.is_grad_enabled(), *map(_attributes, tensors)
+    return settings, *types, _dispatch.requested(), is_grad_enabled()
 
 
-def remembered(settings: tuple[Any, ...], *tensors: Tensor) -> Call | None:
+def _guard(tensors: tuple[Tensor, ...]) -> Callable[..., bool]:
+    # Lists of lists, whatever torch's stub says.
+    shapes: Any = [list(t.shape) for t in tensors]
+    any_strides: Any = [[None] * t.dim() for t in tensors]
+    return TensorGuards(*tensors, dynamic_dims_sizes=shapes, dynamic_dims_strides=any_strides).check
+
+
+def remembered(settings: _Settings, tensors: tuple[Any, ...]) -> Call | None:
     """The call that a loss with these settings led to, its name first, for images and a parameter like these."""
-    try:
-        return _calls.get(_signature(settings, tensors)) if _unobserved() else None
-    except (AttributeError, TypeError):  # no tensors, or a setting that is none
+    if is_dynamo_compiling() or _modes():
         return None
+    try:
+        for guard, call in _calls.get(_signature(settings), ()):
+            if guard(*tensors):
+                return call
+    except TypeError:  # a setting that is none
+        pass
+    return None
 
 
-def loss(settings: tuple[Any, ...], tensors: tuple[Tensor, ...], op: str, *args: Any) -> Tensor:
+def loss(settings: _Settings, tensors: tuple[Tensor, ...], op: str, *args: Any) -> Tensor:
     """:func:`value`, :func:`remembered` where the op takes the loss's own ``tensors`` as they are."""
     constants = args[len(tensors) :]
     if (
@@ -560,7 +574,8 @@ def loss(settings: tuple[Any, ...], tensors: tuple[Tensor, ...], op: str, *args:
         return value(op, *args)
     if len(_calls) == 4096:
         _calls.clear()
-    call = _calls[_signature(settings, tensors)] = Call(op, args, len(tensors))
+    key, call = _signature(settings), Call(op, args, len(tensors))
+    _calls[key] = ((_guard(tensors), call), *_calls.get(key, ())[: _LIKE_EACH_OTHER - 1])
     return call(*tensors)
 
 

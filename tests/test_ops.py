@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, jacrev, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import blurfft
 from blurfft import ops, reference
@@ -465,7 +466,8 @@ def test_later_calls_are_judged_by_all_that_matters() -> None:
         assert not blurfft.wiener_loss(x, y, k, 1.0).requires_grad
     with blurfft.use_backend("reference"):
         loss = blurfft.wiener_loss(x, y, k, 1.0)
-    assert ops._calls[next(key for key in ops._calls if "reference" in key)].backend == "reference"
+    by_reference = [call for key, calls in ops._calls.items() if "reference" in key for _, call in calls]
+    assert {call.backend for call in by_reference} == {"reference"}
     assert loss.grad_fn is not None and loss.grad_fn.recorded.backend == "reference"
 
 
@@ -487,3 +489,31 @@ def test_transforms_and_modes_see_calls_like_earlier_ones() -> None:
         inside = blurfft.wiener_loss(x, y, k, 0.2)
     assert inside.is_inference() and not blurfft.wiener_loss(x, y, k, 0.2).is_inference()
     torch.testing.assert_close(torch.jit.trace(loss, x, check_trace=False)(2 * x), loss(2 * x))
+    for pre_dispatch in (False, True):
+        graph = make_fx(loss, pre_dispatch=pre_dispatch)(x).graph
+        assert "blurfft.wiener_loss" in str(graph)
+    with torch.autocast("cpu"):
+        torch.testing.assert_close(loss(x), loss(x))
+    with torch._C._AutoDispatchBelowAutograd():
+        assert not loss(x.clone().requires_grad_()).requires_grad
+
+
+def test_calls_of_many_shapes_are_remembered_newest_first() -> None:
+    k = kernels((3, 2), f32)
+    settings = "wiener_loss", 0.3, 0.0, "mean"
+
+    def arguments(width: int) -> tuple[Tensor, ...]:
+        return images((1, 1, 6, width), f32), images((1, 1, 6, width), f32), k
+
+    for width in range(2, 4 + ops._LIKE_EACH_OTHER):
+        blurfft.wiener_loss(*arguments(width), 0.3)
+    assert ops.remembered(settings, arguments(2)) is None
+    for width in range(4, 4 + ops._LIKE_EACH_OTHER):
+        x, y, k = arguments(width)
+        call = ops.remembered(settings, (x, y, k))
+        assert call is not None
+        torch.testing.assert_close(call(x, y, k), reference.wiener_loss(x, y, k, 0.3))
+    strided = x.transpose(2, 3).contiguous().transpose(2, 3)
+    assert ops.remembered(settings, (strided, y, k)) is call
+    assert ops.remembered(settings, (x, x, k)) is None  # torch's guards mistrust an alias
+    torch.testing.assert_close(blurfft.wiener_loss(x, x, k, 0.3), torch.tensor(0.0))
