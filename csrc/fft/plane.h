@@ -150,49 +150,56 @@ Ahead rows_ahead(const Plane<T>& p, const Image& image, int row) {
   return {at, at + image.row * p.g.height() * size};
 }
 
-// z = a - b, column j of the left half in the real and of the right half in the imaginary part. Row by row: reading
-// in order is what the hardware prefetches, and worth more than doing a stage of the columns on the way. What a row's
-// last vector holds beyond its columns is of no account, but an odd width's missing columns must be zero.
-template <class T>
-void load_plane(const Plane<T>& p, const Image& a, const Image* b, int begin, int end_row) {
+// A row of a, or of a - b, column j of the left half in the real and of the right half in the imaginary part.
+template <bool Difference, class T>
+BLURFFT_INLINE void load_row(const T* a, const T* b, ptrdiff_t half, T* out) {
+  const T *right_a = a + half, *right_b = b + half;
+  for (ptrdiff_t i = 0; i < half; i += kLanes<T>) {
+    if constexpr (Difference) {
+      store_cpx(out + 2 * i, Cpx<T>{load(a + i) - load(b + i), load(right_a + i) - load(right_b + i)});
+    } else {
+      store_cpx(out + 2 * i, Cpx<T>{load(a + i), load(right_a + i)});
+    }
+  }
+}
+
+// z = a - b, or a if b is none. Row by row: reading in order is what the hardware prefetches, and worth more than doing
+// a stage of the columns on the way. What a row's last vector holds beyond its columns is of no account, but an odd
+// width's missing columns must be zero.
+template <bool Difference, class T>
+void load_plane_rows(const Plane<T>& p, const Image& a, const Image& b, int begin, int end_row) {
   constexpr int L = kLanes<T>;
   const int width = p.g.width(), height = p.g.height(), planes = p.g.planes;
-  const int total = p.total, half = p.half, right = total - half;
+  const int half = p.half, right = p.total - half;
   const ptrdiff_t row_step = p.row_step;
-  // Rows that can be read where they are, past their ends even, and all others through scratch.
-  const int safe_a = overrun_rows(p, a, height);
-  const int safe_b = b ? overrun_rows(p, *b, height) : 0;
-  const T* flat_a = flat_row<T>(a, 0, planes);
-  const T* flat_b = b ? flat_row<T>(*b, 0, planes) : nullptr;
-  const auto row_of = [&](const Image& image, const T* flat, int h, int safe, T* scratch) -> const T* {
-    if (flat && h < safe) return flat + h * image.row;
-    read_row(image, h, width, planes, scratch);
-    return scratch;
+  const auto zero_missing = [&](T* row) BLURFFT_LAMBDA_INLINE {
+    for (int i = right; i < half; ++i) row[i / L * 2 * L + L + i % L] = 0;
   };
+  const T *flat_a = flat_row<T>(a, begin, planes), *flat_b = flat_row<T>(b, begin, planes);
+  // Rows that are read where they are, past their ends even; all others go through scratch.
+  const int safe_a = overrun_rows(p, a, height), safe_b = overrun_rows(p, b, height);
+  const int safe = !flat_a || !flat_b ? 0 : safe_a < safe_b ? safe_a : safe_b;
   T* z = p.z + begin * row_step;
-  for (int h = begin; h < end_row; ++h, z += row_step) {
-    const T* left = row_of(a, flat_a, h, safe_a, p.in_a);
-    const T* end = left + half;
-    const T* at_right = left + half;
-    T* out = z;
-    if (b) {
-      const T* left_b = row_of(*b, flat_b, h, safe_b, p.in_b);
-      const T* right_b = left_b + half;
-      for (; left < end; left += L, at_right += L, left_b += L, right_b += L, out += 2 * L) {
-        store(out, load(left) - load(left_b));
-        store(out + L, load(at_right) - load(right_b));
-      }
-    } else {
-      for (; left < end; left += L, at_right += L, out += 2 * L) {
-        store(out, load(left));
-        store(out + L, load(at_right));
-      }
-    }
-    for (int i = right; i < half; ++i) z[i / L * 2 * L + L + i % L] = 0;
+  int h = begin;
+  for (; h < end_row && h < safe; ++h, z += row_step, flat_a += a.row, flat_b += b.row) {
+    load_row<Difference>(flat_a, flat_b, half, z);
+    zero_missing(z);
+  }
+  for (; h < end_row; ++h, z += row_step) {
+    read_row(a, h, width, planes, p.in_a);
+    if (Difference) read_row(b, h, width, planes, p.in_b);
+    load_row<Difference>(p.in_a, p.in_b, half, z);
+    zero_missing(z);
   }
   if (end_row == height) std::memset(z, 0, sizeof(T) * row_step);
   p.ahead_a = rows_ahead(p, a, end_row);
-  if (b) p.ahead_b = rows_ahead(p, *b, end_row);
+  if (Difference) p.ahead_b = rows_ahead(p, b, end_row);
+}
+
+template <class T>
+void load_plane(const Plane<T>& p, const Image& a, const Image* b, int begin, int end_row) {
+  if (b) return load_plane_rows<true>(p, a, *b, begin, end_row);
+  load_plane_rows<false>(p, a, a, begin, end_row);
 }
 
 // Whether a plane is written past the caches, if it is to be.
@@ -212,30 +219,30 @@ void store_plane(const Plane<T>& p, const Image& image, bool streaming, int begi
   const int total = p.total, half = p.half, right = total - half;
   const int safe = p.whole_vectors() || image.row == total ? overrun_rows(p, image, end_row) : 0;
   T* const flat = flat_row<T>(image, 0, planes);
-  const bool stream = streams(p, image, streaming);
   const ptrdiff_t row_step = p.row_step;
-  T* const scratch = p.in_a;
+  const T* row = p.z + begin * row_step;
+  if (streams(p, image, streaming)) {
+    T *out = flat + begin * image.row, *at_right = out + half;
+    for (int h = begin; h < end_row; ++h, row += row_step, out += image.row, at_right += image.row) {
+      for (ptrdiff_t i = 0; i < half; i += L) {
+        store_streaming(out + i, load(row + 2 * i));
+        store_streaming(at_right + i, load(row + 2 * i + L));
+      }
+    }
+    return;
+  }
   // Backwards: the left half's last vector reaches into the right half, which is written after it, and the right
   // half's into the next row or scratch.
-  const int last = (half - 1) / L * L;
-  const T* row = p.z + begin * row_step;
+  const ptrdiff_t last = (half - 1) / L * L;
   for (int h = begin; h < end_row; ++h, row += row_step) {
     T* direct = flat ? flat + h * image.row : nullptr;
-    if (stream) {
-      const T* in = row;
-      T *out = direct, *at_right = direct + half;
-      for (const T* end = direct + half; out < end; out += L, at_right += L, in += 2 * L) {
-        store_streaming(out, load(in));
-        store_streaming(at_right, load(in + L));
-      }
-      continue;
-    }
-    T* out = h < safe && direct ? direct : scratch;
-    const T* in = row + 2 * last;
-    T *left = out + last, *at_right = left + half;
-    for (int i = last; i >= 0; i -= L, left -= L, at_right -= L, in -= 2 * L) {
-      store(left, load(in));
-      if (i < right) store(at_right, load(in + L));
+    T* out = h < safe && direct ? direct : p.in_a;
+    T* at_right = out + half;
+    store(out + last, load(row + 2 * last));
+    if (last < right) store(at_right + last, load(row + 2 * last + L));
+    for (ptrdiff_t i = last - L; i >= 0; i -= L) {
+      store(out + i, load(row + 2 * i));
+      store(at_right + i, load(row + 2 * i + L));
     }
     if (!direct) {
       write_row(image, h, width, planes, out);
