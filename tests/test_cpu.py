@@ -116,6 +116,14 @@ def test_lengths() -> None:
         torch.ops.blurfft_cpu.rfft2(torch.zeros(8, 89), 1.0)
 
 
+# Lines that are transformed part by part, with radices 8, 4, 3, 5 and 7 first.
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [(8, 512), (1024, 6), (4, 729), (625, 4), (343, 5), (2, 4096), (2058, 3)], ids=str)
+def test_long_lines(capability: str, size: tuple[int, int], dtype: torch.dtype, layout: str) -> None:
+    check_every_op(torch.ops.blurfft_cpu, Case(*size, dtype, layout, layout, samples=1, channels=2))
+
+
 @pytest.mark.parametrize("name", CAPABILITIES)
 def test_environment_forces_an_instruction_set(name: str) -> None:
     code = "import blurfft._ext as e; print(e.module().cpu_capability())"

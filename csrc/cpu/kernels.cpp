@@ -14,6 +14,11 @@
 namespace blurfft::cpu {
 namespace {
 
+template <bool Value>
+struct Constant {
+  static constexpr bool value = Value;
+};
+
 // Behind the planes: the energies of every group of rows, added up in their order by whatever thread they are of.
 template <class T>
 double* group_energies(const Geometry<T>& g, T* work, int parts) {
@@ -100,17 +105,17 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
       for (int k = 0; k < R; ++k) store_cpx(at + k * step, a[k]);
     }
   }
-  action.energy = energy;
+  action.table = table;
+  action.power = power;
+  action.energy += energy;
 }
 
 template <bool Complex, bool Inverse, class T>
-void run_middle(const Plane<T>& p, int c, Action<T>& action) {
-  const Line<T>& line = *p.g.horizontal;
-  const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
-  T* at = p.row + c * 2 * kLanes<T>;
+void run_middle(const Line<T>& line, int parts, T* at, ptrdiff_t step, Action<T>& action) {
   if (line.stage_count == 0) return middle<1, Complex, Inverse>(at, step, 1, action);
-  const int blocks = line.stages[line.stage_count - 1].blocks;
-  switch (line.stages[line.stage_count - 1].radix) {
+  const Stage<T>& last = line.stages[line.stage_count - 1];
+  const int blocks = last.blocks / parts;
+  switch (last.radix) {
     case 2:
       return middle<2, Complex, Inverse>(at, step, blocks, action);
     case 3:
@@ -124,6 +129,28 @@ void run_middle(const Plane<T>& p, int c, Action<T>& action) {
     default:
       return middle<8, Complex, Inverse>(at, step, blocks, action);
   }
+}
+
+// All stages of a group's rows, there and back, part by part as in run_stages.
+template <bool Complex, bool Inverse, class T>
+void act_on_group(const Plane<T>& p, int c, Action<T>& action) {
+  const Line<T>& line = *p.g.horizontal;
+  const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
+  T* row = p.row + c * 2 * kLanes<T>;
+  const int outer = line.stage_count - 1, parts = outer > 0 ? separate_parts(line) : 1;
+  const auto run = [&](auto back, int i, int of_parts, T* at) BLURFFT_LAMBDA_INLINE {
+    p.look_ahead();
+    run_stage<back.value>(line.stages[i], of_parts, at, step, at, step);
+  };
+  if (outer > 0) run(Constant<false>(), 0, 1, row);
+  for (int part = 0; part < parts; ++part) {
+    T* at = parts > 1 ? row + part * line.stages[0].m * step : row;
+    for (int i = 1; i < outer; ++i) run(Constant<false>(), i, parts, at);
+    run_middle<Complex, Inverse>(line, parts, at, step, action);
+    if constexpr (!Inverse) continue;
+    for (int i = outer - 1; i > 0; --i) run(Constant<true>(), i, parts, at);
+  }
+  if (Inverse && outer > 0) run(Constant<true>(), 0, 1, row);
 }
 
 // Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n: separated through the mirror column.
@@ -188,19 +215,17 @@ void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args, double* energies,
       const T* table = args.table + c * args.table_step;
       T* power = args.power ? args.power + c * args.power_step : nullptr;
       double energy;
-      outer_stages<false>(p, c);
       if (group == 0 && p.g.rows.shared()) {
-        inner_stage<false>(p, c);
+        transform_rows<false>(p, c);
         energy = act_on_special_group<Complex>(p, c, table, table + p.g.rows.groups * group_step, power,
                                                power ? power + p.g.rows.groups * power_group_step : nullptr);
-        if constexpr (Inverse) inner_stage<true>(p, c);
+        if constexpr (Inverse) transform_rows<true>(p, c);
       } else {
         Action<T> action = {table + group * group_step, power ? power + group * power_group_step : nullptr, {}};
-        run_middle<Complex, Inverse>(p, c, action);
+        act_on_group<Complex, Inverse>(p, c, action);
         energy = sum<T>(row_multiplicity(p.g, group) * action.energy);
       }
       energies[group * p.g.planes + c] = energy / 4;
-      if constexpr (Inverse) outer_stages<true>(p, c);
     }
     p.look_ahead();
     if constexpr (Inverse) store_rows(p, group);
@@ -255,8 +280,8 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
     load_rows(p, group);
     load_rows(q, group);
     for (int c = 0; c < g.planes; ++c) {
-      forward_rows(p, c);
-      forward_rows(q, c);
+      transform_rows<false>(p, c);
+      transform_rows<false>(q, c);
       T* out = sum + c * sum_step + group * group_step;
       T* extra = sum + c * sum_step + g.rows.groups * group_step;
       for (int f2 = 0; f2 < g.width(); ++f2) {
@@ -354,8 +379,8 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
     load_rows(p, group);
     load_rows(q, group);
     for (int c = 0; c < g.planes; ++c) {
-      forward_rows(p, c);
-      forward_rows(q, c);
+      transform_rows<false>(p, c);
+      transform_rows<false>(q, c);
       const T* table = args.table + c * args.table_step;
       T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
       double energy;
@@ -368,7 +393,7 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
             residual_rows(p, q, c, table + at, args.scale, row_multiplicity(g, group), cross ? cross + at : nullptr);
       }
       args.energy[c] += energy / 4;
-      if (out) inverse_rows(p, c);
+      if (out) transform_rows<true>(p, c);
     }
     if (out) store_rows(p, group);
   }
@@ -585,7 +610,7 @@ void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work, co
   share(whole, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
     for (int group = begin; group < end; ++group) {
       load_rows(p, group);
-      forward_rows(p, 0);
+      transform_rows<false>(p, 0);
       store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale / 2);
       if (group > 0 || !g.rows.shared()) continue;
       T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
@@ -623,7 +648,7 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
           m.at[L] = y_re + x_im;
         }
       }
-      inverse_rows(p, 0);
+      transform_rows<true>(p, 0);
       store_rows(p, group);
     }
   });
@@ -635,10 +660,6 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
 
 // ---- Small kernels ---------------------------------------------------------------------------------------------
 
-template <bool Value>
-struct Constant {
-  static constexpr bool value = Value;
-};
 template <class T>
 BLURFFT_INLINE Vec<T> select(Vec<T> where_not_zero, Vec<T> yes, Vec<T> no) {
   return where_not_zero != 0 ? yes : no;

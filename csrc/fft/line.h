@@ -68,35 +68,57 @@ void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int
   }
 }
 
+// A stage, or its share in one of the equal `parts` of a line.
 template <bool Inverse, class T>
-void run_stage(const Stage<T>& s, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step) {
+void run_stage(const Stage<T>& s, int parts, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step) {
+  const int blocks = s.blocks / parts;
   switch (s.radix) {
     case 2:
-      return radix_stage<2, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+      return radix_stage<2, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
     case 3:
-      return radix_stage<3, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+      return radix_stage<3, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
     case 4:
-      return radix_stage<4, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+      return radix_stage<4, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
     case 5:
-      return radix_stage<5, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+      return radix_stage<5, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
     case 7:
-      return radix_stage<7, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+      return radix_stage<7, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
     default:
-      return radix_stage<8, Inverse>(in, in_step, out, out_step, s.blocks, s.m, s.twiddle);
+      return radix_stage<8, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
   }
 }
 
-// Stages [0, count) of a line: the first to run reads from `line_at`, the last writes there, what lies between stays in
+// The first stage divides a line into transforms of their own, as many as its radix. Where the line, vectors all, takes
+// half of the first-level cache or more, each of these parts goes through all its stages before the next does; else the
+// whole line is one part.
+constexpr ptrdiff_t kLargeLineBytes = 1 << 14;
+template <class T>
+BLURFFT_INLINE int separate_parts(const Line<T>& line) {
+  return line.n * 2 * static_cast<ptrdiff_t>(kVectorBytes) < kLargeLineBytes ? 1 : line.stages[0].radix;
+}
+
+// All stages of a line: the first to run reads from `line_at`, the last writes there, what lies between stays in
 // `buffer`. The two may be the same. Calls between() before each.
 template <bool Inverse, class T, class Between>
-void run_stages(const Line<T>& line, int count, T* line_at, ptrdiff_t line_step, T* buffer, ptrdiff_t buffer_step,
+void run_stages(const Line<T>& line, T* line_at, ptrdiff_t line_step, T* buffer, ptrdiff_t buffer_step,
                 Between between) {
-  for (int i = 0; i < count; ++i) {
+  const int count = line.stage_count;
+  if (count == 0) return;
+  const auto run = [&](int i, int parts, ptrdiff_t from) BLURFFT_LAMBDA_INLINE {
     between();
-    const bool first = i == 0, last = i == count - 1;
-    run_stage<Inverse>(line.stages[Inverse ? count - 1 - i : i], first ? line_at : buffer,
-                       first ? line_step : buffer_step, last ? line_at : buffer, last ? line_step : buffer_step);
+    const bool reads_line = i == (Inverse ? count - 1 : 0), writes_line = i == (Inverse ? 0 : count - 1);
+    run_stage<Inverse>(line.stages[i], parts, reads_line ? line_at + from * line_step : buffer + from * buffer_step,
+                       reads_line ? line_step : buffer_step,
+                       writes_line ? line_at + from * line_step : buffer + from * buffer_step,
+                       writes_line ? line_step : buffer_step);
+  };
+  if (!Inverse) run(0, 1, 0);
+  const int parts = separate_parts(line);
+  for (int part = 0; part < parts; ++part) {
+    for (int i = 1; i < count; ++i)
+      run(Inverse ? count - i : i, parts, static_cast<ptrdiff_t>(part) * line.stages[0].m);
   }
+  if (Inverse) run(0, 1, 0);
 }
 
 }  // namespace

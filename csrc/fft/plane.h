@@ -261,7 +261,7 @@ template <bool Inverse, class T>
 void transform_columns(const Plane<T>& p, int begin, int end) {
   const Line<T>& line = *p.g.vertical;
   for (int b = begin; b < end; ++b) {
-    run_stages<Inverse>(line, line.stage_count, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>,
+    run_stages<Inverse>(line, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>,
                         [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
   }
 }
@@ -369,31 +369,13 @@ void store_rows(const Plane<T>& p, int group) {
   }
 }
 
-// All stages of p.row's transforms of plane c but the last forward (first inverse) one.
+// The row transforms of plane c.
 template <bool Inverse, class T>
-void outer_stages(const Plane<T>& p, int c) {
+void transform_rows(const Plane<T>& p, int c) {
   const Line<T>& line = *p.g.horizontal;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  run_stages<Inverse>(line, line.stage_count - 1, at, step, at, step, [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
-}
-template <bool Inverse, class T>
-void inner_stage(const Plane<T>& p, int c) {
-  const Line<T>& line = *p.g.horizontal;
-  if (line.stage_count == 0) return;
-  const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
-  T* at = p.row + c * 2 * kLanes<T>;
-  run_stage<Inverse>(line.stages[line.stage_count - 1], at, step, at, step);
-}
-template <class T>
-void forward_rows(const Plane<T>& p, int c) {
-  outer_stages<false>(p, c);
-  inner_stage<false>(p, c);
-}
-template <class T>
-void inverse_rows(const Plane<T>& p, int c) {
-  inner_stage<true>(p, c);
-  outer_stages<true>(p, c);
+  run_stages<Inverse>(line, at, step, at, step, [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
 }
 
 // Column f2 of the row spectra of plane c, and of its mirror image.
