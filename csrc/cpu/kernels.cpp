@@ -277,7 +277,9 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
   load_columns(q, b);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * L;
   for (int group = 0; group < g.rows.groups; ++group) {
+    p.look_ahead();
     load_rows(p, group);
+    q.look_ahead();
     load_rows(q, group);
     for (int c = 0; c < g.planes; ++c) {
       transform_rows<false>(p, c);
@@ -373,10 +375,13 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
   const Plane<T> p(g, work), q(g, work + workspace_elements(g, 1));
   load_columns(p, a);
   load_columns(q, b);
+  if (out && !streams(p, *out, args.streaming)) p.ahead_out = rows_ahead(p, *out, 0);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>, last = g.rows.groups * group_step;
   for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
   for (int group = 0; group < g.rows.groups; ++group) {
+    p.look_ahead();
     load_rows(p, group);
+    q.look_ahead();
     load_rows(q, group);
     for (int c = 0; c < g.planes; ++c) {
       transform_rows<false>(p, c);
@@ -603,14 +608,17 @@ void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work, co
   const int height = g.height(), width = g.width();
   share(whole, team, height, [&](const Plane<T>& p, int begin, int end) {
     load_plane(p, in, static_cast<const Image*>(nullptr), begin, end);
+    p.ahead_out = {out, static_cast<ptrdiff_t>(height) * (width / 2 + 1) * 2};
   });
   share(whole, team, whole.blocks,
         [&](const Plane<T>& p, int begin, int end) { transform_columns<false>(p, begin, end); });
   mix_special_rows<false>(whole);
   share(whole, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
     for (int group = begin; group < end; ++group) {
+      p.look_ahead();
       load_rows(p, group);
       transform_rows<false>(p, 0);
+      p.look_ahead();
       store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale / 2);
       if (group > 0 || !g.rows.shared()) continue;
       T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
@@ -631,8 +639,12 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
   constexpr int L = kLanes<T>;
   const Plane<T> whole(g, work);
   const int height = g.height(), width = g.width();
+  const ptrdiff_t spectrum = static_cast<ptrdiff_t>(height) * (width / 2 + 1) * 2;
   share(whole, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
+    p.ahead_a = {in + spectrum, spectrum};
+    p.ahead_out = rows_ahead(p, out, 0);
     for (int group = begin; group < end; ++group) {
+      p.look_ahead();
       load_half_rows(g, HalfRows<T, const T>(g, group, in, in), p.row, scale);
       // Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n.
       if (group == 0 && g.rows.shared()) {
@@ -649,6 +661,7 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
         }
       }
       transform_rows<true>(p, 0);
+      p.look_ahead();
       store_rows(p, group);
     }
   });

@@ -21,6 +21,11 @@ struct Ahead {
   const char* at = nullptr;
   const char* end = nullptr;
 
+  Ahead() = default;
+  template <class T>
+  Ahead(const T* first, ptrdiff_t count)
+      : at(reinterpret_cast<const char*>(first)), end(reinterpret_cast<const char*>(first + count)) {}
+
   template <bool Write>
   BLURFFT_INLINE void fetch() {
     if (at >= end) return;
@@ -147,7 +152,7 @@ Ahead rows_ahead(const Plane<T>& p, const Image& image, int row) {
   if (!pixels || image.row != p.total) return {};
   const ptrdiff_t size = image.element == Element::f64 ? 8 : image.element == Element::f32 ? 4 : 2;
   const char* at = static_cast<const char*>(image.data) + image.row * row * size;
-  return {at, at + image.row * p.g.height() * size};
+  return {at, image.row * p.g.height() * size};
 }
 
 // A row of a, or of a - b, column j of the left half in the real and of the right half in the imaginary part.
