@@ -574,8 +574,9 @@ def loss(settings: _Settings, tensors: tuple[Tensor, ...], op: str, *args: Any) 
         return value(op, *args)
     if len(_calls) == 4096:
         _calls.clear()
-    key, call = _signature(settings), Call(op, args, len(tensors))
-    _calls[key] = ((_guard(tensors), call), *_calls.get(key, ())[: _LIKE_EACH_OTHER - 1])
+    key, guard, call = _signature(settings), _guard(tensors), Call(op, args, len(tensors))
+    if guard(*tensors):  # which is False for a tensor given twice
+        _calls[key] = ((guard, call), *_calls.get(key, ())[: _LIKE_EACH_OTHER - 1])
     return call(*tensors)
 
 
