@@ -146,7 +146,8 @@ def test_an_empty_kernel_is_refused() -> None:
         )
 
 
-@pytest.fixture(scope="module")
+# A process can load it once only, and other files' tests may come between this one's.
+@pytest.fixture(scope="session")
 def wide_ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The kernels with the vectors of AVX-512, made of whatever this machine has."""
     if not CSRC.is_dir():

@@ -31,15 +31,11 @@ size_t workspace_elements(const Geometry<T>& g, int parts) {
   return Plane<T>(g, nullptr).elements(parts) + (energies + L - 1) / L * L;
 }
 
-// Lanes of a packed spectrum: how many rows of the plane each stands for.
+// Lanes of a group: how many rows of the plane each stands for.
 template <class T>
 BLURFFT_INLINE Vec<T> row_multiplicity(const Geometry<T>& g, int group) {
   constexpr int L = kLanes<T>;
   Vec<T> m = {};
-  if (group == g.rows.groups) {
-    m[0] = 1;
-    return m;
-  }
   for (int l = 0; l < L; ++l) {
     const int f1 = group * L + l;
     m[l] = static_cast<T>(f1 >= g.lane_rows() ? 0 : f1 == 0 || 2 * f1 == g.height() ? 1 : 2);
@@ -49,7 +45,55 @@ BLURFFT_INLINE Vec<T> row_multiplicity(const Geometry<T>& g, int group) {
 
 template <class T>
 BLURFFT_INLINE bool all_lanes_used(const Geometry<T>& g, int group) {
-  return group < g.rows.groups && (group + 1) * kLanes<T> <= g.lane_rows();
+  return (group + 1) * kLanes<T> <= g.lane_rows();
+}
+
+// Groups of a packed spectrum whose lanes stand for the same numbers of rows, one after another.
+template <class T>
+struct Run {
+  Vec<T> multiplicity;
+  bool all_lanes;       // are used
+  int groups, vectors;  // so many vectors a group
+};
+// All of a packed spectrum, in its order: the first group, those like the second, the last and, if it follows them, row
+// H/2 up to its last whole vector and what is left.
+template <class T>
+struct Runs {
+  Run<T> runs[5];
+  int count = 0;
+
+  explicit Runs(const Geometry<T>& g) {
+    constexpr int L = kLanes<T>;
+    const int last = g.rows.groups - 1, width = g.width();
+    const auto add = [&](Vec<T> multiplicity, bool all_lanes, int groups, int vectors) {
+      if (groups > 0 && vectors > 0) runs[count++] = {multiplicity, all_lanes, groups, vectors};
+    };
+    add(row_multiplicity(g, 0), all_lanes_used(g, 0), 1, width);
+    if (last > 0) {
+      add(row_multiplicity(g, 1), true, last - 1, width);
+      add(row_multiplicity(g, last), all_lanes_used(g, last), 1, width);
+    }
+    if (!g.rows.shared) return;
+    Vec<T> rest = {};
+    for (int l = 0; l < width % L; ++l) rest[l] = 1;
+    add(splat(static_cast<T>(1)), true, 1, width / L);
+    add(rest, false, 1, width % L != 0);
+  }
+  const Run<T>* begin() const { return runs; }
+  const Run<T>* end() const { return runs + count; }
+};
+
+// Where column `position` of row H/2 is, counted from where the row begins.
+template <class T>
+BLURFFT_INLINE ptrdiff_t middle_row_entry(int position, bool complex_values) {
+  constexpr unsigned L = kLanes<T>;
+  const unsigned at = position;
+  return static_cast<ptrdiff_t>(at / L) * (complex_values ? 2 * L : L) + at % L;
+}
+// Where row H/2 begins.
+template <class T>
+BLURFFT_INLINE ptrdiff_t middle_row(const Geometry<T>& g, bool complex_values) {
+  return static_cast<ptrdiff_t>(g.rows.groups) * g.width() * kLanes<T> * (complex_values ? 2 : 1);
 }
 
 // ---- The action on one group of row spectra -------------------------------------------------------------------
@@ -69,6 +113,15 @@ BLURFFT_INLINE Cpx<T> apply(Cpx<T> z, const T* table, int position, bool complex
   }
   const Vec<T> t = load(table + position * kLanes<T>);
   return {t * z.re, t * z.im};
+}
+// The same for lane 0 alone, by a table of row H/2.
+template <class T>
+BLURFFT_INLINE Cpx<T> apply_to_first(Cpx<T> z, const T* table, int position, bool complex_table) {
+  const T* t = table + middle_row_entry<T>(position, complex_table);
+  const Vec<T> re = {t[0]};
+  if (!complex_table) return {re * z.re, re * z.im};
+  const Vec<T> im = {t[kLanes<T>]};
+  return {z.re * re - z.im * im, z.re * im + z.im * re};
 }
 template <class T>
 BLURFFT_INLINE Vec<T> squared_modulus(Cpx<T> z) {
@@ -167,7 +220,7 @@ BLURFFT_INLINE void separate(const MirrorPair<T>& m, T (&x0)[2], T (&xn)[2]) {
   separate(load_cpx(m.at), load_cpx(m.mirror), x0, xn);
 }
 
-// `table` and `extra`: first and extra group of an operator table.
+// `table` and `extra`: the first group and row H/2 of an operator table.
 template <bool Complex, class T>
 double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* extra, T* power, T* extra_power) {
   constexpr int L = kLanes<T>;
@@ -183,14 +236,15 @@ double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* e
         Vec<T> square = squared_modulus(value);
         square[0] = row0;
         store(power + position * L, load(power + position * L) + square);
-        extra_power[position * L] += row_n;
+        extra_power[middle_row_entry<T>(position, false)] += row_n;
       };
       add(m.position, z);
       if (m.position != m.mirror_position) add(m.mirror_position, w);
     }
     const Cpx<T> z_bar = {z.re, -z.im}, w_bar = {w.re, -w.im};
-    const Cpx<T> y = apply(z, table, m.position, Complex) + apply(w_bar, extra, m.position, Complex);
-    const Cpx<T> v = apply(w, table, m.mirror_position, Complex) + apply(z_bar, extra, m.mirror_position, Complex);
+    const Cpx<T> y = apply(z, table, m.position, Complex) + apply_to_first(w_bar, extra, m.position, Complex);
+    const Cpx<T> v =
+        apply(w, table, m.mirror_position, Complex) + apply_to_first(z_bar, extra, m.mirror_position, Complex);
     energy += z.re * y.re + z.im * y.im;
     store_cpx(m.at, y);
     if (m.position != m.mirror_position) {
@@ -215,10 +269,10 @@ void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args, double* energies,
       const T* table = args.table + c * args.table_step;
       T* power = args.power ? args.power + c * args.power_step : nullptr;
       double energy;
-      if (group == 0 && p.g.rows.shared()) {
+      if (group == 0 && p.g.rows.shared) {
         transform_rows<false>(p, c);
-        energy = act_on_special_group<Complex>(p, c, table, table + p.g.rows.groups * group_step, power,
-                                               power ? power + p.g.rows.groups * power_group_step : nullptr);
+        energy = act_on_special_group<Complex>(p, c, table, table + middle_row(p.g, Complex), power,
+                                               power ? power + middle_row(p.g, false) : nullptr);
         if constexpr (Inverse) transform_rows<true>(p, c);
       } else {
         Action<T> action = {table + group * group_step, power ? power + group * power_group_step : nullptr, {}};
@@ -285,19 +339,20 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
       transform_rows<false>(p, c);
       transform_rows<false>(q, c);
       T* out = sum + c * sum_step + group * group_step;
-      T* extra = sum + c * sum_step + g.rows.groups * group_step;
+      T* extra = sum + c * sum_step + middle_row(g, true);
       for (int f2 = 0; f2 < g.width(); ++f2) {
         const MirrorPair<T> x = mirror_pair(p, c, f2), y = mirror_pair(q, c, f2);
         Cpx<T> product = conj_product(load_cpx(x.at), load_cpx(y.at));
         T* at = out + x.position * 2 * L;
-        if (group == 0 && g.rows.shared()) {
+        if (group == 0 && g.rows.shared) {
           T x0[2], xn[2], y0[2], yn[2];
           separate(x, x0, xn);
           separate(y, y0, yn);
           product.re[0] = x0[0] * y0[0] + x0[1] * y0[1];
           product.im[0] = x0[0] * y0[1] - x0[1] * y0[0];
-          extra[x.position * 2 * L] += xn[0] * yn[0] + xn[1] * yn[1];
-          extra[x.position * 2 * L + L] += xn[0] * yn[1] - xn[1] * yn[0];
+          const ptrdiff_t entry = middle_row_entry<T>(x.position, true);
+          extra[entry] += xn[0] * yn[0] + xn[1] * yn[1];
+          extra[entry + L] += xn[0] * yn[1] - xn[1] * yn[0];
         }
         store_cpx(at, load_cpx(at) + product);
       }
@@ -340,9 +395,10 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
     const bool paired = a.position != a.mirror_position;
     const Cpx<T> y = load_cpx(b.at), w = load_cpx(b.mirror);
     const Cpx<T> y_bar = {y.re, -y.im}, w_bar = {w.re, -w.im};
-    const Cpx<T> r = load_cpx(a.at) - (apply(y, table, a.position, true) + apply(w_bar, extra, a.position, true));
-    const Cpx<T> s =
-        load_cpx(a.mirror) - (apply(w, table, a.mirror_position, true) + apply(y_bar, extra, a.mirror_position, true));
+    const Cpx<T> r =
+        load_cpx(a.at) - (apply(y, table, a.position, true) + apply_to_first(w_bar, extra, a.position, true));
+    const Cpx<T> s = load_cpx(a.mirror) -
+                     (apply(w, table, a.mirror_position, true) + apply_to_first(y_bar, extra, a.mirror_position, true));
     energy += squared_modulus(r);
     if (paired) energy += squared_modulus(s);
     if (cross) {
@@ -357,8 +413,9 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
         product.im[0] = sign * im0;
         T* sum = cross + position * 2 * L;
         store_cpx(sum, load_cpx(sum) + product);
-        extra_cross[position * 2 * L] += re_n;
-        extra_cross[position * 2 * L + L] += sign * im_n;
+        const ptrdiff_t entry = middle_row_entry<T>(position, true);
+        extra_cross[entry] += re_n;
+        extra_cross[entry + L] += sign * im_n;
       };
       add(a.position, conj_product(y, r), 1);
       if (paired) add(a.mirror_position, conj_product(w, s), -1);
@@ -376,7 +433,7 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
   load_columns(p, a);
   load_columns(q, b);
   if (out && !streams(p, *out, args.streaming)) p.ahead_out = rows_ahead(p, *out, 0);
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>, last = g.rows.groups * group_step;
+  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>, last = middle_row(g, true);
   for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
   for (int group = 0; group < g.rows.groups; ++group) {
     p.look_ahead();
@@ -389,7 +446,7 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
       const T* table = args.table + c * args.table_step;
       T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
       double energy;
-      if (group == 0 && g.rows.shared()) {
+      if (group == 0 && g.rows.shared) {
         energy =
             residual_special_group(p, q, c, table, table + last, args.scale, cross, cross ? cross + last : nullptr);
       } else {
@@ -408,29 +465,28 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
   store_plane(p, *out, args.streaming);
 }
 
-// Where row f1 <= H/2 begins in a packed spectrum.
+// Where column f2 of row f1 <= H/2 is in a packed spectrum.
 template <class T>
-BLURFFT_INLINE ptrdiff_t packed_row(const Geometry<T>& g, int f1, ptrdiff_t group_step) {
+BLURFFT_INLINE ptrdiff_t packed_entry(const Geometry<T>& g, int f1, int f2, bool complex_values) {
   constexpr int L = kLanes<T>;
-  if (g.rows.shared() && 2 * f1 == g.height()) return g.rows.groups * group_step;
-  return f1 / L * group_step + f1 % L;
+  const int position = g.horizontal->position[f2];
+  if (g.rows.shared && 2 * f1 == g.height()) {
+    return middle_row(g, complex_values) + middle_row_entry<T>(position, complex_values);
+  }
+  return (static_cast<ptrdiff_t>(f1 / L) * g.width() + position) * L * (complex_values ? 2 : 1) + f1 % L;
 }
 
 // Visits a half spectrum entry by entry with its place in a packed spectrum. Row f1 > H/2 is the conjugate of its
 // mirror, column W - f2 of row H - f1.
 template <class T, class Visit>
 BLURFFT_INLINE void each_entry(const Geometry<T>& g, bool complex_values, Visit visit) {
-  constexpr int L = kLanes<T>;
   const int height = g.height(), width = g.width(), columns = width / 2 + 1;
-  const int values = complex_values ? 2 : 1;
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * L * values;
   for (int f1 = 0; f1 < height; ++f1) {
     const bool conjugate = 2 * f1 > height;
     const int row = conjugate ? height - f1 : f1;
-    const ptrdiff_t base = packed_row(g, row, group_step);
     for (int f2 = 0; f2 < columns; ++f2) {
       const int column = conjugate && f2 ? width - f2 : f2;
-      visit(static_cast<ptrdiff_t>(f1) * columns + f2, base + g.horizontal->position[column] * values * L, conjugate,
+      visit(static_cast<ptrdiff_t>(f1) * columns + f2, packed_entry(g, row, column, complex_values), conjugate,
             f2 == 0 || 2 * f2 == width);
     }
   }
@@ -442,17 +498,14 @@ void pack(const Geometry<T>& g, const T* half, bool complex_values, T* packed) {
   constexpr int L = kLanes<T>;
   const int height = g.height(), width = g.width(), columns = width / 2 + 1;
   std::memset(packed, 0, sizeof(T) * packed_elements(g, L, complex_values));
-  const int values = complex_values ? 2 : 1;
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(width) * L * values;
   for (int row = 0; 2 * row <= height; ++row) {
-    const ptrdiff_t base = packed_row(g, row, group_step);
     const ptrdiff_t direct = static_cast<ptrdiff_t>(row) * columns;
     const ptrdiff_t mirrored = static_cast<ptrdiff_t>(row ? height - row : 0) * columns;
     for (int f2 = 0; f2 < width; ++f2) {
       const bool self_paired = f2 == 0 || 2 * f2 == width;
       const bool stored = f2 < columns;
       const ptrdiff_t from = stored ? direct + f2 : mirrored + width - f2;
-      T* to = packed + base + g.horizontal->position[f2] * values * L;
+      T* to = packed + packed_entry(g, row, f2, complex_values);
       if (!complex_values) {
         to[0] = self_paired ? (half[from] + half[mirrored + f2]) / 2 : half[from];
       } else if (self_paired) {
@@ -495,19 +548,22 @@ void pack_cotangent(const Geometry<T>& g, const T* half, T* packed) {
 template <class T>
 void join_shared_rows(const Geometry<T>& g, bool complex_values, T* packed) {
   constexpr int L = kLanes<T>;
-  if (!g.rows.shared()) return;
-  const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * L * (complex_values ? 2 : 1);
-  T* extra = packed + g.rows.groups * group_step;
-  for (ptrdiff_t i = 0; i < group_step; i += L) {
-    const T first = packed[i], middle_row = extra[i];
-    packed[i] = (first + middle_row) / 2;
-    extra[i] = (first - middle_row) / 2;
+  if (!g.rows.shared) return;
+  const int values = complex_values ? 2 : 1;
+  for (int position = 0; position < g.width(); ++position) {
+    T* first = packed + static_cast<ptrdiff_t>(position) * values * L;
+    T* middle = packed + middle_row(g, complex_values) + middle_row_entry<T>(position, complex_values);
+    for (int i = 0; i < values * L; i += L) {
+      const T sum = first[i] + middle[i], difference = first[i] - middle[i];
+      first[i] = sum / 2;
+      middle[i] = difference / 2;
+    }
   }
 }
 template <class T>
 void make_operator(const Geometry<T>& g, bool complex_values, T scale, T* packed) {
   constexpr int L = kLanes<T>;
-  const ptrdiff_t elements = static_cast<ptrdiff_t>(g.rows.stored) * g.width() * L * (complex_values ? 2 : 1);
+  const ptrdiff_t elements = static_cast<ptrdiff_t>(packed_elements(g, L, complex_values));
   for (ptrdiff_t i = 0; i < elements; i += L) store(packed + i, load(packed + i) * scale);
   join_shared_rows(g, complex_values, packed);
 }
@@ -523,7 +579,7 @@ struct HalfRows {
       const int f1 = group * kLanes<T> + l;
       const bool used = f1 < g.lane_rows();
       row[l] = used ? half + f1 * row_step : unused;
-      mirror[l] = used ? half + (f1 ? height - f1 : g.rows.shared() ? height / 2 : 0) * row_step : unused;
+      mirror[l] = used ? half + (f1 ? height - f1 : g.rows.shared ? height / 2 : 0) * row_step : unused;
     }
   }
 };
@@ -620,7 +676,7 @@ void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work, co
       transform_rows<false>(p, 0);
       p.look_ahead();
       store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale / 2);
-      if (group > 0 || !g.rows.shared()) continue;
+      if (group > 0 || !g.rows.shared) continue;
       T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
       for (int f2 = 0; f2 <= width / 2; ++f2) {
         T x0[2], xn[2];
@@ -647,7 +703,7 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
       p.look_ahead();
       load_half_rows(g, HalfRows<T, const T>(g, group, in, in), p.row, scale);
       // Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n.
-      if (group == 0 && g.rows.shared()) {
+      if (group == 0 && g.rows.shared) {
         const T* middle_row = in + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
         for (int f2 = 0; f2 <= width / 2; ++f2) {
           const MirrorPair<T> m = mirror_pair(p, 0, f2);
@@ -687,7 +743,7 @@ int padded_taps(int kh) {
 
 template <class T>
 size_t tap_table_elements(const Geometry<T>& g, int kh, int kw) {
-  const size_t lane_taps = static_cast<size_t>(g.rows.stored) * (kh / 2 + 1) * kLanes<T>;
+  const size_t lane_taps = static_cast<size_t>(g.rows.groups) * (kh / 2 + 1) * kLanes<T>;
   const size_t row_taps = static_cast<size_t>(g.height() / 2 + 1) * padded_taps<T>(kh);
   return 2 * (lane_taps + row_taps + static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1));
 }
@@ -697,24 +753,23 @@ TapGeometry<T> fill_taps(const Geometry<T>& g, int kh, int kw, T* tables) {
   constexpr int L = kLanes<T>;
   const int height = g.height(), width = g.width(), us = kh / 2 + 1, padded = padded_taps<T>(kh);
   T* vertical = tables;
-  T* rows = vertical + static_cast<ptrdiff_t>(g.rows.stored) * us * 2 * L;
+  T* rows = vertical + static_cast<ptrdiff_t>(g.rows.groups) * us * 2 * L;
   T* horizontal = rows + static_cast<ptrdiff_t>(height / 2 + 1) * 2 * padded;
   const TapGeometry<T> taps = {kh, kw, vertical, rows, horizontal};
-  for (int group = 0; group < g.rows.stored; ++group, vertical += us * 2 * L) {
-    const Vec<T> used = row_multiplicity(g, group);
+  for (int group = 0; group < g.rows.groups; ++group, vertical += us * 2 * L) {
     for (int l = 0; l < L; ++l) {
-      const int64_t f1 = group == g.rows.groups ? height / 2 : group * L + l;
-      const bool wanted = used[l] != 0;
+      const int64_t f1 = group * L + l;
+      const bool wanted = f1 < g.lane_rows();
       for (int u = 0; u < us; ++u) {
         vertical[u * 2 * L + l] = wanted ? g.vertical->cosine[f1 * u % height] : 0;
         vertical[u * 2 * L + L + l] = wanted ? g.vertical->sine[f1 * u % height] : 0;
       }
-      if (!wanted) continue;
-      for (int u = 0; u < padded; ++u) {
-        rows[u] = u < us ? g.vertical->cosine[f1 * u % height] : 0;
-        rows[padded + u] = u < us ? g.vertical->sine[f1 * u % height] : 0;
-      }
-      rows += 2 * padded;
+    }
+  }
+  for (int64_t f1 = 0; f1 <= height / 2; ++f1, rows += 2 * padded) {
+    for (int u = 0; u < padded; ++u) {
+      rows[u] = u < us ? g.vertical->cosine[f1 * u % height] : 0;
+      rows[padded + u] = u < us ? g.vertical->sine[f1 * u % height] : 0;
     }
   }
   for (int64_t f2 = 0; f2 <= width / 2; ++f2) {
@@ -733,13 +788,13 @@ struct Taps {
   int us, vs, padded;
   T* folded;
   T* quarters;  // [groups][kw / 2 + 1][4][L]: of each v the four sums over u, of one group at a time; in the adjoint
-                // over f2, of every stored group
+                // over f2, of every group and, in lane 0 of one more, of row H/2
   T* columns;   // [column_sets][2][4][L], the adjoint's sums over a set of columns
 
   Taps(const Geometry<T>& g, const TapGeometry<T>& t, T* work)
       : us(t.kh / 2 + 1), vs(t.kw / 2 + 1), padded(padded_taps<T>(t.kh)), folded(work) {
     quarters = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
-    columns = quarters + static_cast<ptrdiff_t>(g.rows.stored) * vs * 4 * L;
+    columns = quarters + static_cast<ptrdiff_t>(g.rows.groups + g.rows.shared) * vs * 4 * L;
   }
 };
 
@@ -777,6 +832,7 @@ struct Sides {
   int after, before;
 
   Sides(int size, int u) : after(size / 2 + u < size ? size / 2 + u : -1), before(u ? size / 2 - u : -1) {}
+  bool both() const { return after >= 0 && before >= 0; }
 };
 
 template <class T>
@@ -786,13 +842,19 @@ void fold_taps(const TapGeometry<T>& t, const Taps<T>& taps, const T* kernel) {
     T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
     for (int u = 0; u < taps.us; ++u, ++at) {
       const Sides rows(t.kh, u);
-      const auto tap = [&](int row, int column) { return row < 0 || column < 0 ? 0 : kernel[row * t.kw + column]; };
-      const T a = tap(rows.after, columns.after), b = tap(rows.after, columns.before);
-      const T c = tap(rows.before, columns.after), d = tap(rows.before, columns.before);
-      at[0] = a + b + c + d;
-      at[taps.padded] = a - b + c - d;
-      at[2 * taps.padded] = a + b - c - d;
-      at[3 * taps.padded] = a - b - c + d;
+      const auto fold = [&](auto tap) BLURFFT_LAMBDA_INLINE {
+        const T a = tap(rows.after, columns.after), b = tap(rows.after, columns.before);
+        const T c = tap(rows.before, columns.after), d = tap(rows.before, columns.before);
+        at[0] = (a + b) + (c + d);
+        at[taps.padded] = (a - b) + (c - d);
+        at[2 * taps.padded] = (a + b) - (c + d);
+        at[3 * taps.padded] = (a - b) - (c - d);
+      };
+      if (rows.both() && columns.both()) {
+        fold([&](int row, int column) { return kernel[row * t.kw + column]; });
+      } else {
+        fold([&](int row, int column) { return row < 0 || column < 0 ? 0 : kernel[row * t.kw + column]; });
+      }
     }
   }
 }
@@ -806,13 +868,19 @@ void unfold_taps(const TapGeometry<T>& t, const Taps<T>& taps, double* kernel) {
     for (int u = 0; u < taps.us; ++u, ++at) {
       const Sides rows(t.kh, u);
       const double p = at[0], q = at[taps.padded], r = at[2 * taps.padded], s = at[3 * taps.padded];
-      const auto put = [&](int row, int column, double value) {
-        if (row >= 0 && column >= 0) kernel[row * t.kw + column] = value;
+      const auto unfold = [&](auto put) BLURFFT_LAMBDA_INLINE {
+        put(rows.after, columns.after, (p + r) + (q + s));
+        put(rows.after, columns.before, (p + r) - (q + s));
+        put(rows.before, columns.after, (p - r) + (q - s));
+        put(rows.before, columns.before, (p - r) - (q - s));
       };
-      put(rows.after, columns.after, p + q + r + s);
-      put(rows.after, columns.before, p - q + r - s);
-      put(rows.before, columns.after, p + q - r - s);
-      put(rows.before, columns.before, p - q - r + s);
+      if (rows.both() && columns.both()) {
+        unfold([&](int row, int column, double value) { kernel[row * t.kw + column] = value; });
+      } else {
+        unfold([&](int row, int column, double value) {
+          if (row >= 0 && column >= 0) kernel[row * t.kw + column] = value;
+        });
+      }
     }
   }
 }
@@ -855,13 +923,47 @@ void expand_columns(const Geometry<T>& g, const Taps<T>& taps, const T* angles, 
   }
 }
 
+// Row H/2 of a transfer function: along u every other tap is negative, and no sine remains.
+template <class T>
+void transfer_middle_row(const Geometry<T>& g, const Taps<T>& taps, const T* angles, T* packed) {
+  constexpr int L = kLanes<T>;
+  const int width = g.width(), vs = taps.vs;
+  for (int v = 0; v < vs; ++v) {
+    const T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
+    T p = 0, q = 0, sign = 1;
+    for (int u = 0; u < taps.us; ++u, sign = -sign) {
+      p += sign * at[u];
+      q += sign * at[taps.padded + u];
+    }
+    taps.quarters[2 * v] = p;
+    taps.quarters[2 * v + 1] = q;
+  }
+  for (int position = width; position % L != 0; ++position) {
+    T* unused = packed + middle_row_entry<T>(position, true);
+    unused[0] = unused[L] = 0;
+  }
+  for (int f2 = 0; f2 <= width / 2; ++f2, angles += 2 * vs) {
+    T re = 0, im = 0;
+    for (int v = 0; v < vs; ++v) {
+      re += taps.quarters[2 * v] * angles[2 * v];
+      im += taps.quarters[2 * v + 1] * angles[2 * v + 1];
+    }
+    T* mirror = packed + middle_row_entry<T>(g.horizontal->position[f2 ? width - f2 : 0], true);
+    mirror[0] = re;
+    mirror[L] = im;
+    T* at = packed + middle_row_entry<T>(g.horizontal->position[f2], true);
+    at[0] = re;
+    at[L] = -im;
+  }
+}
+
 template <class T>
 void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T* packed, T* work) {
   constexpr int L = kLanes<T>;
   const Taps<T> taps(g, t, work);
   fold_taps(t, taps, kernel);
   const T* turns = t.vertical;
-  for (int group = 0; group < g.rows.stored; ++group, packed += static_cast<ptrdiff_t>(g.width()) * 2 * L) {
+  for (int group = 0; group < g.rows.groups; ++group, packed += static_cast<ptrdiff_t>(g.width()) * 2 * L) {
     // Along u: even-even p, even-odd q, odd-even r, odd-odd s.
     const T* at = taps.folded;
     T* out = taps.quarters;
@@ -882,6 +984,7 @@ void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T*
     expand_columns(g, taps, t.horizontal, packed);
     turns += static_cast<ptrdiff_t>(taps.us) * 2 * L;
   }
+  if (g.rows.shared) transfer_middle_row(g, taps, t.horizontal, packed);
 }
 
 // The adjoint of expand_columns up to the sums over f2, from a group's cotangents: for every set of columns what goes
@@ -947,7 +1050,7 @@ void contract_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, in
 #pragma GCC unroll 8
     for (int i = 0; i < 4 * Count; ++i) sums[i] = Vec<T>{};
     const T* turn = turns + u0;
-    for (int group = 0; group < g.rows.stored; ++group) {
+    for (int group = 0; group < g.rows.groups + g.rows.shared; ++group) {
       const int rest = g.lane_rows() - group * L, rows = group == g.rows.groups ? 1 : rest < L ? rest : L;
       const T* in = taps.quarters + (static_cast<ptrdiff_t>(group) * taps.vs + v) * 4 * L;
       for (int l = 0; l < rows; ++l, ++in, turn += 2 * taps.padded) {
@@ -963,12 +1066,31 @@ void contract_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, in
   }
 }
 
+// The sums over f2 of row H/2, in lane 0 of its quarters; no sine along u, no other quarters.
+template <class T>
+void contract_middle_row(const Geometry<T>& g, const Taps<T>& taps, const T* angles, const T* cotangent) {
+  constexpr int L = kLanes<T>;
+  const int width = g.width(), vs = taps.vs;
+  T* out = taps.quarters + static_cast<ptrdiff_t>(g.rows.groups) * vs * 4 * L;
+  std::memset(out, 0, sizeof(T) * vs * 4 * L);
+  for (int f2 = 0; f2 <= width / 2; ++f2, angles += 2 * vs) {
+    const T* at = cotangent + middle_row_entry<T>(g.horizontal->position[f2], true);
+    const T* mirror = cotangent + middle_row_entry<T>(g.horizontal->position[f2 ? width - f2 : 0], true);
+    const bool paired = at != mirror;
+    const T p = paired ? at[0] + mirror[0] : at[0], q = paired ? mirror[L] - at[L] : -at[L];
+    for (int v = 0; v < vs; ++v) {
+      out[v * 4 * L] += p * angles[2 * v];
+      out[v * 4 * L + L] += q * angles[2 * v + 1];
+    }
+  }
+}
+
 // The adjoint of transfer.
 template <class T>
 void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotangent, double* kernel, T* work) {
   constexpr int L = kLanes<T>;
   const Taps<T> taps(g, t, work);
-  for (int group = 0; group < g.rows.stored; ++group) {
+  for (int group = 0; group < g.rows.groups; ++group) {
     fold_columns(g, cotangent + static_cast<ptrdiff_t>(group) * g.width() * 2 * L, taps.columns);
     T* out = taps.quarters + static_cast<ptrdiff_t>(group) * taps.vs * 4 * L;
     for (int parity = 0; parity < 2; ++parity) {
@@ -977,6 +1099,7 @@ void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotan
       if (v < taps.vs) contract_columns<1>(g, taps, t.horizontal, v, out);
     }
   }
+  if (g.rows.shared) contract_middle_row(g, taps, t.horizontal, cotangent + middle_row(g, true));
   int v = 0;
   for (; v + 2 <= taps.vs; v += 2) contract_rows<2>(g, taps, t.rows, v);
   if (v < taps.vs) contract_rows<1>(g, taps, t.rows, v);
@@ -1005,11 +1128,10 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
   const Vec<T> zero = {}, one = splat(static_cast<T>(1));
   T* at = args.table;
   Vec<T> high = zero, all = zero;
-  for (int group = 0; group < g.rows.stored; ++group) {
-    const Vec<T> multiplicity = row_multiplicity(g, group);
-    for (int i = 0; i < g.width(); ++i, at += L) {
+  for (const Run<T>& run : Runs<T>(g)) {
+    for (int i = 0; i < run.groups * run.vectors; ++i, at += L) {
       const Vec<T> m = focal_matrix<T>(load(at) * args.power_scale, args.alpha, args.log_matrix);
-      const Vec<T> counted = select<T>(multiplicity, m, zero);
+      const Vec<T> counted = select<T>(run.multiplicity, m, zero);
       store(at, counted);
       high = counted > high ? counted : high;
       all += counted;
@@ -1021,8 +1143,8 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
     largest = high[l] > largest ? high[l] : largest;
     all_numbers = all_numbers && all[l] == all[l];
   }
-  at = args.table;
-  for (ptrdiff_t i = 0; i < static_cast<ptrdiff_t>(g.rows.stored) * g.width(); ++i, at += L) {
+  const T* end = at;
+  for (at = args.table; at < end; at += L) {
     const Vec<T> m = load(at) / largest;
     // NaN, as of 0 / 0 in a plane without an error, counts as 0.
     const Vec<T> within = m >= one ? one : m > zero ? m : zero;
@@ -1056,8 +1178,8 @@ struct LogSum {
   typedef Int IntVec __attribute__((vector_size(kVectorBytes)));
   static constexpr int kBurst = FloatBits<T>::bias - 1;
 
-  Vec<T> product = splat(static_cast<T>(1));
-  IntVec exponent = {};
+  Vec<T> product = splat(static_cast<T>(1)), once = product, twice = product;
+  IntVec exponent = {}, exponents = {};
   int count = 0;
 
   // Takes the exponents of x into the sum and leaves the mantissas.
@@ -1079,18 +1201,26 @@ struct LogSum {
       count = 1;
     }
   }
-  // Total so far, each lane times its multiplicity of 0, 1 or 2, and a fresh start.
-  double take(Vec<T> multiplicity) {
-    constexpr double log_2 = 0.69314718055994530942;
+  // The end of values that count as often as their lane's multiplicity says: 0, 1 or 2.
+  BLURFFT_INLINE void close(Vec<T> multiplicity) {
+    const Vec<T> one = splat(static_cast<T>(1));
     product = split(product);
-    double once = 1, twice = 1, exponents = 0;
+    once *= multiplicity == 1 ? product : one;
+    twice *= multiplicity == 2 ? product : one;
+    exponents += exponent * __builtin_convertvector(multiplicity, IntVec);
+    product = one;
+    exponent = IntVec{};
+    count = 0;
+  }
+  double total() const {
+    constexpr double log_2 = 0.69314718055994530942;
+    double ones = 1, twos = 1, powers = 0;
     for (int l = 0; l < kLanes<T>; ++l) {
-      exponents += static_cast<double>(multiplicity[l]) * static_cast<double>(exponent[l]);
-      if (multiplicity[l] == 1) once *= static_cast<double>(product[l]);
-      if (multiplicity[l] == 2) twice *= static_cast<double>(product[l]);
+      ones *= static_cast<double>(once[l]);
+      twos *= static_cast<double>(twice[l]);
+      powers += static_cast<double>(exponents[l]);
     }
-    *this = LogSum();
-    return log(once) + 2 * log(twice) + log_2 * exponents;
+    return log(ones) + 2 * log(twos) + log_2 * powers;
   }
 };
 
@@ -1106,12 +1236,12 @@ double plain_log_determinant(const Geometry<T>& g, const WienerArgs<T>& args) {
   constexpr int L = kLanes<T>;
   double total = 0;
   const T* in = args.transfer;
-  for (int group = 0; group < g.rows.stored; ++group) {
-    const Vec<T> multiplicity = row_multiplicity(g, group);
-    for (int i = 0; i < g.width(); ++i, in += 2 * L) {
+  for (const Run<T>& run : Runs<T>(g)) {
+    for (int i = 0; i < run.groups * run.vectors; ++i, in += 2 * L) {
       const Vec<T> omega = precision(in, args);
       for (int l = 0; l < L; ++l) {
-        if (multiplicity[l] != 0) total += static_cast<double>(multiplicity[l]) * log(static_cast<double>(omega[l]));
+        const double multiplicity = run.multiplicity[l];
+        if (multiplicity != 0) total += multiplicity * log(static_cast<double>(omega[l]));
       }
     }
   }
@@ -1124,16 +1254,16 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
   transfer(g, t, args.kernel, args.transfer, work);
   const Vec<T> one = splat(static_cast<T>(1));
   LogSum<T> logs;
-  double log_determinant = 0;
   Vec<T> low = one, high = one;
   bool all_numbers = true;
   const T* in = args.transfer;
   T* out = args.table;
-  for (int group = 0; group < g.rows.stored; ++group) {
-    const Vec<T> multiplicity = row_multiplicity(g, group);
+  for (const Run<T>& run : Runs<T>(g)) {
+    const Vec<T> multiplicity = run.multiplicity;
+    const int vectors = run.groups * run.vectors;
     Vec<T> check = {};
     const auto each = [&](auto all_used) BLURFFT_LAMBDA_INLINE {
-      for (int i = 0; i < g.width(); ++i, in += 2 * L, out += L) {
+      for (int i = 0; i < vectors; ++i, in += 2 * L, out += L) {
         Vec<T> omega = precision(in, args), counted = omega;
         if constexpr (!all_used.value) {
           // Unused lanes would be 0 / 0 where nsr is 0.
@@ -1148,17 +1278,16 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
         logs.add(counted);
       }
     };
-    all_lanes_used(g, group) ? each(Constant<true>()) : each(Constant<false>());
+    run.all_lanes ? each(Constant<true>()) : each(Constant<false>());
     for (int l = 0; l < L; ++l) all_numbers = all_numbers && check[l] == check[l];
-    // Rows 0 and H/2 count once, the others twice: all groups are alike but the first and the last.
-    if (args.log_determinant && (group == 0 || group >= g.rows.stored - 2)) log_determinant += logs.take(multiplicity);
+    if (args.log_determinant) logs.close(multiplicity);
   }
   if (args.log_determinant) {
     bool regular = all_numbers;
     for (int l = 0; l < L; ++l) {
       regular = regular && low[l] >= FloatBits<T>::smallest && high[l] <= FloatBits<T>::largest;
     }
-    *args.log_determinant = regular ? log_determinant : plain_log_determinant(g, args);
+    *args.log_determinant = regular ? logs.total() : plain_log_determinant(g, args);
   }
   join_shared_rows(g, false, args.table);
 }
@@ -1170,11 +1299,12 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
   double nsr_grad = 0, eps_grad = 0;
   const T *in = args.transfer, *power = args.power;
   T* out = cotangent;
-  for (int group = 0; group < g.rows.stored; ++group) {
-    const Vec<T> multiplicity = row_multiplicity(g, group);
+  for (const Run<T>& run : Runs<T>(g)) {
+    const Vec<T> multiplicity = run.multiplicity;
+    const int vectors = run.vectors;
     Vec<T> nsr_sum = {}, eps_sum = {};
     const auto each = [&](auto all_used, auto with_log) BLURFFT_LAMBDA_INLINE {
-      for (int i = 0; i < g.width(); ++i, in += 2 * L, power += L, out += 2 * L) {
+      for (int i = 0; i < vectors; ++i, in += 2 * L, power += L, out += 2 * L) {
         const Cpx<T> k = load_cpx(in);
         const Vec<T> s = squared_modulus(k), denominator = s + args.nsr;
         const Vec<T> inverse = 1 / denominator, inverse_square = inverse * inverse;
@@ -1191,11 +1321,14 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
       }
     };
     const auto each_lane = [&](auto with_log) BLURFFT_LAMBDA_INLINE {
-      all_lanes_used(g, group) ? each(Constant<true>(), with_log) : each(Constant<false>(), with_log);
+      run.all_lanes ? each(Constant<true>(), with_log) : each(Constant<false>(), with_log);
     };
-    log_scale != 0 ? each_lane(Constant<true>()) : each_lane(Constant<false>());
-    nsr_grad += sum<T>(nsr_sum);
-    eps_grad += sum<T>(eps_sum);
+    for (int group = 0; group < run.groups; ++group) {
+      log_scale != 0 ? each_lane(Constant<true>()) : each_lane(Constant<false>());
+      nsr_grad += sum<T>(nsr_sum);
+      eps_grad += sum<T>(eps_sum);
+      nsr_sum = eps_sum = Vec<T>{};
+    }
   }
   *args.nsr_grad = nsr_grad;
   *args.eps_grad = eps_grad;

@@ -3,12 +3,12 @@
 // A *unit* is one plane, or the interleaved planes of a channels_last sample. A real plane is transformed as half as
 // many complex columns (column j with column j + W/2); its spectrum is kept for rows 0 <= f1 <= H/2 and all W columns.
 //
-// Packed spectrum: [rows.stored][W][1 | 2 (re, im)][lanes]. Lanes are rows f1 = group * lanes + lane; columns are in
-// the order of Line::position. Where row H/2 would need a group of its own it shares a transform with row 0 and sits in
-// lane 0 of an extra group, the last. Unused lanes hold zero.
+// Packed spectrum: [rows.groups][W][1 | 2 (re, im)][lanes]. Lanes are rows f1 = group * lanes + lane; columns are in
+// the order of Line::position. Where row H/2 would need a group of its own it shares a transform with row 0, and
+// follows the groups with columns as lanes: [W / lanes][1 | 2][lanes]. Unused lanes hold zero.
 //
-// Operator table: a packed spectrum in which, where the two rows share, lane 0 of group 0 holds (T_0 + T_{H/2}) / 2 and
-// that of the extra group (T_0 - T_{H/2}) / 2, which is what the shared transform needs.
+// Operator table: a packed spectrum in which, where the two rows share, that of row 0 holds (T_0 + T_{H/2}) / 2 and
+// that of row H/2 (T_0 - T_{H/2}) / 2, which is what the shared transform needs.
 #pragma once
 
 #include <cstddef>
@@ -30,11 +30,10 @@ struct Image {
 // Rows a group of lanes transforms together: positions of row f1 and of its mirror -f1, which for 0 and H/2 is the row
 // itself, or of row 0 and H/2 where these share a lane. Unused lanes point to the zero row behind the plane.
 struct RowGroups {
-  int groups, stored;
+  int groups;
+  bool shared;
   const int32_t* row;
   const int32_t* mirror;
-
-  bool shared() const { return stored > groups; }
 };
 
 template <class T>
@@ -47,7 +46,7 @@ struct Geometry {
   int height() const { return vertical->n; }
   int width() const { return horizontal->n; }
   // Rows with a lane of their own.
-  int lane_rows() const { return height() / 2 + 1 - rows.shared(); }
+  int lane_rows() const { return height() / 2 + 1 - rows.shared; }
 };
 
 // Threads that share a plane: run calls f(context, part) for every part, in any order, and waits for all.
@@ -60,7 +59,7 @@ struct Team {
 template <class T>
 struct TapGeometry {
   int kh, kw;
-  const T* vertical;    // [rows.stored][kh / 2 + 1][2][lanes]
+  const T* vertical;    // [rows.groups][kh / 2 + 1][2][lanes]
   const T* rows;        // [H / 2 + 1][2][kh / 2 + 1 in whole vectors]
   const T* horizontal;  // [W / 2 + 1][kw / 2 + 1][2]
 };
@@ -155,7 +154,9 @@ struct Kernels {
 
 template <class T>
 inline size_t packed_elements(const Geometry<T>& g, int lanes, bool complex_values) {
-  return static_cast<size_t>(g.rows.stored) * g.width() * lanes * (complex_values ? 2 : 1);
+  const size_t vectors = static_cast<size_t>(g.rows.groups) * g.width();
+  const size_t middle_row = g.rows.shared ? (g.width() + lanes - 1) / lanes : 0;
+  return (vectors + middle_row) * lanes * (complex_values ? 2 : 1);
 }
 
 struct Capability {

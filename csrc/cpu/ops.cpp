@@ -169,7 +169,8 @@ void check_length(int64_t n, const char* what) {
 RowGroups row_groups(int64_t height, int lanes) {
   struct Owned {
     std::vector<int32_t> row, mirror;
-    int groups, stored;
+    int groups;
+    bool shared;
   };
   static std::mutex mutex;
   static auto* cache = new std::map<std::pair<int64_t, int>, Owned>;
@@ -178,18 +179,17 @@ RowGroups row_groups(int64_t height, int lanes) {
   if (owned.row.empty()) {
     const int32_t* position = line<float>(height).position;
     const int64_t middle = height / 2;
-    const bool shared = height % 2 == 0 && middle % lanes == 0;
-    const int64_t rows = middle + 1 - shared;
+    owned.shared = height % 2 == 0 && middle % lanes == 0;
+    const int64_t rows = middle + 1 - owned.shared;
     owned.groups = static_cast<int>((rows + lanes - 1) / lanes);
-    owned.stored = owned.groups + shared;
     owned.row.assign(owned.groups * lanes, static_cast<int32_t>(height));
     owned.mirror = owned.row;
     for (int64_t f1 = 0; f1 < rows; ++f1) {
       owned.row[f1] = position[f1];
-      owned.mirror[f1] = position[f1 ? height - f1 : shared ? middle : 0];
+      owned.mirror[f1] = position[f1 ? height - f1 : owned.shared ? middle : 0];
     }
   }
-  return {owned.groups, owned.stored, owned.row.data(), owned.mirror.data()};
+  return {owned.groups, owned.shared, owned.row.data(), owned.mirror.data()};
 }
 
 template <class T>

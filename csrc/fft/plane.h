@@ -281,7 +281,7 @@ void transform_columns(const Plane<T>& p) {
 // B0 + iBn.
 template <bool Inverse, class T>
 void mix_special_rows(const Plane<T>& p) {
-  if (!p.g.rows.shared()) return;
+  if (!p.g.rows.shared) return;
   constexpr T half = static_cast<T>(0.5);
   T* first = p.z + p.g.rows.row[0] * p.row_step;
   T* second = p.z + p.g.rows.mirror[0] * p.row_step;
