@@ -116,12 +116,65 @@ def test_lengths() -> None:
         torch.ops.blurfft_cpu.rfft2(torch.zeros(8, 89), 1.0)
 
 
-# Lines that are transformed part by part, with radices 8, 4, 3, 5 and 7 first.
+# Lines that are transformed part by part, with radices 8, 4, 3, 5, 7 and 2 first.
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("size", [(8, 512), (1024, 6), (4, 729), (625, 4), (343, 5), (2, 4096), (2058, 3)], ids=str)
+@pytest.mark.parametrize("size", [(8, 512), (1024, 6), (4, 729), (625, 4), (2401, 5), (2, 4096), (2058, 3)], ids=str)
 def test_long_lines(capability: str, size: tuple[int, int], dtype: torch.dtype, layout: str) -> None:
     check_every_op(torch.ops.blurfft_cpu, Case(*size, dtype, layout, layout, samples=1, channels=2))
+
+
+# Images that end where memory does, of every number of interleaved planes; the widths leave vectors a rest of every kind.
+_TO_THE_END_OF_MEMORY = """
+import ctypes, itertools, mmap, sys
+import torch, blurfft
+from blurfft import _ext
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+libc.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
+PRIVATE_ANONYMOUS, NONE = 0x22, 0
+
+def tensor(shape, dtype, layout):
+    count = shape[0] * shape[1] * shape[2] * shape[3]
+    size = count * dtype.itemsize
+    whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    start = libc.mmap(None, whole + mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, PRIVATE_ANONYMOUS, -1, 0)
+    assert libc.mprotect(start + whole, mmap.PAGESIZE, NONE) == 0
+    held.append((start, whole + mmap.PAGESIZE))
+    values = (ctypes.c_char * size).from_address(start + whole - size)
+    n, c, h, w = shape
+    flat = torch.frombuffer(values, dtype=dtype, count=count)
+    flat.uniform_()
+    return flat.view(n, h, w, c).permute(0, 3, 1, 2) if layout == "channels_last" else flat.view(shape)
+
+held = []
+_ext.module().set_cpu_capability(sys.argv[1])
+torch.set_num_threads(1)
+kernel = torch.rand(3, 1)
+for layout, c, w, dtype in itertools.product(
+    ("channels_last", "contiguous"), range(1, 18), (1, 2, 3, 5, 7, 9, 15, 28), (torch.float32, torch.float64)
+):
+    if layout == "contiguous" and c > 1:
+        continue
+    shape = 1, c, 8, w
+    image, other = tensor(shape, dtype, layout), tensor(shape, dtype, layout)
+    blurfft.blur(image, kernel)
+    blurfft.wiener_loss(image.requires_grad_(), other, kernel).backward()
+    del image, other
+    while held:
+        libc.munmap(*held.pop())
+print("done")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="protects memory by Linux's numbers")
+@pytest.mark.parametrize("name", CAPABILITIES)
+def test_nothing_is_read_beyond_an_image(name: str) -> None:
+    run = subprocess.run([sys.executable, "-c", _TO_THE_END_OF_MEMORY, name], capture_output=True, text=True)
+    assert run.stdout.strip() == "done", (run.returncode, run.stderr[-2000:])
 
 
 @pytest.mark.parametrize("name", CAPABILITIES)

@@ -197,7 +197,7 @@ void act_on_group(const Plane<T>& p, int c, Action<T>& action) {
   };
   if (outer > 0) run(Constant<false>(), 0, 1, row);
   for (int part = 0; part < parts; ++part) {
-    T* at = parts > 1 ? row + part * line.stages[0].m * step : row;
+    T* at = row + part * line.stages[0].m * step;
     for (int i = 1; i < outer; ++i) run(Constant<false>(), i, parts, at);
     run_middle<Complex, Inverse>(line, parts, at, step, action);
     if constexpr (!Inverse) continue;
@@ -697,8 +697,10 @@ void inverse(const Geometry<T>& g, const T* in, const Image& out, T scale, T* wo
   const int height = g.height(), width = g.width();
   const ptrdiff_t spectrum = static_cast<ptrdiff_t>(height) * (width / 2 + 1) * 2;
   share(whole, team, g.rows.groups, [&](const Plane<T>& p, int begin, int end) {
-    p.ahead_a = {in + spectrum, spectrum};
-    p.ahead_out = rows_ahead(p, out, 0);
+    if (!team) {
+      p.ahead_a = {in + spectrum, spectrum};
+      p.ahead_out = rows_ahead(p, out, 0);
+    }
     for (int group = begin; group < end; ++group) {
       p.look_ahead();
       load_half_rows(g, HalfRows<T, const T>(g, group, in, in), p.row, scale);

@@ -7,7 +7,6 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -38,7 +37,6 @@ class Buffer {
  public:
   explicit Buffer(size_t count) { reserve(count); }
   Buffer() = default;
-  Buffer(Buffer&&) = default;
   T* get() const { return data_.get(); }
   void reserve(size_t count) {
     if (count <= size_) return;
@@ -543,12 +541,16 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
                    [&](int64_t unit, T* work, const Team* team) { run(unit, shared.get(), work, team); });
       return;
     }
-    in_parallel(units.count(), units.grain(), [&](int64_t begin, int64_t end) {
+    // A sample's units have its tables in common: by one thread, unless there are too few samples for all.
+    const bool enough = units.samples >= torch::stable::get_num_threads();
+    const int64_t together = enough ? std::max<int64_t>(1, units.per_sample) : 1;
+    const int64_t grain = (units.grain() + together - 1) / together;
+    in_parallel(units.count() / together, grain, [&](int64_t begin, int64_t end) {
       const size_t work_elements = k.workspace_elements(g, 1);
       T* work = scratch<T>(work_elements + packed * tables_c);
       T* tables = work + work_elements;
       int64_t filled = -1;
-      for (int64_t unit = begin; unit < end; ++unit) {
+      for (int64_t unit = begin * together; unit < end * together; ++unit) {
         const int64_t n = unit / units.per_sample;
         if (n != filled) fill(filled = n, tables);
         run(unit, tables, work, nullptr);

@@ -71,7 +71,8 @@ struct Plane {
   size_t elements(int parts) const { return (g.height() + 1) * row_step + parts * own_elements(); }
 };
 
-// f(plane, begin, end) over parts of [0, count), by all threads of the team at once.
+// f(plane, begin, end) over parts of [0, count), by all threads of the team at once: each with a plane of its own,
+// which looks no further ahead than f.
 template <class T, class F>
 BLURFFT_INLINE void share(const Plane<T>& whole, const Team* team, int count, F f) {
   if (!team) return f(whole, 0, count);
@@ -141,7 +142,7 @@ template <class T>
 BLURFFT_INLINE int overrun_rows(const Plane<T>& p, const Image& image, int height) {
   if (p.whole_vectors()) return height;  // none does
   if (image.row < p.total) return 0;
-  const int64_t kept = (kLanes<T> + image.row - 1) / image.row;
+  const int64_t past = p.half + p.blocks * kLanes<T> - p.total, kept = (past + image.row - 1) / image.row;
   return kept < height ? static_cast<int>(height - kept) : 0;
 }
 
@@ -236,8 +237,8 @@ void store_plane(const Plane<T>& p, const Image& image, bool streaming, int begi
     }
     return;
   }
-  // Backwards: the left half's last vector reaches into the right half, which is written after it, and the right
-  // half's into the next row or scratch.
+  // Backwards: the left half's last vector reaches into the right half, which is written after it, and the right half's
+  // into the next row or, in scratch, from in_a into in_b. So does, of an odd width, what the right half lacks.
   const ptrdiff_t last = (half - 1) / L * L;
   for (int h = begin; h < end_row; ++h, row += row_step) {
     T* direct = flat ? flat + h * image.row : nullptr;

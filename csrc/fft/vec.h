@@ -234,15 +234,5 @@ BLURFFT_INLINE void transpose(Vec<T> (&x)[kLanes<T>]) {
   }
 }
 
-// Lane l of the result is the sum over the lanes of x[l].
-template <class T>
-BLURFFT_INLINE Vec<T> sums_of_lanes(Vec<T> (&x)[kLanes<T>]) {
-  transpose<T>(x);
-  Vec<T> total = x[0];
-#pragma GCC unroll 16
-  for (int l = 1; l < kLanes<T>; ++l) total += x[l];
-  return total;
-}
-
 }  // namespace
 }  // namespace blurfft
