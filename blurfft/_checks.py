@@ -34,7 +34,7 @@ def _once(judge: Callable[..., None], *tensors: Tensor) -> None:
         return None
     judge(*tensors)
     if torch._C._get_tracing_state() is None:  # there shapes are of tensors
-        if len(_passed) == 4096:
+        if len(_passed) >= 4096:
             _passed.clear()
         _passed.add(signature)
     return None
@@ -218,9 +218,10 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dt
             value = value.reshape(-1, 1)
         return value.to(dtype).contiguous()
     made = constant((1, 1), value, like, dtype)
-    # A fake tensor or one of inference mode is of no use outside.
-    if keep and not (torch._C._len_torch_dispatch_stack() or made.is_inference()):
-        if len(_constants) == 64:
+    # A fake tensor, one of a transform or of inference mode is of no use outside.
+    watched = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
+    if keep and not (watched or made.is_inference()):
+        if len(_constants) >= 64:
             _constants.clear()
         _constants[value, dtype] = made
     return made

@@ -124,7 +124,7 @@ def test_long_lines(capability: str, size: tuple[int, int], dtype: torch.dtype, 
     check_every_op(torch.ops.blurfft_cpu, Case(*size, dtype, layout, layout, samples=1, channels=2))
 
 
-# Images that end where memory does, of every number of interleaved planes; the widths leave vectors a rest of every kind.
+# Images that end where memory does: any number of interleaved planes, and of columns behind the last whole vector.
 _TO_THE_END_OF_MEMORY = """
 import ctypes, itertools, mmap, sys
 import torch, blurfft

@@ -13,7 +13,8 @@ from inputs import LAYOUTS, images, kernels, positive
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import grad, jacrev, vmap
+from torch.autograd import forward_ad
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import blurfft
@@ -287,6 +288,69 @@ def test_func_nests(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("sample", [name for name in SAMPLES if "-" not in name])
+def test_forward_mode(sample: str, backend: Backend) -> None:
+    op, make = SAMPLES[sample]
+    args = make()
+    tensors = tuple(a for a in args if isinstance(a, Tensor))
+    rest = args[len(tensors) :]
+
+    def value(*tensors: Tensor) -> Tensor:
+        return _tuple(op(*tensors, *rest))[0]
+
+    tangents = tuple(map(torch.randn_like, tensors))
+    out, along = jvp(value, tensors, tangents)
+    assert along.dtype == out.dtype
+    # <J t, u> = <t, J* u>, by the reverse mode.
+    u = torch.randn_like(out)
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    back = torch.autograd.grad(value(*leaves), leaves, u)
+    inner = sum(torch.sum((t * b.conj()).real) for t, b in zip(tangents, back, strict=True))
+    torch.testing.assert_close(torch.sum((along * u.conj()).real), inner)
+
+
+def test_forward_mode_of_calls_like_earlier_ones(backend: Backend) -> None:
+    x, y, k, _ = (a.detach() for a in every_argument())
+    t = torch.randn_like(x)
+
+    def values(module: Any) -> Callable[[Tensor], Tensor]:
+        return lambda x: module.wiener_loss(x, y, k, 0.1) + module.blur_mse(x, y, k) + module.blur(x, k).square().sum()
+
+    values(blurfft)(x)
+    expected = jvp(values(reference), (x,), (t,))
+    torch.testing.assert_close(jvp(values(blurfft), (x,), (t,)), expected)
+    for leaf in (x, x.clone().requires_grad_()):
+        with forward_ad.dual_level():
+            dual = forward_ad.unpack_dual(values(blurfft)(forward_ad.make_dual(leaf, t)))
+            torch.testing.assert_close(dual.tangent, expected[1])
+
+
+def test_hessians(backend: Backend) -> None:
+    x, y, k, nsr = (a.detach() for a in every_argument())
+
+    def loss(module: Any) -> Callable[[Tensor], Tensor]:
+        return lambda k: module.wiener_nll(x, y, k, nsr)
+
+    expected = jacrev(jacrev(loss(reference)))(k)
+    torch.testing.assert_close(hessian(loss(blurfft))(k), expected)
+    torch.testing.assert_close(jacrev(jacfwd(loss(blurfft)))(k), expected)
+    vectorised = torch.autograd.functional.hessian(
+        loss(blurfft), k, vectorize=True, outer_jacobian_strategy="forward-mode"
+    )
+    torch.testing.assert_close(vectorised, expected)
+
+
+def test_nothing_of_a_transform_outlives_it() -> None:
+    x, y, k = images(SHAPE, f32), images(SHAPE, f32), kernels((3, 2), f32)
+
+    def loss(x: Tensor) -> Tensor:
+        return blurfft.wiener_loss(x, y, k, 0.375)  # of which no constant has been made yet
+
+    jacrev(lambda x: grad(loss)(x).sum())(x)
+    torch.testing.assert_close(grad(loss)(x), grad(lambda x: reference.wiener_loss(x, y, k, 0.375))(x))
+    loss(x)
+
+
+@pytest.mark.parametrize("sample", [name for name in SAMPLES if "-" not in name])
 def test_every_batching_rule(sample: str, backend: Backend) -> None:
     op, make = SAMPLES[sample]
     args = make()
@@ -359,6 +423,17 @@ def test_the_saved_gradient_is_handed_out_without_a_copy(backend: Backend) -> No
     saved = loss.grad_fn.saved_tensors[3].data_ptr()
     loss.backward()
     assert x.grad is not None and x.grad.data_ptr() == saved
+
+
+def test_gradients_of_a_loss_that_keeps_its_graph_are_independent(backend: Backend) -> None:
+    x, y, k = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32), kernels((3, 2), f32)
+    loss = blurfft.wiener_loss(x, y, k)
+    first, second = (torch.autograd.grad(loss, x, retain_graph=True)[0] for _ in range(2))
+    expected = first.clone()
+    first.zero_()
+    torch.testing.assert_close(second, expected)
+    second.zero_()
+    torch.testing.assert_close(torch.autograd.grad(loss, x)[0], expected)
 
 
 def test_gradients_are_computed_only_where_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -492,8 +567,9 @@ def test_transforms_and_modes_see_calls_like_earlier_ones() -> None:
     for pre_dispatch in (False, True):
         graph = make_fx(loss, pre_dispatch=pre_dispatch)(x).graph
         assert "blurfft.wiener_loss" in str(graph)
+    value = reference.wiener_loss(x, y, k, 0.1)
     with torch.autocast("cpu"):
-        torch.testing.assert_close(loss(x), loss(x))
+        torch.testing.assert_close(loss(x), value)
     with torch._C._AutoDispatchBelowAutograd():
         assert not loss(x.clone().requires_grad_()).requires_grad
 

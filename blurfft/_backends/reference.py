@@ -1,4 +1,7 @@
-"""Plain ``torch.fft`` on any device: each op by its formula, with the gradients of the fused ops written out."""
+"""Plain ``torch.fft`` on any device: each op by its formula, with the gradients of the fused ops written out.
+
+Torch differentiates all of it in forward mode.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +76,9 @@ def _weighted(
     """The weighted squared error of a half spectrum, its gradient, and m |E|²."""
     width = input.shape[-1]
     power = multiplicity(width, E) * _power(E)
-    Q = (weight * power).sum((1, 2, 3))  # (N,)
+    loss = scale * (weight * power).sum((1, 2, 3))  # (N,)
     return (
-        scale * (Q if per_sample else Q.sum()),
+        loss if per_sample else loss.sum(),
         _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
         power,
     )
@@ -122,6 +125,7 @@ def wiener_loss(
         scale = scale / 2
         log_determinant = (m * weight.log()).expand_as(power).sum((1, 2, 3))
         loss = loss - log_determinant + channels * height * width * math.log(2 * math.pi)
+    loss = scale * loss
     grad = _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
     kernel_out = nsr_out = eps_out = None
     if kernel_grad:
@@ -131,7 +135,7 @@ def wiener_loss(
         kernel_out = otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:])
         nsr_out = dC.sum((2, 3)).sum_to_size(nsr.shape).contiguous()
         eps_out = dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous()
-    return scale * (loss if per_sample else loss.sum()), grad, kernel_out, nsr_out, eps_out
+    return loss if per_sample else loss.sum(), grad, kernel_out, nsr_out, eps_out
 
 
 def blur_mse(
@@ -158,5 +162,6 @@ def focal_frequency_loss(
     input_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
     E = half_spectrum(difference(input, target))
-    loss, grad, _ = _weighted(E, focal_weight(_power(E), alpha, log_matrix), input, scale, per_sample, input_grad)
+    weight = focal_weight(_power(E).detach(), alpha, log_matrix)
+    loss, grad, _ = _weighted(E, weight, input, scale, per_sample, input_grad)
     return loss, grad
