@@ -219,8 +219,9 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dt
         return value.to(dtype).contiguous()
     made = constant((1, 1), value, like, dtype)
     # A fake tensor, one of a transform or of inference mode is of no use outside.
-    watched = torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active()
-    if keep and not (watched or made.is_inference()):
+    if keep and not (
+        torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active() or made.is_inference()
+    ):
         if len(_constants) >= 64:
             _constants.clear()
         _constants[value, dtype] = made

@@ -12,7 +12,7 @@ The set is closed under differentiation, hence derivatives of any order:
 - V the cotangent of ``cross_spectrum(a, b)``: da = ``spectral_filter(b, conj V)``, db = ``spectral_filter(a, V)``;
 - the losses return their first-order gradients; beyond that their derivative is composed of the ops above.
 
-In forward mode (``torch.func.jvp``, ``jacfwd``, ``hessian``, dual numbers) every op is that of the ``reference`` backend,
+In forward mode (``torch.func.jvp``, ``jacfwd``, ``hessian``, dual numbers) an op is that of the ``reference`` backend,
 made of torch's own.
 """
 

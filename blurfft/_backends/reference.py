@@ -34,6 +34,14 @@ def _like(values: Tensor, image: Tensor) -> Tensor:
     return torch.empty_like(image).copy_(values)
 
 
+def _total(losses: Tensor, scale: float, per_sample: bool) -> Tensor:
+    """``scale`` times the losses (N,) or their sum."""
+    if per_sample:
+        return scale * losses
+    # In torch.func.jvp the tangent of a tensor without dimensions becomes float64 when it is scaled.
+    return (scale * losses.sum(0, keepdim=True)).squeeze(0)
+
+
 def rfft2(input: Tensor, scale: float) -> Tensor:
     return (half_spectrum(input, "backward") * scale).contiguous()
 
@@ -76,9 +84,8 @@ def _weighted(
     """The weighted squared error of a half spectrum, its gradient, and m |E|²."""
     width = input.shape[-1]
     power = multiplicity(width, E) * _power(E)
-    loss = scale * (weight * power).sum((1, 2, 3))  # (N,)
     return (
-        loss if per_sample else loss.sum(),
+        _total((weight * power).sum((1, 2, 3)), scale, per_sample),
         _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
         power,
     )
@@ -125,7 +132,6 @@ def wiener_loss(
         scale = scale / 2
         log_determinant = (m * weight.log()).expand_as(power).sum((1, 2, 3))
         loss = loss - log_determinant + channels * height * width * math.log(2 * math.pi)
-    loss = scale * loss
     grad = _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
     kernel_out = nsr_out = eps_out = None
     if kernel_grad:
@@ -135,7 +141,7 @@ def wiener_loss(
         kernel_out = otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:])
         nsr_out = dC.sum((2, 3)).sum_to_size(nsr.shape).contiguous()
         eps_out = dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous()
-    return loss if per_sample else loss.sum(), grad, kernel_out, nsr_out, eps_out
+    return _total(loss, scale, per_sample), grad, kernel_out, nsr_out, eps_out
 
 
 def blur_mse(
