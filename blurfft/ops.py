@@ -541,11 +541,12 @@ def value(op: str, *args: Any) -> Tensor:
 # remembered by the values of what is no tensor; of the tensors, torch's own guards tell whether they are like earlier
 # ones: in class, dtype, shape, device, layout and requires_grad, and as to the transforms and tracers that look on.
 _Settings = tuple[Any, ...]
-_calls: dict[_Settings, tuple[tuple[Callable[..., bool], Call], ...]] = {}
+_Signature = tuple[Any, ...]
+_calls: dict[_Signature, tuple[tuple[Callable[..., bool], Call], ...]] = {}
 _LIKE_EACH_OTHER = 64  # calls that differ by the tensors only; to tell one from another takes 0.2 us
 
 
-def _signature(settings: _Settings) -> _Settings:
+def _signature(settings: _Settings) -> _Signature:
     types = map(type, settings)  # True is no 1.0
     return settings, *types, _dispatch.requested(), is_grad_enabled()
 
