@@ -59,6 +59,7 @@ CUDA_MINIMUM = (12, 0)  # C++20
 # The binaries made by default, all from the PTX of the first, which is there too for every other GPU. Most kernels use
 # nothing that came later, and most of the time nvcc takes is for PTX.
 CUDA_ARCHITECTURES = ["80", "90", "100"]
+CUDA_ARCHITECTURE_MINIMUM = 80
 # The kernels of thread-block clusters, which came with 9.0: from PTX of an older architecture they would be empty.
 CUDA_CLUSTERS, CLUSTERS_MINIMUM = "csrc/cuda/clusters.cu", 90
 NVCC_FLAGS = [
@@ -193,6 +194,8 @@ def architecture_flags(nvcc: str, minimum: int = 0) -> list[str]:
             stop(f"TORCH_CUDA_ARCH_LIST is {wish!r}, but should hold numbers like 9.0, 9.0a or 9.0+PTX.")
         if f"compute_{number[1]}{number[2]}" not in offered:
             stop(f"TORCH_CUDA_ARCH_LIST asks for {architecture}, but {nvcc} offers {', '.join(offered)}.")
+        if int(number[1] + number[2]) < CUDA_ARCHITECTURE_MINIMUM:
+            stop(f"TORCH_CUDA_ARCH_LIST asks for {architecture}, but the kernels need 8.0 or newer.")
         name = number[1] + number[2] + number[3]
         code = f"[sm_{name},compute_{name}]" if number[4] else f"sm_{name}"
         flags[f"-gencode=arch=compute_{name},code={code}"] = int(number[1] + number[2])
@@ -294,12 +297,17 @@ class BuildExtension(build_ext):
             ninja.build("_C.so", "link", objects, variables={"libs": libs})
 
     def write_config(self, path: Path, flags: list[str]) -> None:
+        # What the binaries and the PTX in them are for, as in sm_90 and compute_80.
+        codes = [
+            flag.partition("code=")[2].strip("[]") for flag in (architecture_flags(self.nvcc) if self.nvcc else [])
+        ]
         values = {
             "BLURFFT_VERSION": self.distribution.get_version(),
             "BLURFFT_TORCH_VERSION": str(self.torch.__version__),
             "BLURFFT_FLAGS": shlex.join(flags),
             "BLURFFT_CUDA": int(self.nvcc is not None),
             "BLURFFT_CUDA_REASON": self.cuda_reason,
+            "BLURFFT_CUDA_CODES": ",".join(codes),
         }
         text = "#pragma once\n" + "".join(f"#define {key} {json.dumps(value)}\n" for key, value in values.items())
         if not path.exists() or path.read_text() != text:  # an unchanged file recompiles nothing

@@ -44,6 +44,7 @@ py::dict build_info() {
   info["cpu_capabilities"] = capabilities;
   info["cuda"] = static_cast<bool>(BLURFFT_CUDA);
   info["cuda_reason"] = BLURFFT_CUDA_REASON;
+  info["cuda_codes"] = BLURFFT_CUDA_CODES;
   return info;
 }
 

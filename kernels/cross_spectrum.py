@@ -12,7 +12,7 @@ from .launch import launch
 _TILES = 4  # as large as the largest are in the registers of a program that has two
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slots"])
 def cross_spectrum_kernel(
     a,
     b,
@@ -64,7 +64,7 @@ def cross_spectrum_kernel(
         planes.store_spectrum(partial, im, slot * PARTS + 1, exists, H, W)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def cross_columns_kernel(
     a,
     b,

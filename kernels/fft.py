@@ -335,8 +335,8 @@ def _pass(
     # Otherwise the compiler, seeing the same loads in another pass, keeps their results in registers until then.
     tl.debug_barrier()
     # The compiler spreads layouts from loads of the size of a tensor, and where there is none takes a default for every
-    # join: three more trips through shared memory a pass, 4.5 times the traffic in all. So here is a load; its
-    # mask is never true.
+    # join: three more trips through shared memory a pass, 4.5 times the traffic in all. So here is a load; its mask is
+    # never true, which the compiler must not know: what it is made of is not specialised.
     zero = tl.load(table + tl.reshape(tl.arange(0, OUTER * REST * AFTER), (OUTER, REST, AFTER)), mask=never, other=0.0)
     x = (x[0] + zero,) + x[1:]
     y = (y[0] + zero,) + y[1:]

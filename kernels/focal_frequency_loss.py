@@ -29,7 +29,7 @@ def _magnitude(power, alpha, LINEAR: tl.constexpr):
     return w
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slots"])
 def focal_frequency_loss_kernel(
     input,
     target,
@@ -85,7 +85,7 @@ def focal_frequency_loss_kernel(
         planes.store(grad, re, re, where, axes, grad_n, grad_c, grad_h, grad_w, ALIGN, False)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def focal_columns_kernel(
     scratch,
     peaks,

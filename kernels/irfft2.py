@@ -11,7 +11,7 @@ from . import fft, planes, staged
 from .launch import launch
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slots"])
 def irfft2_kernel(
     input,
     out,
@@ -39,7 +39,7 @@ def irfft2_kernel(
     planes.store(out, re, re, where, axes, NH * NW, 0, NW, 1, 1, False)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def irfft2_columns_kernel(
     input,
     scratch,

@@ -40,9 +40,12 @@ def launch(
             key = (kernel, device, num_warps, types, tuple(constants.items()))
             if key not in _chosen and not torch.cuda.is_current_stream_capturing():
                 tuner = tuned(kernel, num_warps)
-                tuner[grid](*arguments, **constants)
-                _chosen[key] = tuner.best_config.num_warps
-                return
+                try:
+                    tuner[grid](*arguments, **constants)
+                    _chosen[key] = tuner.best_config.num_warps
+                    return
+                except torch.OutOfMemoryError:  # Triton takes some hundred megabytes to empty the cache
+                    _chosen[key] = warps(num_warps)
             count = _chosen.get(key, warps(num_warps))
         else:
             count = warps(num_warps)

@@ -11,7 +11,7 @@ from . import fft, planes, staged
 from .launch import launch
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slots"])
 def rfft2_kernel(
     input,
     out,
@@ -50,7 +50,7 @@ def rfft2_kernel(
     tl.store(pointers + 1, tl.reshape(im * factor, (BATCH, PH, PW)), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def rfft2_columns_kernel(
     scratch,
     out,

@@ -9,7 +9,7 @@ from . import fft, planes, staged
 from .launch import launch
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slots"])
 def spectral_filter_kernel(
     input,
     transfer,

@@ -10,7 +10,7 @@ from .fold import fold
 from .launch import launch
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slots"])
 def spectral_loss_kernel(
     input,
     target,

@@ -37,7 +37,7 @@ def _spectra_of_rows(scratch, h, H: tl.constexpr, W: tl.constexpr, PITCH: tl.con
     return at, (h < NH)[:, None] & inside & (f2 < PITCH), f2
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def forward_rows_kernel(
     input,
     target,
@@ -76,7 +76,7 @@ def forward_rows_kernel(
     tl.store(at + NH * PITCH, tl.reshape(fft.reverse(im, ROWS, W), (ROWS, PW)), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def inverse_rows_kernel(
     scratch,
     out,
@@ -155,7 +155,7 @@ def half_spectrum(H: tl.constexpr, W: tl.constexpr, COLUMNS: tl.constexpr):
     return offset, inside[:, None] & (2 * f2 <= fft.product(W)), multiplicity(f2, W)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def filter_columns_kernel(
     scratch,
     spectrum,

@@ -181,18 +181,18 @@ def _case(name: str, launch: Launch, planes: int, pixels: int, bytes_per_pixel: 
     constexprs: dict[str, Any] = dict(launch.constants)
     attrs: dict[tuple[int, ...], list[list[Any]]] = {}
     for i, (argument, value) in enumerate(zip(names, launch.arguments, strict=False)):
-        annotated = launch.kernel.params[i].annotation_type
+        parameter = launch.kernel.params[i]
         if isinstance(value, Tensor):
             signature[argument] = f"*{_TYPES[value.dtype]}"
             attrs[(i,)] = [["tt.divisibility", 16]]
-        elif annotated:
-            signature[argument] = annotated
-        elif value == 1:
+        elif parameter.annotation_type:
+            signature[argument] = parameter.annotation_type
+        elif value == 1 and not parameter.do_not_specialize:
             signature[argument] = "constexpr"
             constexprs[argument] = 1
         else:
             signature[argument] = "i32" if abs(value) < 2**31 else "i64"
-            if value % 16 == 0:
+            if value % 16 == 0 and not parameter.do_not_specialize:
                 attrs[(i,)] = [["tt.divisibility", 16]]
     signature |= dict.fromkeys(launch.constants, "constexpr")
     return Case(

@@ -120,6 +120,7 @@ def test_registers_leave_room_for_enough_blocks() -> None:
     [
         ("Hopper", "TORCH_CUDA_ARCH_LIST is 'Hopper', but should hold numbers like 9.0, 9.0a or 9.0+PTX."),
         ("9.0;3.5", "TORCH_CUDA_ARCH_LIST asks for 3.5, but "),
+        ("7.5", "TORCH_CUDA_ARCH_LIST asks for 7.5, but the kernels need 8.0 or newer."),
     ],
 )
 def test_architectures_are_checked(wish: str, sentence: str, tmp_path: Path) -> None:

@@ -140,6 +140,34 @@ def test_the_cuda_backend_says_what_it_lacks(
         blurfft.use_backend("cuda")
 
 
+@pytest.mark.parametrize(
+    ("codes", "served", "not_served"),
+    [
+        ("sm_80,sm_90,sm_100,compute_80", ["8.0", "8.6", "8.9", "9.0", "10.0", "12.0"], ["7.0", "7.5"]),
+        ("sm_86", ["8.6", "8.9"], ["8.0", "9.0"]),
+        ("sm_90a", ["9.0"], ["8.0", "10.0"]),
+        ("sm_100f", ["10.0", "10.3"], ["9.0", "12.0"]),
+    ],
+)
+def test_the_cuda_backend_serves_what_it_has_code_for(
+    codes: str, served: list[str], not_served: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = _dispatch._BACKENDS["cuda"]
+    extension = SimpleNamespace(build_info=lambda: {"cuda_codes": codes}, supports_length=lambda n: True)
+    monkeypatch.setattr(_ext, "module", lambda: extension)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "a GPU")
+    for capability in (*served, *not_served):
+        major, minor = map(int, capability.split("."))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i, found=(major, minor): found)
+        reason = backend.why_not("otf", "cuda", torch.float32, 16, 16)
+        if capability in served:
+            assert reason is None
+        else:
+            assert reason.startswith(f"a GPU has compute capability {capability}, and the extension holds code for ")
+            assert ("needs 8.0 or newer" if major < 8 else f"TORCH_CUDA_ARCH_LIST={capability}") in reason
+
+
 def test_the_cuda_backend_says_what_it_cannot_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_ext, "module", lambda: SimpleNamespace(supports_length=lambda n: n != 89))
     why_not = _dispatch._BACKENDS["cuda"].why_not

@@ -94,7 +94,7 @@ def test_build_info():
     info = _ext.module().build_info()
     assert set(info) == {
         *("version", "torch", "torch_abi", "compiler", "cxx_standard", "flags", "cpu_capabilities"),
-        *("cuda", "cuda_reason"),
+        *("cuda", "cuda_reason", "cuda_codes"),
     }
     assert info["torch_abi"] == "2.11"
     assert info["cxx_standard"] >= 202002

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import inspect
 import math
 import mmap
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -233,6 +235,20 @@ def test_every_kernel_is_a_static_case() -> None:
     }
     seen = {f"{case.function.fn.__module__}.{case.function.fn.__name__}" for case in static.static_cases()}
     assert kernels == seen
+
+
+def test_what_the_compiler_must_not_know_is_not_specialised() -> None:
+    # A count of 1 would become a constant, and the mask that is made of it one that is known to be false.
+    pytest.importorskip("triton")
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("the interpreter's functions have no signature")
+    found = 0
+    for case in importlib.import_module("blurfft.kernels.static").static_cases():
+        for name in re.findall(r"(\w+) < 0", inspect.getsource(case.function.fn)):
+            (parameter,) = (p for p in case.function.params if p.name == name)
+            assert parameter.do_not_specialize, (case.name, name)
+            found += 1
+    assert found
 
 
 @pytest.fixture

@@ -46,7 +46,39 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     for name, side in (("height", height), ("width", width)):
         if side > MAX_LENGTH or not extension.supports_length(side):
             return f"it serves {_LENGTHS}, which the {name} {side} is not"
+    return _device_without_code(extension)
+
+
+def _device_without_code(extension: Any) -> str | None:
+    for i in range(torch.cuda.device_count()):
+        codes = extension.build_info()["cuda_codes"].split(",")
+        capability = torch.cuda.get_device_capability(i)
+        if any(_runs(code, capability) for code in codes):
+            continue
+        number = ".".join(map(str, capability))
+        remedy = (
+            f"compile it on this machine with TORCH_CUDA_ARCH_LIST={number}"
+            if capability >= _OLDEST
+            else f"it needs {'.'.join(map(str, _OLDEST))} or newer"
+        )
+        return (
+            f"{torch.cuda.get_device_name(i)} has compute capability {number}, and the extension holds code for "
+            f"{', '.join(codes)} only; {remedy}"
+        )
     return None
+
+
+_OLDEST = (8, 0)
+
+
+def _runs(code: str, capability: tuple[int, int]) -> bool:
+    """Whether a GPU runs such code: binaries (sm_80) of its major and no newer minor version, PTX (compute_80) of any
+    version that is no newer; with the suffix a only its own."""
+    kind, _, name = code.partition("_")
+    of = divmod(int(name.rstrip("af")), 10)
+    if name.endswith("a"):
+        return of == capability
+    return of <= capability and (of[0] == capability[0] or (kind == "compute" and not name.endswith("f")))
 
 
 def blur_mse(*args: Any) -> tuple[torch.Tensor | None, ...]:

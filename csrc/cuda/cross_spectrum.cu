@@ -9,7 +9,7 @@ bool cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent
                     const Context& context) {
   return with_plane<T>(CrossSpectrumPlanes{}, batch, [&]<class Plane>() {
     const int64_t entries = entries_of(batch.plane), values = complex ? 2 * entries : entries;
-    const Schedule schedule = sharing_planes(batch, outs, entries * sizeof(Complex<T>));
+    const Schedule schedule = sharing_planes(batch, outs, entries * sizeof(Complex<T>), Plane::kPlanes);
     const bool in_slabs = schedule.chunks > 1;
     T* sums = in_slabs ? new_scratch<T>(context, schedule.items() * values) : out;
     const CrossSpectrumParams<T> params = {

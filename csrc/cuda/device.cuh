@@ -10,7 +10,10 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <mutex>
+#include <set>
 #include <type_traits>
+#include <utility>
 
 // Declares `name`, a pointer to the block's dynamic shared memory, aligned to 16 bytes.
 #define BLURFFT_DYNAMIC_SHARED(type, name)                              \
@@ -37,6 +40,28 @@ struct LaunchConfig {
   cudaStream_t stream = nullptr;
 };
 
+#ifdef __CUDACC__
+// Lets a kernel have all the shared memory there is, once on each device: the limit is the function's, and a launch in
+// another thread may need more than this one.
+inline cudaError_t allow_all_shared_memory(const void* kernel) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> allowed;
+  int device = 0, limit = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (allowed.count({kernel, device})) return cudaSuccess;
+  cudaFuncAttributes attributes{};
+  error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != cudaSuccess) return error;
+  const int dynamic = limit - static_cast<int>(attributes.sharedSizeBytes);
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic);
+  if (error == cudaSuccess) allowed.insert({kernel, device});
+  return error;
+}
+#endif
+
 // kernel<<<...>>>(args...) for any amount of dynamic shared memory and any cluster size. No synchronisation; may be
 // captured in a graph.
 template <typename... Parameters>
@@ -45,8 +70,7 @@ cudaError_t launch(void (*kernel)(Parameters...), const LaunchConfig& config,
 #ifdef __CUDACC__
   constexpr size_t default_limit = 48 << 10;
   if (config.shared_bytes > default_limit) {
-    const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, config.shared_bytes);
+    const cudaError_t error = allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
     if (error != cudaSuccess) return error;
   }
   cudaLaunchAttribute attribute{};

@@ -64,9 +64,9 @@ bool with_plane(PlaneList<List...>, const Batch& batch, F&& f) {
 inline Schedule every_plane(const Batch& batch) {
   return plane_schedule(static_cast<int>(batch.samples), static_cast<int>(batch.channels));
 }
-// Enough blocks to fill the device, but not so many that their sums would outgrow its cache.
-inline Schedule sharing_planes(const Batch& batch, Extent shared, size_t slab_bytes) {
-  const size_t items = std::clamp<size_t>((size_t{8} << 20) / slab_bytes, 64, 1056);
+// Enough blocks, of so many planes each, to fill the device, but not so many that their sums would outgrow its cache.
+inline Schedule sharing_planes(const Batch& batch, Extent shared, size_t slab_bytes, size_t planes) {
+  const size_t items = std::clamp<size_t>((size_t{8} << 20) / slab_bytes, 64, 1056 * planes);
   return sharing_schedule(static_cast<int>(batch.samples), static_cast<int>(batch.channels), static_cast<int>(shared.n),
                           static_cast<int>(shared.c), static_cast<int>(items));
 }

@@ -65,7 +65,13 @@ Tensor as_addressable(const Tensor& images) {
   return fits ? images : torch::stable::contiguous(images);
 }
 Planes input_planes(const Tensor& images) { return planes_at(data_of(images), images); }
-Planes output_planes(const Tensor& images) { return planes_at(images.data_ptr(), images); }
+Planes output_planes(const Tensor& images) {
+  const Planes planes = planes_at(images.data_ptr(), images);
+  STD_TORCH_CHECK(addressable(planes, batch_of(images).plane),
+                  "blurfft: the cuda kernels count within a plane in 32 bits, which its result with the layout of the "
+                  "input exceeds; make the input contiguous");
+  return planes;
+}
 
 Extent extent_of(const Tensor& parameter) { return {parameter.size(0), parameter.size(1)}; }
 

@@ -18,7 +18,7 @@ bool spectral_loss(const Batch& batch, const Planes& input, const Planes& target
   }
   return with_plane<T>(SpectralLossPowerPlanes{}, batch, [&]<class Plane>() {
     const int64_t entries = entries_of(batch.plane);
-    params.schedule = sharing_planes(batch, weights, entries * sizeof(T));
+    params.schedule = sharing_planes(batch, weights, entries * sizeof(T), Plane::kPlanes);
     const bool in_slabs = params.schedule.chunks > 1;
     if (in_slabs) params.power = new_scratch<T>(context, params.schedule.items() * entries);
     check(launch_spectral_loss<Plane, true>(params, stream), "spectral_loss");

@@ -11,13 +11,18 @@ bool addressable(const Planes& p, Size plane) {
 namespace {
 
 #ifdef __CUDACC__
-// Of spectra between the kernels of a chunk: they stay in the second-level cache of an A100 (40 MB) or newer.
-constexpr int64_t kChunkBytes = int64_t{16} << 20;
 constexpr int64_t kMaxParts = 16;  // of a sum over planes
+// Of spectra between the kernels of a chunk: they stay in the second-level cache, of which 16 MB fill any GPU.
+int64_t chunk_bytes() {
+  int device = 0, cache = 0;
+  check(cudaGetDevice(&device), "(cudaGetDevice)");
+  check(cudaDeviceGetAttribute(&cache, cudaDevAttrL2CacheSize, device), "(cudaDeviceGetAttribute)");
+  return std::clamp<int64_t>(cache / 2, int64_t{1} << 20, int64_t{16} << 20);
+}
 #else
 // The emulator's few small planes are to be several chunks and parts.
-constexpr int64_t kChunkBytes = int64_t{1} << 10;
 constexpr int64_t kMaxParts = 2;
+int64_t chunk_bytes() { return int64_t{1} << 10; }
 #endif
 constexpr int64_t kRowElements = 2048;                   // of a block
 constexpr int64_t kColumnBytes = 64;                     // that a block reads of a row: two sectors
@@ -48,7 +53,7 @@ class Stages {
     rows_.height = static_cast<int>(batch.plane.height);
     rows_.line = make_line(columns_.width);
     rows_.lines = static_cast<int>(std::clamp<int64_t>(kRowElements / batch.plane.width, 1, pairs()));
-    chunk_ = std::clamp<int64_t>(kChunkBytes / buffers / (entries() * sizeof(Complex<T>)), 1, batch.planes());
+    chunk_ = std::clamp<int64_t>(chunk_bytes() / buffers / (entries() * sizeof(Complex<T>)), 1, batch.planes());
   }
 
   int64_t entries() const { return entries_of(batch_.plane); }
