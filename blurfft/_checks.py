@@ -5,6 +5,8 @@ Values of tensors are never looked at: on a GPU that would wait for it.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
@@ -29,6 +31,8 @@ def _once(judge: Callable[..., None], *tensors: Tensor) -> None:
     """``judge(*tensors)``, unless it has let tensors like these pass before."""
     if torch.compiler.is_compiling() or not _PLAIN_TYPES.issuperset(map(type, tensors)):
         return judge(*tensors)
+    if any(tensor.is_nested for tensor in tensors):  # which has no shape to remember
+        return judge(*tensors)
     signature = judge, *map(_attributes, tensors)
     if signature in _passed:
         return None
@@ -45,6 +49,8 @@ def _floating(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.dtype not in _IMAGE_DTYPES:
         raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+    if value.is_nested:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got a nested one")
     if value.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
 
@@ -209,6 +215,8 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dt
     """nsr or eps as (N|1, C|1), contiguous, in ``dtype``, whatever N and C are."""
     # On a GPU a constant would have to be ordered between streams, and survive the graph that captured its filling.
     keep = type(value) is float and type(like) is Tensor and like.is_cpu and not torch.compiler.is_compiling()
+    # A trace is to hold how the constant is made, every time.
+    keep = keep and torch._C._get_tracing_state() is None
     if keep and (known := _constants.get((value, dtype))) is not None:
         return known
     non_negative(name, value)
@@ -217,6 +225,8 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dt
         if value.dim() < 2:
             value = value.reshape(-1, 1)
         return value.to(dtype).contiguous()
+    if value > torch.finfo(dtype).max:
+        raise ValueError(f"{name} must be at most {torch.finfo(dtype).max:.1e}, the largest {dtype}, got {value}")
     made = constant((1, 1), value, like, dtype)
     # A fake tensor, one of a transform or of inference mode is of no use outside.
     if keep and not (
@@ -242,6 +252,8 @@ def non_negative(name: str, value: float | Tensor) -> None:
         raise TypeError(f"{name} must be a float or a torch.Tensor, got {type(value).__name__}")
     if not value >= 0:
         raise ValueError(f"{name} must be non-negative, got {value}")
+    if value == math.inf:
+        raise ValueError(f"{name} must be finite, got {value}")
 
 
 def size(value: Sequence[int], name: str = "size") -> tuple[int, int]:
@@ -257,18 +269,25 @@ def size(value: Sequence[int], name: str = "size") -> tuple[int, int]:
 
 
 def reduction(value: str) -> None:
-    if value not in _REDUCTIONS:
+    if not isinstance(value, str) or value not in _REDUCTIONS:
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {value!r}")
 
 
 def norm(value: str) -> None:
-    if value not in _NORMS:
+    if not isinstance(value, str) or value not in _NORMS:
         raise ValueError(f"norm must be 'forward', 'backward' or 'ortho', got {value!r}")
 
 
 def number(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+    if not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{name} must be a finite float, got {value}")
+
+
+def flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
 
 
 def patch_factor(value: int) -> None:

@@ -417,6 +417,9 @@ def focal_frequency_loss(
     input, target = _checks.image_pair(input, target)
     _checks.number("alpha", alpha)
     _checks.number("loss_weight", loss_weight)
+    _checks.flag("ave_spectrum", ave_spectrum)
+    _checks.flag("log_matrix", log_matrix)
+    _checks.flag("batch_matrix", batch_matrix)
     _checks.patch_factor(patch_factor)
     _checks.patches(patch_factor, input)
     if ave_spectrum:  # F is linear

@@ -190,6 +190,9 @@ class FocalFrequencyLoss(nn.Module):
         _checks.number("loss_weight", loss_weight)
         _checks.number("alpha", alpha)
         _checks.patch_factor(patch_factor)
+        _checks.flag("ave_spectrum", ave_spectrum)
+        _checks.flag("log_matrix", log_matrix)
+        _checks.flag("batch_matrix", batch_matrix)
         self.loss_weight = loss_weight
         self.alpha = alpha
         self.patch_factor = patch_factor

@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def disk(radius: float) -> Tensor:
     _positive("radius", radius)
     half = max(0, math.ceil(radius - 0.5))
     _side(2 * half + 1, "radius", radius)
+    if half == 0:
+        return torch.ones(1, 1, dtype=torch.float64)
     edge = torch.arange(-half - 0.5, half + 1.0, dtype=torch.float64)
     reach = edge.abs().clamp(max=radius)
     a, b = reach, reach[:, None]
@@ -150,7 +153,8 @@ def load(path: str | Path) -> Tensor:
     path = Path(path)
     try:
         if path.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
+            with path.open("rb") as file:  # and not np.load, which takes archives too
+                array = np.lib.format.read_array(file, allow_pickle=False)
         else:
             with Image.open(path) as image:
                 grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
@@ -208,7 +212,7 @@ def parse(spec: str) -> Tensor:
             return make(*arguments)
         except ValueError as error:
             raise ValueError(f"{spec!r}: {error}") from None
-    if Path(spec).suffix or Path(spec).exists():
+    if Path(spec).suffix or os.path.exists(spec):
         return load(spec)
     raise ValueError(f"{spec!r} is not a kernel; write {SYNTAX}")
 

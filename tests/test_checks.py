@@ -227,6 +227,27 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: blurfft.BlurMSELoss()(x, x), ValueError, "BlurMSELoss needs a kernel, at construction or at the call"),
     (lambda: blurfft.SpectralMSELoss(0.5), TypeError, "weight must be a torch.Tensor, got float"),
     (lambda: blurfft.FocalFrequencyLoss(patch_factor=-1), ValueError, "patch_factor must be positive, got -1"),
+    (lambda: blurfft.FocalFrequencyLoss(log_matrix="x"), TypeError, "log_matrix must be a bool, got str"),
+    # values that no float32 holds, and what only looks like an argument
+    (lambda: blurfft.wiener_loss(x, x, k, float("inf")), ValueError, "nsr must be finite, got inf"),
+    (lambda: blurfft.wiener_loss(x, x, k, 1e39), ValueError, "nsr must be at most 3.4e+38, the largest torch.float32"),
+    (lambda: blurfft.wiener_nll(x, x, k, eps=10**400), ValueError, "eps must be at most 3.4e+38, the largest torch.fl"),
+    (
+        lambda: blurfft.focal_frequency_loss(x, x, alpha=float("nan")),
+        ValueError,
+        "alpha must be a finite float, got nan",
+    ),
+    (lambda: blurfft.focal_frequency_loss(x, x, ave_spectrum="no"), TypeError, "ave_spectrum must be a bool, got str"),
+    (
+        lambda: blurfft.wiener_loss(x, x, k, reduction=[0, 0]),
+        ValueError,
+        "reduction must be 'none', 'mean' or 'sum', got [0, 0]",
+    ),
+    (
+        lambda: blurfft.wiener_loss(torch.nested.nested_tensor([x, x]), x, k),
+        TypeError,
+        "input must be a dense (strided) tensor, got a nested one",
+    ),
 ]
 
 

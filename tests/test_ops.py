@@ -339,6 +339,7 @@ def test_hessians(backend: Backend) -> None:
     torch.testing.assert_close(vectorised, expected)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down
 def test_nothing_of_a_transform_outlives_it() -> None:
     x, y, k = images(SHAPE, f32), images(SHAPE, f32), kernels((3, 2), f32)
 
@@ -348,6 +349,9 @@ def test_nothing_of_a_transform_outlives_it() -> None:
     jacrev(lambda x: grad(loss)(x).sum())(x)
     torch.testing.assert_close(grad(loss)(x), grad(lambda x: reference.wiener_loss(x, y, k, 0.375))(x))
     loss(x)
+    # Traced twice, to compare.
+    traced = torch.jit.trace(lambda x: blurfft.wiener_loss(x, y, k, 0.4375), x)
+    torch.testing.assert_close(traced(2 * x), reference.wiener_loss(2 * x, y, k, 0.4375))
 
 
 @pytest.mark.parametrize("sample", [name for name in SAMPLES if "-" not in name])

@@ -110,6 +110,7 @@ def test_parse_makes_what_it_says():
         ("motion:-1,0", r"length must be from 0"),
         ("motion:5,inf", r"angle must be a finite number of degrees"),
         ("nothing.npy", r"nothing.npy does not exist"),
+        ("x" * 300, r"is not a kernel; write gaussian:SIGMA"),
     ],
 )
 def test_parse_says_what_is_wrong(spec, message):
@@ -140,6 +141,18 @@ def test_load_refuses_damaged_files(tmp_path):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\nnot really")
         with pytest.raises(ValueError, match=rf"{name} cannot be read"):
             psf.load(tmp_path / name)
+
+
+def test_an_archive_is_no_kernel(tmp_path):
+    np.savez(tmp_path / "k.npz", np.ones((3, 3)))
+    (tmp_path / "k.npz").rename(tmp_path / "k.npy")
+    with pytest.raises(ValueError, match=r"k\.npy cannot be read"):
+        psf.load(tmp_path / "k.npy")
+
+
+def test_a_disk_within_a_pixel():
+    for radius in (1e-200, 0.1, 0.5):
+        assert psf.disk(radius).equal(torch.ones(1, 1, dtype=torch.float64))
 
 
 def test_size_must_be_odd():

@@ -289,9 +289,8 @@ def test_what_is_no_use_is_left_out(photos, tmp_path, monkeypatch):
     data.load(str(photos), 28, 1, say=said.append)
     assert said[1:] == ["and 2 more are left out"]
 
-    for path in photos.iterdir():
-        path.unlink()
-    again = data.load(str(photos), 28, 1, tmp_path / "cache")  # decoded once
+    monkeypatch.setattr(data, "_square", lambda *_: pytest.fail("decoded again"))
+    again = data.load(str(photos), 28, 1, tmp_path / "cache")
     assert np.array_equal(again.train, loaded.train) and again.description == loaded.description
 
 
@@ -389,10 +388,31 @@ def test_wrong_usage_is_explained(tmp_path, monkeypatch, arguments, code, messag
         (["--eps", "0"], "eps must be a finite number above 0, got 0.0"),
         (["--kernel-size", "29"], "kernel_size must be at most the image's side, 28, got 29"),
         (["--size", "30"], "size must be a multiple of 4"),
-        (["--lr", "-1"], "Invalid learning rate"),
+        (["--lr", "-1"], "--lr must be positive and finite, got -1.0"),
+        (["--lr", "0"], "--lr must be positive and finite, got 0.0"),
+        (["--channels", "2"], "--channels must be 1 or 3, got 2"),
+        (["--seed", 2**63], "--seed must be below 2**63, got 9223372036854775808"),
+        (["--beta", "0", "--rate", "5"], "beta must be positive where a rate steers it, got 0.0"),
+        (["--rate", "-1"], "rate must be positive, got -1.0"),
     ],
 )
-def test_options_that_cannot_be_are_explained(photos, tmp_path, arguments, message):
+def test_options_that_cannot_be_are_explained(photos, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setattr(data, "load", lambda *_: pytest.fail("images were loaded first"))
     result = small(photos, tmp_path / "out", "--steps", 1, *arguments)
     assert result.exit_code == 1
     assert message in words(result.output)
+
+
+def test_a_run_is_replaced_only_when_all_is_in_order(photos, tmp_path):
+    out = tmp_path / "out"
+    assert small(photos, out, "--steps", 2).exit_code == 0
+    for arguments in (["--data", tmp_path / "typo"], ["--eps", "0"], ["--batch", 10**6, "--seed", 2**63]):
+        assert small(photos, out, "--steps", 1, "--overwrite", *arguments).exit_code == 1
+        assert state(out)["step"] == 2
+    (photos / "00.png").unlink()
+    (photos / "new").mkdir()
+    for i in range(3):
+        Image.fromarray(pictured(1)[0, 0]).save(photos / "new" / f"{i}.png")
+    result = small(photos, out, "--steps", 1, "--overwrite")
+    assert "20 images to train on, 2 held out" in words(result.output)
+    assert state(out)["step"] == 1

@@ -5,6 +5,7 @@ Everything is decoded once and kept as 8-bit squares; what cannot be used is nam
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -197,14 +198,15 @@ def folder(
     """The images below a folder."""
     if not path.is_dir():
         raise Refused(f"{path} is not a folder; --data takes a folder of images or {EMBEDDED}")
-    wanted = {"source": str(path.resolve()), "size": size, "channels": channels}
-    if cache is not None and (found := _from_cache(cache, wanted)):
-        return found
-
     known = Image.registered_extensions()
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in known and not f.name.startswith("."))
     if not files:
         raise Refused(f"there is no image in {path}: no file whose name ends as one that Pillow reads")
+    facts = [(str(file.relative_to(path)), (found := file.stat()).st_size, found.st_mtime_ns) for file in files]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    wanted = {"source": str(path.resolve()), "files": digest, "size": size, "channels": channels}
+    if cache is not None and (images := _from_cache(cache, wanted)):
+        return images
     train, held_out = split(path, files)
     parts = [[], []]  # type: list[list[NDArray[np.uint8]]]
     done, refused = 0, 0
@@ -282,6 +284,7 @@ def _bytes(values: Tensor) -> NDArray[np.uint8]:
 
 def _to_cache(cache: Path, wanted: dict[str, Any], found: Images) -> None:
     cache.mkdir(parents=True, exist_ok=True)
+    (cache / "images.json").unlink(missing_ok=True)
     for name in ("train", "held_out"):
         with photos.atomic(cache / f"{name}.npy") as file:
             np.save(file, getattr(found, name))

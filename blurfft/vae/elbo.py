@@ -80,6 +80,8 @@ class RateController:
     ) -> None:
         if not rate > 0:
             raise ValueError(f"rate must be positive, got {rate}")
+        if not beta > 0:
+            raise ValueError(f"beta must be positive where a rate steers it, got {beta}")
         self.rate, self.gain, self.damping = rate, gain, damping
         # Tensors: no step waits for the device.
         self.log_beta = torch.tensor(math.log(beta), device=device)

@@ -21,7 +21,7 @@ from ..images import Refused, atomic
 from . import data, figures
 from .training import Diverged, Options, Trainer, load_checkpoint, mean_of, save_checkpoint
 
-CHECKPOINT, LOG = "checkpoint.pt", "log.csv"
+CHECKPOINT, LOG, BOARD = "checkpoint.pt", "log.csv", "tensorboard"
 _COLUMNS = (
     "step",
     "loss",
@@ -65,7 +65,7 @@ class Log:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
+            self.board = SummaryWriter(str(out / BOARD), purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         with self.path.open("a", newline="") as file:
@@ -162,10 +162,9 @@ def train(
         if checkpoint.exists() and not resume and not overwrite:
             raise Refused(f"{out} holds a run already: --resume continues it, --overwrite replaces it")
         state = load_checkpoint(checkpoint, place) if resume else None
+        options.check()
         try:
             out.mkdir(parents=True, exist_ok=True)
-            if not resume and rank == 0:
-                checkpoint.unlink(missing_ok=True)
         except OSError as error:
             raise Refused(f"cannot write to {out}: {error.strerror or error}") from None
         images = _load(options, out, rank, world, say, watcher.decoded if rank == 0 else lambda done, total: None)
@@ -182,6 +181,9 @@ def train(
         if state is not None:
             trainer.load_state_dict(state)
             say(f"resumed at step {trainer.steps_done}")
+        elif rank == 0:  # not before everything else has been found in order
+            for old in (checkpoint, *(out / BOARD).glob("events.out.tfevents.*")):
+                old.unlink(missing_ok=True)
         log = Log(out, trainer.steps_done, tensorboard) if rank == 0 else None
         try:
             _loop(trainer, out, steps, interval, log_every, log, watcher if rank == 0 else Watcher())

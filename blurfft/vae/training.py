@@ -7,6 +7,7 @@ and each of several processes can draw the whole batch and take its part.
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -59,6 +60,25 @@ class Options:
     amp: str | None = None
     compile: bool = False
     seed: int = 0
+
+    def check(self) -> None:
+        """Whether a model can be made of these, before images are decoded for it.
+
+        Raises:
+            Refused, ValueError: an option is not what it should be; the message names it.
+        """
+        if self.channels not in (None, 1, 3):
+            raise Refused(f"--channels must be 1 or 3, got {self.channels}")
+        if not 0 < self.learning_rate < math.inf:
+            raise Refused(f"--lr must be positive and finite, got {self.learning_rate}")
+        if self.seed >= 2**63:
+            raise Refused(f"--seed must be below 2**63, got {self.seed}")
+        if self.rate is not None:
+            RateController(self.rate, self.beta)
+        image_shape = (self.channels or 3, self.size, self.size)
+        with torch.random.fork_rng():
+            VAE(self.size, image_shape[0], self.latent, self.width)
+            self.term(image_shape)
 
     def term(self, image_shape: tuple[int, int, int]) -> ReconstructionTerm:
         own: dict[str, Any] = {}
