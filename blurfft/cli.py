@@ -478,6 +478,12 @@ def _loss(name: str) -> str:
     return name
 
 
+def _one_or_three(value: int | None) -> int | None:
+    if value not in (None, 1, 3):
+        raise typer.BadParameter(f"it must be 1 or 3, got {value}")
+    return value
+
+
 class _KernelGradient(str, Enum):
     attached = "attached"
     detached = "detached"
@@ -506,7 +512,7 @@ def train(
     ] = "embedded",
     size: Annotated[int, typer.Option(min=28, max=256, help="Side of the images, a multiple of 4.")] = 32,
     channels: Annotated[
-        int | None, typer.Option(min=1, max=3, help="1 or 3.", show_default="1 for the brain, else 3")
+        int | None, typer.Option(callback=_one_or_three, help="1 or 3.", show_default="1 for the brain, else 3")
     ] = None,
     loss: Annotated[
         str, typer.Option(metavar="NAME", callback=_loss, help=f"The reconstruction term: {', '.join(TERMS)}.")

@@ -191,6 +191,16 @@ def test_tensorboard(photos, tmp_path):
     run.train(replace(SMALL, data=str(photos)), tmp_path / "run", steps=1, device="cpu", tensorboard=True)
     (events,) = (tmp_path / "run" / "tensorboard").iterdir()
     assert b"held_out/bits_per_dimension" in events.read_bytes()
+    run.train(replace(SMALL, data=str(photos)), tmp_path / "run", steps=1, overwrite=True, device="cpu")
+    assert not list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_without_tensorboard_the_old_run_stays(photos, tmp_path, monkeypatch):
+    assert small(photos, tmp_path, "--steps", 2).exit_code == 0
+    monkeypatch.setattr(run, "tensorboard_installed", lambda: False)
+    result = small(photos, tmp_path, "--steps", 1, "--overwrite", "--tensorboard")
+    assert (result.exit_code, "pip install tensorboard" in words(result.output)) == (1, True)
+    assert state(tmp_path)["step"] == 2
 
 
 def test_what_is_not_finite_stops_the_run(photos, tmp_path, monkeypatch):
@@ -294,6 +304,38 @@ def test_what_is_no_use_is_left_out(photos, tmp_path, monkeypatch):
     assert np.array_equal(again.train, loaded.train) and again.description == loaded.description
 
 
+def test_a_folder_that_changed_is_decoded_again(photos, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    before = data.load(str(photos), 28, 1, cache)
+    for path in photos.iterdir():
+        Image.new("L", (40, 32), 99).save(path)
+    (photos / "dangling.png").symlink_to(tmp_path / "nowhere")
+    again = data.load(str(photos), 28, 1, cache)
+    assert again.train.shape == before.train.shape and (again.train == 99).all()
+
+    (photos / "list_eval_partition.txt").write_text("\n".join(f"{i:02}.png {i % 2}" for i in range(20)))
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        data.load(str(photos), 28, 1, cache)
+    monkeypatch.undo()
+    assert not (cache / "images.json").exists()
+    assert len(data.load(str(photos), 28, 1, cache).held_out) == 10
+
+
+def test_channels_are_one_or_three():
+    with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
+        data.load("embedded", 32, 2)
+
+
+def test_no_rate_and_no_weight():
+    terms = Trainer(replace(SMALL, beta=0.0, seed=2**32 - 1), DISKS).step()
+    assert terms["beta"] == 0 and torch.equal(terms["loss"], terms["reconstruction"])
+
+
 @pytest.mark.parametrize("files", [[], ["a.txt"], ["a.png"]])
 def test_a_folder_with_nothing_in_it(tmp_path, files):
     for name in files:
@@ -364,6 +406,7 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch):
     [
         (["--loss", "l2"], 2, "'l2' is not one of mse, gaussian"),
         (["--nsr", "-1"], 2, "it must be a finite number >= 0, got -1.0"),
+        (["--channels", "2"], 2, "it must be 1 or 3, got 2"),
         (["--steps", "5", "--epochs", "5"], 2, "give epochs or steps, not both"),
         (["--data", "nowhere"], 1, "nowhere is not a folder"),
         (["--data", "embedded:faces"], 1, "the embedded sets are photographs and brain"),
@@ -390,10 +433,13 @@ def test_wrong_usage_is_explained(tmp_path, monkeypatch, arguments, code, messag
         (["--size", "30"], "size must be a multiple of 4"),
         (["--lr", "-1"], "--lr must be positive and finite, got -1.0"),
         (["--lr", "0"], "--lr must be positive and finite, got 0.0"),
-        (["--channels", "2"], "--channels must be 1 or 3, got 2"),
-        (["--seed", 2**63], "--seed must be below 2**63, got 9223372036854775808"),
-        (["--beta", "0", "--rate", "5"], "beta must be positive where a rate steers it, got 0.0"),
-        (["--rate", "-1"], "rate must be positive, got -1.0"),
+        (["--lr", "nan"], "--lr must be positive and finite, got nan"),
+        (["--seed", 2**32], "--seed must be at least 0 and below 2**32, got 4294967296"),
+        (["--beta", "inf"], "--beta must be finite and at least 0, got inf"),
+        (["--beta", "0", "--rate", "5"], "beta must be positive and finite where a rate steers it, got 0.0"),
+        (["--rate", "-1"], "rate must be positive and finite, got -1.0"),
+        (["--rate", "inf"], "rate must be positive and finite, got inf"),
+        (["--width", "12"], "width must be a positive multiple of 8, got 12"),
     ],
 )
 def test_options_that_cannot_be_are_explained(photos, tmp_path, monkeypatch, arguments, message):

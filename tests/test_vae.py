@@ -99,8 +99,15 @@ def test_a_given_initial_blur():
     ("arguments", "message"),
     [
         ({"kernel_size": 0}, "kernel_size must be a positive int or two of them, got 0"),
+        ({"kernel_size": 5.0}, "kernel_size must be a positive int or two of them, got 5.0"),
+        ({"kernel_size": "55"}, "kernel_size must be a positive int or two of them, got '55'"),
+        ({"kernel_size": True}, "kernel_size must be a positive int or two of them, got True"),
+        ({"hidden": 0}, "hidden must be a positive int, got 0"),
         ({"normalisation": "l2"}, "normalisation must be 'softmax' or 'softplus', got 'l2'"),
-        ({"kernel_size": 3, "initial": torch.ones(5, 5)}, "initial must be a non-negative kernel of shape"),
+        ({"kernel_size": 3, "initial": torch.ones(5, 5)}, r"initial must be a tensor of shape \(3, 3\), got shape"),
+        ({"kernel_size": 3, "initial": [1.0]}, r"initial must be a tensor of shape \(3, 3\), got list"),
+        ({"kernel_size": 3, "initial": torch.full((3, 3), torch.nan)}, "initial must be finite, .* from nan to nan"),
+        ({"kernel_size": 3, "initial": torch.zeros(3, 3)}, "initial must be .* somewhere above 0, .* from 0 to 0"),
     ],
 )
 def test_refused_kernel_nets(arguments, message):

@@ -75,17 +75,20 @@ def load(
             ``list_eval_partition.txt`` in it numbers 1 or 2, else a tenth, chosen by their names.
         size: the side.
         channels: 1 or 3; None: 1 for the brain, 3 for others.
-        cache: where to keep a folder's decoded images; a second call with the same source and size takes them.
+        cache: where to keep a folder's decoded images; a second call with the same files and size takes them.
         say: is told in words what was left out and why.
         progress: is called as decoding goes on.
 
     Raises:
         Refused: there is nothing to train on, in words for the user.
+        ValueError: ``channels`` is neither 1 nor 3.
 
     Example:
         >>> load("embedded", size=32).train.shape[1:]
         (3, 32, 32)
     """
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
     name, _, which = source.partition(":")
     if name == EMBEDDED:
         if which in ("", "photographs"):
@@ -202,8 +205,7 @@ def folder(
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in known and not f.name.startswith("."))
     if not files:
         raise Refused(f"there is no image in {path}: no file whose name ends as one that Pillow reads")
-    facts = [(str(file.relative_to(path)), (found := file.stat()).st_size, found.st_mtime_ns) for file in files]
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    digest = _digest(path, [*files, *sorted(path.rglob(_PARTITION))])
     wanted = {"source": str(path.resolve()), "files": digest, "size": size, "channels": channels}
     if cache is not None and (images := _from_cache(cache, wanted)):
         return images
@@ -280,6 +282,18 @@ def _channels(colour: Tensor, channels: int) -> Tensor:
 
 def _bytes(values: Tensor) -> NDArray[np.uint8]:
     return (values.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().numpy()
+
+
+def _digest(root: Path, files: Sequence[Path]) -> str:
+    """Of the names, sizes and modification times."""
+    facts = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:  # a link to nowhere, which is left out later
+            continue
+        facts.append((str(file.relative_to(root)), status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _to_cache(cache: Path, wanted: dict[str, Any], found: Images) -> None:

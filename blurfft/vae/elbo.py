@@ -78,10 +78,10 @@ class RateController:
         damping: float = 0.5,
         device: str | torch.device = "cpu",
     ) -> None:
-        if not rate > 0:
-            raise ValueError(f"rate must be positive, got {rate}")
-        if not beta > 0:
-            raise ValueError(f"beta must be positive where a rate steers it, got {beta}")
+        if not 0 < rate < math.inf:
+            raise ValueError(f"rate must be positive and finite, got {rate}")
+        if not 0 < beta < math.inf:
+            raise ValueError(f"beta must be positive and finite where a rate steers it, got {beta}")
         self.rate, self.gain, self.damping = rate, gain, damping
         # Tensors: no step waits for the device.
         self.log_beta = torch.tensor(math.log(beta), device=device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +23,8 @@ class KernelNet(nn.Module):
         latent: dimensions of z.
         kernel_size: the side of the kernels, or (kh, kw).
         hidden: units of the hidden layer.
-        initial: the blur to start near, (kh, kw), non-negative. Default: a Gaussian with a sigma of an eighth of the
-            kernel's shorter side.
+        initial: the blur to start near, (kh, kw), finite and non-negative. Default: a Gaussian with a sigma of an
+            eighth of the kernel's shorter side.
         normalisation: ``"softmax"``, or ``"softplus"``: softplus, divided by the sum.
 
     Raises:
@@ -42,16 +44,24 @@ class KernelNet(nn.Module):
         normalisation: str = "softmax",
     ) -> None:
         super().__init__()
-        size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-        if len(size) != 2 or min(size) < 1:
+        size = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size, kernel_size)
+        if len(size) != 2 or not all(map(_positive, size)):
             raise ValueError(f"kernel_size must be a positive int or two of them, got {kernel_size!r}")
+        for name, value in (("latent", latent), ("hidden", hidden)):
+            if not _positive(value):
+                raise ValueError(f"{name} must be a positive int, got {value!r}")
         if normalisation not in ("softmax", "softplus"):
             raise ValueError(f"normalisation must be 'softmax' or 'softplus', got {normalisation!r}")
         if initial is None:
             initial = _gaussian(size)
-        if tuple(initial.shape) != size or not (initial >= 0).all() or not initial.sum() > 0:
+        if not isinstance(initial, Tensor):
+            raise ValueError(f"initial must be a tensor of shape {size}, got {type(initial).__name__}")
+        if tuple(initial.shape) != size:
+            raise ValueError(f"initial must be a tensor of shape {size}, got shape {tuple(initial.shape)}")
+        if not initial.isfinite().all() or (initial < 0).any() or not initial.any():
             raise ValueError(
-                f"initial must be a non-negative kernel of shape {size} with a positive sum, got {tuple(initial.shape)}"
+                "initial must be finite, non-negative and somewhere above 0, "
+                f"got values from {initial.min().item():g} to {initial.max().item():g}"
             )
         self.kernel_size, self.normalisation = size, normalisation
         self.hidden = nn.Linear(latent, hidden)
@@ -72,6 +82,10 @@ class KernelNet(nn.Module):
             positive = nn.functional.softplus(taps)
             kernels = positive / positive.sum(1, keepdim=True)
         return kernels.view(-1, 1, *self.kernel_size)
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _gaussian(size: tuple[int, ...]) -> Tensor:

@@ -101,6 +101,14 @@ def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"cannot write to {out}: {error.strerror or error}") from None
+
+
 def tensorboard_installed() -> bool:
     return importlib.util.find_spec("tensorboard") is not None
 
@@ -156,6 +164,8 @@ def train(
         KeyboardInterrupt: likewise kept.
     """
     watcher = watcher or Watcher()
+    if tensorboard and not tensorboard_installed():
+        raise Refused("--tensorboard needs a package that is not installed: pip install tensorboard")
     with processes(device) as (place, rank, world):
         say = watcher.say if rank == 0 else lambda message: None
         checkpoint = out / CHECKPOINT
@@ -163,10 +173,8 @@ def train(
             raise Refused(f"{out} holds a run already: --resume continues it, --overwrite replaces it")
         state = load_checkpoint(checkpoint, place) if resume else None
         options.check()
-        try:
+        with _writing(out):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Refused(f"cannot write to {out}: {error.strerror or error}") from None
         images = _load(options, out, rank, world, say, watcher.decoded if rank == 0 else lambda done, total: None)
         say(f"{len(images.train)} images to train on, {len(images.held_out)} held out: {images.description}")
         if epochs is not None:
@@ -182,8 +190,9 @@ def train(
             trainer.load_state_dict(state)
             say(f"resumed at step {trainer.steps_done}")
         elif rank == 0:  # not before everything else has been found in order
-            for old in (checkpoint, *(out / BOARD).glob("events.out.tfevents.*")):
-                old.unlink(missing_ok=True)
+            with _writing(out):
+                for old in (checkpoint, *(out / BOARD).glob("events.out.tfevents.*")):
+                    old.unlink(missing_ok=True)
         log = Log(out, trainer.steps_done, tensorboard) if rank == 0 else None
         try:
             _loop(trainer, out, steps, interval, log_every, log, watcher if rank == 0 else Watcher())

@@ -31,6 +31,8 @@ from .terms import ReconstructionTerm, make_term
 # of a scale they may be larger than of a weight.
 _OWN_RATE = 10
 
+_SEEDS = 2**32  # a step's seed has 64 bits, of which the lower half is the step's number
+
 _EVALUATED = 256  # held-out images at most, at each checkpoint
 
 
@@ -71,8 +73,10 @@ class Options:
             raise Refused(f"--channels must be 1 or 3, got {self.channels}")
         if not 0 < self.learning_rate < math.inf:
             raise Refused(f"--lr must be positive and finite, got {self.learning_rate}")
-        if self.seed >= 2**63:
-            raise Refused(f"--seed must be below 2**63, got {self.seed}")
+        if not 0 <= self.beta < math.inf:
+            raise Refused(f"--beta must be finite and at least 0, got {self.beta}")
+        if not 0 <= self.seed < _SEEDS:
+            raise Refused(f"--seed must be at least 0 and below 2**32, got {self.seed}")
         if self.rate is not None:
             RateController(self.rate, self.beta)
         image_shape = (self.channels or 3, self.size, self.size)
@@ -197,7 +201,10 @@ class Trainer:
                 self.auxiliary = nn.parallel.DistributedDataParallel(self.auxiliary)
         if options.compile:
             self.objective.compile()
-        self.control = RateController(options.rate or 1.0, options.beta, device=self.device)
+        self.control: RateController | None = None
+        if options.rate is not None:
+            self.control = RateController(options.rate, options.beta, device=self.device)
+        self._beta = torch.tensor(options.beta, device=self.device)
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def _indices(self, step: int) -> NDArray[np.int64]:
@@ -216,7 +223,7 @@ class Trainer:
         share = self.options.batch // self.world
         part = slice(self.rank * share, (self.rank + 1) * share)
         indices = self._indices(step)
-        generator = torch.Generator().manual_seed(self.options.seed * 2**32 + step)
+        generator = torch.Generator().manual_seed(self.options.seed * _SEEDS + step)
         dtype = torch.get_default_dtype()
         noise = torch.randn(self.options.batch, self.options.latent, generator=generator, dtype=dtype)[part]
         dither = torch.rand(self.options.batch, *self.images.train.shape[1:], generator=generator, dtype=dtype)[part]
@@ -226,7 +233,7 @@ class Trainer:
     def step(self) -> dict[str, Tensor]:
         """One step; the terms of the loss, () each, of all processes."""
         images, noise = self._batch(self.steps_done)
-        beta = self.control.beta
+        beta = self.control.beta if self.control is not None else self._beta
         loss, distortion, kl, reconstruction, z = self.objective(images, noise, beta)
         self.optimizer.zero_grad()
         loss.backward()
@@ -242,7 +249,7 @@ class Trainer:
             values = torch.stack(list(terms.values()))
             dist.all_reduce(values)
             terms = dict(zip(terms, values / self.world, strict=True))
-        if self.options.rate is not None:
+        if self.control is not None:
             self.control.update(terms["kl"])
         self.steps_done += 1
         return {**terms, "beta": beta}
@@ -288,7 +295,7 @@ class Trainer:
             "vae": self.vae.state_dict(),
             "term": self.term.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "control": self.control.state_dict(),
+            "control": self.control.state_dict() if self.control is not None else {},
         }
         if self.auxiliary_optimizer is not None:
             state["auxiliary_optimizer"] = self.auxiliary_optimizer.state_dict()
@@ -301,7 +308,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.auxiliary_optimizer is not None:
             self.auxiliary_optimizer.load_state_dict(state["auxiliary_optimizer"])
-        self.control.load_state_dict(state["control"])
+        if self.control is not None:
+            self.control.load_state_dict(state["control"])
         self.steps_done = state["step"]
 
 
