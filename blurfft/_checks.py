@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from operator import attrgetter, index
 from typing import Any
 
 import torch
@@ -73,6 +73,8 @@ def half_spectrum(name: str, value: Tensor) -> Tensor:
     """Complex64 or complex128 of at least two dimensions; real ones are converted, as in torch.fft."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.is_nested:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got a nested one")
     if value.dtype in _IMAGE_DTYPES:
         value = value.to(compute_dtype(value.dtype).to_complex())
     if value.dtype not in (torch.complex64, torch.complex128):
@@ -259,13 +261,20 @@ def non_negative(name: str, value: float | Tensor) -> None:
 def size(value: Sequence[int], name: str = "size") -> tuple[int, int]:
     if isinstance(value, Tensor | str) or not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"{name} must be a pair of ints (H, W), got {value!r}")
-    for side in value:
-        if isinstance(side, bool) or not isinstance(side, int | torch.SymInt):
-            raise TypeError(f"{name} must be a pair of ints (H, W), got {tuple(value)}")
-        if side < 1:
-            raise ValueError(f"{name} must be positive, got {tuple(value)}")
-    height, width = value
+    try:
+        height, width = map(_int, value)
+    except TypeError:
+        raise TypeError(f"{name} must be a pair of ints (H, W), got {tuple(value)}") from None
+    if height < 1 or width < 1:
+        raise ValueError(f"{name} must be positive, got {(height, width)}")
     return height, width
+
+
+def _int(value: int) -> int:
+    if isinstance(value, bool | Tensor):
+        raise TypeError
+    # The index of a symbolic integer would fix it.
+    return value if isinstance(value, int | torch.SymInt) else index(value)
 
 
 def reduction(value: str) -> None:

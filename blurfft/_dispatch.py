@@ -100,8 +100,8 @@ class use_backend:
 
     Like ``torch.set_grad_enabled`` this holds for the current thread (or asyncio task); other threads follow the
     environment variable ``BLURFFT_BACKEND``, read when blurfft is imported. A backward pass uses the backend that was
-    asked for in its forward pass, wherever it runs. Inside a function under ``torch.compile`` it has no effect on the
-    graph, which holds no backend: ask around the call.
+    asked for in its forward pass, wherever it runs. A graph of ``torch.compile`` holds no backend: ask around the call
+    of the compiled function, not inside it.
 
     Args:
         name: ``"auto"`` or one of the backends' names, see :func:`available_backends`.
@@ -119,14 +119,19 @@ class use_backend:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, one of {_names()}, got {type(name).__name__}")
         _require(name, "name")
-        self._previous = _requested.get()
+        self._name = name
+        self._entered = False
+        self._previous = [_requested.get()]
         _requested.set(name)
 
     def __enter__(self) -> None:
-        pass
+        if self._entered:  # once more
+            self._previous.append(_requested.get())
+            _requested.set(self._name)
+        self._entered = True
 
     def __exit__(self, *exception: object) -> None:
-        _requested.set(self._previous)
+        _requested.set(self._previous.pop())
 
 
 def explain() -> list[dict[str, str | None]]:

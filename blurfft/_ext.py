@@ -24,11 +24,13 @@ def _load() -> tuple[ModuleType | None, str | None]:
             "BLURFFT_EXT=0 (pip install --no-build-isolation -e .)"
         )
     try:
-        return importlib.import_module(name), None
-    except (ImportError, OSError, RuntimeError) as error:
+        module = importlib.import_module(name)
+        module.build_info, module.cpu_capability  # noqa: B018
+        return module, None
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return None, (
             f"the compiled extension {spec.origin} exists but does not load: {error}. It was probably built for "
-            "another Python or another torch; build it again (pip install --no-build-isolation -e .)"
+            "another Python, another torch or an older blurfft; build it again (pip install --no-build-isolation -e .)"
         )
 
 

@@ -448,6 +448,6 @@ def _batch_focal_frequency_loss(input: Tensor, target: Tensor, alpha: float, log
         return e.square().mean()
     E = ops.value("rfft2", e, "ortho")
     distance = E.real.square() + E.imag.square()
-    with torch.no_grad():
-        weight = focal_weight(distance, alpha, log_matrix, batch_matrix=True) * multiplicity(e.shape[3], distance)
+    # Detached, and not computed without gradients, of which a traced graph would know nothing.
+    weight = focal_weight(distance.detach(), alpha, log_matrix, batch_matrix=True) * multiplicity(e.shape[3], distance)
     return (weight * distance).sum() / e.numel()

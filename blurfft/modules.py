@@ -1,7 +1,8 @@
 """The losses as modules: options at construction, images at the call.
 
 A kernel, weight, ``nsr`` or ``eps`` given as an ``nn.Parameter`` is trained with the model, any other tensor is a
-buffer that moves with the module and is saved with it.
+buffer that moves with the module and is saved with it. One that was computed from others is detached from them: no
+gradient flows through it; to train what it was computed from, give it to each call.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from . import _checks, functional
 
 def _hold(module: nn.Module, name: str, value: float | Tensor | None) -> None:
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        module.register_buffer(name, value)
+        module.register_buffer(name, value if value.is_leaf else value.detach())
     else:
         setattr(module, name, value)
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import repeat
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
 from . import _dispatch, _distributed
-from .reference import as_planes, compute_dtype, difference, focal_weight, multiplicity
+from .reference import as_planes, compute_dtype, difference, focal_weight, gradient_dtype, multiplicity
 
 _library = torch.library.Library("blurfft", "DEF")
 
@@ -50,7 +51,7 @@ _SCHEMAS = {
     # (else c = C) -> (n, c, H, W//2+1)
     "cross_spectrum": "(Tensor a, Tensor b, SymInt n, SymInt c, bool complex) -> Tensor",
     # Q_n = sum m weight |F(input - target)|^2 over sample n. loss: sum Q_n / count, or Q_n / count (N,), in the compute
-    # dtype. Gradients of sum(loss) by input and weight, empty (0,) where not asked for.
+    # dtype. Gradients of sum(loss) by input (of float16 images in float32) and weight, empty (0,) where not asked for.
     "spectral_loss": "(Tensor input, Tensor target, Tensor weight, SymInt count, bool per_sample, bool input_grad, "
     "bool weight_grad) -> (Tensor loss, Tensor grad, Tensor weight_grad)",
     # The same with weight = s / (s + nsr)^2 + eps, s = |otf(kernel)|^2; nll: the Gaussian negative log-likelihood of
@@ -181,7 +182,10 @@ def _implementation(resolve: Callable[..., _Resolved]) -> Callable[..., Any]:
         # Of a loss the gradients by input and parameters; the dispatcher knows no absent ones.
         loss, *grads = output
         by = args[0], *args[2:]
-        return loss, *(t.new_empty(0) if grad is None else grad for grad, t in zip(grads, by, strict=False))
+        return loss, *(
+            t.new_empty(0, dtype=gradient_dtype(t.dtype)) if grad is None else grad
+            for grad, t in zip(grads, by, strict=False)
+        )
 
     return run
 
@@ -230,7 +234,8 @@ def _(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
 
 def _fake_loss(input: Tensor, per_sample: bool, input_grad: bool) -> tuple[Tensor, Tensor]:
     loss = input.new_empty(input.shape[:1] if per_sample else (), dtype=compute_dtype(input.dtype))
-    return loss, torch.empty_like(input) if input_grad else input.new_empty(0)
+    dtype = gradient_dtype(input.dtype)
+    return loss, torch.empty_like(input, dtype=dtype) if input_grad else input.new_empty(0, dtype=dtype)
 
 
 @_fake("spectral_loss")
@@ -299,6 +304,8 @@ class _Rule(NamedTuple):
     keep: Callable[..., _Args] | None = None
     # Of a loss, which returns its gradients: that by the target from the arguments and that by the input.
     target_grad: Callable[[_Args, Tensor], Tensor] | None = None
+    # Whether from that by the input as it was rounded to half precision, too.
+    from_rounded: bool = True
 
 
 _derivatives: dict[str, _Rule] = {}
@@ -333,6 +340,8 @@ class _Recorded:
             for parameter, needed in zip(parameters, self.needs[2:], strict=True)
             if needed
         )
+        if self.needs[1] and not self.rule.from_rounded and gradient_dtype(input.dtype) != compute_dtype(input.dtype):
+            self.serves = False
         self.readable = input.is_cpu and not per_sample
 
     def save(self, ctx: Any, tensors: Sequence[Tensor], output: Any) -> None:
@@ -363,6 +372,10 @@ class _Recorded:
         target_grad = None
         if by_target and input_grad is not None and self.rule.target_grad is not None:
             target_grad = self.rule.target_grad((*saved[: self.count], *self.rest), input_grad)
+        if saved[0].dtype == torch.float16:
+            input_grad, target_grad = (
+                grad if grad is None else grad.to(torch.float16) for grad in (input_grad, target_grad)
+            )
         return input_grad, target_grad, *parameter_grads
 
 
@@ -386,13 +399,19 @@ def _scaled(factor: Tensor, grad: Tensor | None, needed: bool) -> Tensor | None:
     return (factor.view(-1, *(1,) * (grad.dim() - 1)) * grad).to(grad.dtype)
 
 
+def _compiled_autograd_key(ctx: Any) -> tuple[int]:
+    """As ``torch.autograd.Function`` has it, for compiled autograd."""
+    return (ctx._autograd_function_id,)
+
+
 def _autograd(
     op: Any,
     vjp: Callable[[_Args, Tensor, _Needs], _Grads],
     keep: Callable[..., _Args] | None = None,
     target_grad: Callable[[_Args, Tensor], Tensor] | None = None,
+    from_rounded: bool = True,
 ) -> None:
-    """Registers the derivative of ``op``.
+    """Registers the derivative of ``op``, see :class:`_Rule`.
 
     ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
     ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
@@ -410,6 +429,7 @@ def _autograd(
 
     class Derivative(torch.autograd.function._SingleLevelFunction):
         apply: Callable[..., Any]
+        _compiled_autograd_key = staticmethod(_compiled_autograd_key)
 
         @staticmethod
         def forward(ctx: Any, keyset: Any, *args: Any) -> Any:
@@ -434,6 +454,7 @@ def _autograd(
 
     class DirectDerivative(torch.autograd.function._SingleLevelFunction):
         apply: Callable[..., Any]
+        _compiled_autograd_key = staticmethod(_compiled_autograd_key)
 
         @staticmethod
         def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
@@ -460,7 +481,7 @@ def _autograd(
         return Derivative.apply(keyset, *args)
 
     _library.impl(op._opname, autograd_kernel, "Autograd", with_keyset=True)
-    _derivatives[op._opname] = _Rule(vjp, keep, target_grad)
+    _derivatives[op._opname] = _Rule(vjp, keep, target_grad, from_rounded)
     _differentiable[op._opname] = DirectDerivative.apply
 
 
@@ -474,6 +495,7 @@ _modes = torch._C._len_torch_dispatch_stack
 _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
 _transforms_active = torch._C._are_functorch_transforms_active
 _tracing_state = torch._C._get_tracing_state
+_is_nested = attrgetter("is_nested")
 _is_included = torch._C._dispatch_tls_is_dispatch_key_included
 _is_excluded = torch._C._dispatch_tls_is_dispatch_key_excluded
 _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
@@ -528,6 +550,8 @@ def value(op: str, *args: Any) -> Tensor:
     The arguments are of matching dtypes, so that autocast has nothing to do.
     """
     if not _directly(args):
+        if not is_dynamo_compiling():
+            _distributed.register_shardings()  # in inference mode no kernel of autograd does
         result = getattr(torch.ops.blurfft, op).default(*args)
     elif is_grad_enabled() and torch._C._any_requires_grad(*args):
         count = _TENSORS[op]
@@ -560,13 +584,15 @@ def _guard(tensors: tuple[Tensor, ...]) -> Callable[..., bool]:
 
 def remembered(settings: _Settings, tensors: tuple[Any, ...]) -> Call | None:
     """The call that a loss with these settings led to, its name first, for images and a parameter like these."""
-    if is_dynamo_compiling() or _modes() or forward_ad._current_level >= 0:
+    if is_dynamo_compiling() or _modes() or _transforms_active() or forward_ad._current_level >= 0:
         return None
     try:
+        if True in map(_is_nested, tensors):  # they have no sizes, and asked for them torch's guards abort the process
+            return None
         for guard, call in _calls.get(_signature(settings), ()):
             if guard(*tensors):
                 return call
-    except TypeError:  # a setting that is none
+    except (TypeError, AttributeError):  # a setting that is none, a tensor that is none
         pass
     return None
 
@@ -713,7 +739,7 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
 def _blur_mse_target_grad(args: _Args, input_grad: Tensor) -> Tensor:
     input, _, kernel, *_ = args
     K = otf(as_planes(kernel), *input.shape[2:])
-    return -spectral_filter(input_grad, K.conj()).to(input.dtype)
+    return -spectral_filter(input_grad, K.conj())
 
 
 def _blur_mse_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
@@ -749,7 +775,7 @@ _autograd(spectral_filter, _spectral_filter_vjp)
 _autograd(cross_spectrum, _cross_spectrum_vjp)
 _autograd(spectral_loss, _spectral_loss_vjp, target_grad=_negative)
 _autograd(wiener_loss, _wiener_loss_vjp, target_grad=_negative)
-_autograd(blur_mse, _blur_mse_vjp, target_grad=_blur_mse_target_grad)
+_autograd(blur_mse, _blur_mse_vjp, target_grad=_blur_mse_target_grad, from_rounded=False)
 _autograd(focal_frequency_loss, _focal_frequency_loss_vjp, target_grad=_negative)
 
 

@@ -1,7 +1,7 @@
 """Blur kernels (point spread functions): Gaussian, defocus disk, linear motion, or from a file.
 
-Each function returns a float64 tensor (kh, kw) of odd sizes that sums to 1 and whose centre is ⌊k/2⌋, ready for every
-``kernel`` argument of blurfft.
+Each function returns a float64 tensor (kh, kw) that sums to 1 and whose centre is ⌊k/2⌋, ready for every ``kernel``
+argument of blurfft. The sides are odd; those of a loaded kernel are as in its file.
 
 Example:
     >>> from blurfft import psf
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ def gaussian(sigma: float, size: int | None = None) -> Tensor:
         size: the odd side of the kernel. Default: 2⌈4σ⌉ + 1, where ``scipy.ndimage.gaussian_filter`` cuts off too.
 
     Raises:
+        TypeError: ``sigma`` is not a number.
         ValueError: ``sigma`` is not positive, ``size`` not odd and positive, or the kernel larger than 1025 a side.
 
     Example:
@@ -65,6 +68,7 @@ def disk(radius: float) -> Tensor:
         radius: r > 0, in pixels, not necessarily whole.
 
     Raises:
+        TypeError: ``radius`` is not a number.
         ValueError: ``radius`` is not positive, or the kernel larger than 1025 a side.
 
     Example:
@@ -102,15 +106,19 @@ def motion(length: float, angle: float = 0.0) -> Tensor:
             the formula), as in MATLAB's ``fspecial('motion')``. 180° more is the same kernel.
 
     Raises:
-        ValueError: ``length`` is negative or above 1025, or ``angle`` is not finite.
+        TypeError: ``length`` or ``angle`` is not a number.
+        ValueError: ``length`` is negative or above 1025, the kernel larger than 1025 a side, or ``angle`` is not
+            finite.
 
     Example:
         >>> motion(15, 30).shape
         torch.Size([9, 15])
     """
+    _real("length", length)
+    _real("angle", angle)
     if not 0 <= length <= MAX_SIDE:
-        raise ValueError(f"length must be from 0 to {MAX_SIDE} pixels, got {length:g}")
-    if not math.isfinite(angle):
+        raise ValueError(f"length must be from 0 to {MAX_SIDE} pixels, got {length}")
+    if not abs(angle) <= sys.float_info.max:
         raise ValueError(f"angle must be a finite number of degrees, got {angle}")
     # Rounded, so that 90° has no width of 6e-17 pixels.
     dx = round(math.cos(math.radians(angle)), 15)
@@ -144,12 +152,15 @@ def load(path: str | Path) -> Tensor:
         path: a two-dimensional array or an image of any size up to 1025 a side; its centre is ⌊k/2⌋.
 
     Raises:
+        TypeError: ``path`` is not a path.
         ValueError: the file is missing or unreadable, the array is not a real, finite, two-dimensional one, or its sum
             is not positive.
 
     Example:
         >>> kernel = load("camera-shake.png")
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be a str or a Path, got {type(path).__name__}")
     path = Path(path)
     try:
         if path.suffix.lower() == ".npy":
@@ -161,7 +172,7 @@ def load(path: str | Path) -> Tensor:
                 array = np.asarray(grey)
     except FileNotFoundError:
         raise ValueError(f"the kernel file {path} does not exist") from None
-    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # NumPy and Pillow raise all kinds for a damaged file
         raise ValueError(f"the kernel file {path} cannot be read: {error}") from None
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"the kernel in {path} must be two-dimensional and not empty, got shape {array.shape}")
@@ -186,6 +197,7 @@ def parse(spec: str) -> Tensor:
             file or an image.
 
     Raises:
+        TypeError: ``spec`` is not a str.
         ValueError: it is none of these, or its numbers make no kernel; the message says what would.
 
     Example:
@@ -197,6 +209,8 @@ def parse(spec: str) -> Tensor:
         "disk": (disk, ("RADIUS",), "disk:3"),
         "motion": (motion, ("LENGTH", "ANGLE"), "motion:15,30"),
     }
+    if not isinstance(spec, str):
+        raise TypeError(f"spec must be a str, got {type(spec).__name__}")
     name, colon, numbers = spec.partition(":")
     if name.lower() in forms:
         make, names, example = forms[name.lower()]
@@ -217,9 +231,15 @@ def parse(spec: str) -> Tensor:
     raise ValueError(f"{spec!r} is not a kernel; write {SYNTAX}")
 
 
+def _real(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+
+
 def _positive(name: str, value: float) -> None:
+    _real(name, value)
     if not 0 < value <= MAX_SIDE:
-        raise ValueError(f"{name} must be above 0 and at most {MAX_SIDE} pixels, got {value:g}")
+        raise ValueError(f"{name} must be above 0 and at most {MAX_SIDE} pixels, got {value}")
 
 
 def _side(side: int, name: str, value: float) -> None:

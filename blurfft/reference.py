@@ -20,6 +20,15 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
 
 
+def gradient_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a loss keeps its gradient by images of ``dtype``: float32 for float16, else theirs.
+
+    The numbers of a mean's gradient are below what float16 holds, and loss scaling multiplies it by its factor only
+    later.
+    """
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
 def as_planes(parameter: Tensor) -> Tensor:
     """A kernel or weight (..., ...) for all planes, or (N|1, C|1, ..., ...), as the latter."""
     return parameter.view(1, 1, *parameter.shape) if parameter.dim() == 2 else parameter

@@ -1,9 +1,11 @@
 // What the operators of every compiled backend ask of a tensor.
 #pragma once
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/shim_utils.h>
 
 #include <optional>
 
@@ -43,6 +45,23 @@ struct ParameterShape {
         rows(t.size(t.dim() - 2)),
         columns(t.size(t.dim() - 1)) {}
 };
+
+// Of the gradient by images. The numbers of a mean's are below what float16 holds, and loss scaling multiplies it by
+// its factor only later.
+inline ScalarType gradient_type(ScalarType images) { return images == ScalarType::Half ? ScalarType::Float : images; }
+
+// Uninitialised, with the layout that empty_like gives.
+inline Tensor empty_like(const Tensor& like, ScalarType type) {
+  const Tensor same = torch::stable::empty_like(like);
+  if (type == like.scalar_type()) return same;
+  int32_t device = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(same.dim(), same.sizes().data(), same.strides().data(),
+                                                  static_cast<int32_t>(type), device, like.get_device_index(),
+                                                  &handle));
+  return Tensor(handle);
+}
 
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..reference import gradient_dtype
 from . import fft, planes, staged
 from .launch import launch
 
@@ -141,7 +142,7 @@ def focal_frequency_loss(
 ) -> tuple[Tensor, Tensor | None]:
     samples, _, height, width = input.shape
     dtype = fft.compute_dtype(input.dtype)
-    grad = torch.empty_like(input) if input_grad else None
+    grad = torch.empty_like(input, dtype=gradient_dtype(input.dtype)) if input_grad else None
     # The transforms are not normalised.
     scale /= height * width
     of = _of_tiles if fft.fits(height, width, dtype) else _staged

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..reference import gradient_dtype
 from . import fft, planes, staged
 from .fold import fold
 from .launch import launch
@@ -99,7 +100,7 @@ def spectral_loss(
     samples, _, height, width = input.shape
     scale /= height * width
     shape, weight = weight.shape, planes.parameter(weight)
-    grad = torch.empty_like(input) if input_grad else None
+    grad = torch.empty_like(input, dtype=gradient_dtype(input.dtype)) if input_grad else None
     if fft.fits(height, width, weight.dtype, share=1):
         group = planes.grouping(*input.shape[:2], samples if per_sample else weight.shape[0], weight.shape[1])
         loss, power = _of_tiles(input, target, weight, grad, group, scale, symmetric, weight_grad)

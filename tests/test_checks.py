@@ -7,6 +7,7 @@ import re
 import weakref
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
@@ -155,6 +156,9 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: blurfft.wiener_weight(k, 16), TypeError, "size must be a pair of ints (H, W), got 16"),
     (lambda: blurfft.wiener_weight(k, (16,)), TypeError, "size must be a pair of ints (H, W), got (16,)"),
     (lambda: blurfft.wiener_weight(k, (16, 12.0)), TypeError, "size must be a pair of ints (H, W), got (16, 12.0)"),
+    (lambda: blurfft.wiener_weight(k, (True, 16)), TypeError, "size must be a pair of ints (H, W), got (True, 16)"),
+    (lambda: blurfft.wiener_weight(k, (16, torch.tensor(12))), TypeError, "size must be a pair of ints (H, W), got"),
+    (lambda: blurfft.wiener_weight(k, (np.True_, 16)), TypeError, "size must be a pair of ints (H, W), got ("),
     (lambda: blurfft.wiener_weight(k, (16, 0)), ValueError, "size must be positive, got (16, 0)"),
     (lambda: blurfft.wiener_weight(k, (2, 12)), ValueError, "kernel must be no larger than the image, 2x12, got 3x3"),
     (
@@ -244,6 +248,26 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         "reduction must be 'none', 'mean' or 'sum', got [0, 0]",
     ),
     (
+        lambda: blurfft.wiener_loss(x, x, k, reduction=np.zeros(3)),
+        ValueError,
+        "reduction must be 'none', 'mean' or 'sum', got array(",
+    ),
+    (
+        lambda: blurfft.rfft2(x, norm=np.zeros(2)),
+        ValueError,
+        "norm must be 'forward', 'backward' or 'ortho', got array(",
+    ),
+    (
+        lambda: blurfft.FocalFrequencyLoss(alpha=10**400),
+        ValueError,
+        "alpha must be a finite float, got 1000",
+    ),
+    (
+        lambda: blurfft.irfft2(torch.nested.nested_tensor([x, x])),
+        TypeError,
+        "input must be a dense (strided) tensor, got a nested one",
+    ),
+    (
         lambda: blurfft.wiener_loss(torch.nested.nested_tensor([x, x]), x, k),
         TypeError,
         "input must be a dense (strided) tensor, got a nested one",
@@ -255,6 +279,12 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
 def test_message(call: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match="^" + re.escape(message)):
         call()
+
+
+def test_sizes_are_whatever_is_an_integer() -> None:
+    size = (np.int64(16), np.int64(12))
+    assert blurfft.wiener_weight(k, size).equal(blurfft.wiener_weight(k, (16, 12)))
+    assert blurfft.irfft2(half, s=size).shape == (4, 3, 16, 12)
 
 
 def test_tensors_are_not_looked_at() -> None:

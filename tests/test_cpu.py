@@ -237,3 +237,13 @@ def wide_ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_the_widest_vectors(wide_ops: Any, layout: str, size: tuple[int, int], dtype: torch.dtype) -> None:
     check_every_op(wide_ops, Case(*size, dtype, layout, layout))
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_errors_out_of_range_are_not_none(capability: str, alpha: float) -> None:
+    """The power of a plane this far off is infinite: its loss is not 0."""
+    x, y = torch.full((2, 1, 64, 64), 1e17), torch.zeros(2, 1, 64, 64)
+    y[1] = x[1] - 1
+    loss, grad = torch.ops.blurfft_cpu.focal_frequency_loss(x, y, alpha, False, 1.0, True, True)
+    assert not loss[0].isfinite() and grad[0].isnan().all()
+    assert loss[1].isfinite() and grad[1].isfinite().all()

@@ -273,3 +273,14 @@ blurfft.blur(torch.ones(1, 1, 4, 4), torch.ones(1, 1))
     assert done.stdout == "imported\n"
     assert "ValueError: the environment variable BLURFFT_BACKEND must be one of 'auto', 'cuda'" in done.stderr
     assert "got 'fftw'" in done.stderr
+
+
+def test_a_context_can_be_entered_again() -> None:
+    context = blurfft.use_backend("reference")
+    for _ in range(3):
+        with context:
+            assert _dispatch.requested() == "reference"
+            with context:
+                assert _dispatch.requested() == "reference"
+            assert _dispatch.requested() == "reference"
+        assert _dispatch.requested() == "auto"

@@ -45,6 +45,11 @@ class Model(nn.Module):
 def check_dtensor(mesh: Any) -> None:
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
+    with torch.inference_mode():  # which passes autograd by, first
+        sharded = [distribute_tensor(images((4, 3, 8, 6)), mesh, [Shard(0)]) for _ in range(2)]
+        kernel = distribute_tensor(kernels((3, 2)), mesh, [Replicate()])
+        blurfft.wiener_loss(*sharded, kernel).full_tensor()
+
     for i, function in enumerate(FUNCTIONS):
         kernel_shape = (4, 1, 3, 2) if i % 2 else (3, 2)
         args = [images((4, 3, 8, 6)), images((4, 3, 8, 6)), kernels(kernel_shape), positive((4,))]

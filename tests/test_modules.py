@@ -78,6 +78,23 @@ def test_tensors_are_buffers_and_parameters_are_trained() -> None:
     assert module.to("meta").nsr.device.type == "meta"
 
 
+@pytest.mark.parametrize("module", [blurfft.WienerLoss, blurfft.WienerNLL, blurfft.BlurMSELoss])
+def test_a_computed_kernel_is_kept_detached(module: type[nn.Module]) -> None:
+    logits = torch.zeros(9, dtype=k.dtype, requires_grad=True)
+    criterion = module(logits.softmax(0).view(3, 3))
+    assert not criterion.kernel.requires_grad
+    torch.testing.assert_close(copy.deepcopy(criterion)(x, y), criterion(x, y))
+    leaf = k.clone().requires_grad_()
+    assert module(leaf).kernel is leaf
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down
+def test_a_module_is_traced_with_a_number_not_met_before() -> None:
+    criterion = blurfft.WienerLoss(k, 0.4140625)
+    traced = torch.jit.trace(criterion, (x, y))
+    torch.testing.assert_close(traced(2 * x, y), criterion(2 * x, y))
+
+
 def test_numbers_and_fixed_kernels_are_not_trained() -> None:
     module = blurfft.WienerLoss(k, 0.1, eps=0.2)
     assert not list(module.parameters())

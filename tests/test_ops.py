@@ -521,6 +521,37 @@ def test_later_calls_are_differentiable_twice(name: str, backend: Backend) -> No
         assert torch.autograd.gradgradcheck(lambda x: LOSSES[name](x, y, k.detach()), (x,), fast_mode=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_in_half_precision_are_rounded_once(name: str, dtype: torch.dtype, backend: Backend) -> None:
+    x, y, k = images(SHAPE, dtype).requires_grad_(), images(SHAPE, dtype).requires_grad_(), parameter(name, f32)
+    actual = gradients(LOSSES[name](x, y, k), x, y)
+    wide = [t.detach().double().requires_grad_() for t in (x, y)]
+    with blurfft.use_backend("reference"):
+        expected = gradients(LOSSES[name](*wide, k.double()), *wide)
+    for a, e in zip(actual, expected, strict=True):
+        assert a is not None and e is not None
+        # The product with a cotangent that is not 1 is rounded once more.
+        assert ((a - e).abs() <= torch.finfo(dtype).eps * e.abs() + 1e-5 * e.abs().max()).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_float16_survives_loss_scaling(name: str, backend: Backend) -> None:
+    # The gradient of a mean is below what float16 holds, the scale of GradScaler above.
+    x = images((24, 3, 32, 32), torch.float16)
+    y = x + 1e-2 * images(x.shape, torch.float16)
+    k = parameter(name, f32) if name != "spectral_mse" else torch.rand(32, 17)
+    scale = 2.0**16 if name != "wiener_nll" and name != "blur_mse" else 1.0
+    x, y = x.requires_grad_(), y.requires_grad_()
+    actual = gradients(scale * LOSSES[name](x, y, k), x, y)
+    wide = [t.detach().double().requires_grad_() for t in (x, y)]
+    with blurfft.use_backend("reference"):
+        expected = gradients(scale * LOSSES[name](*wide, k.double()), *wide)
+    for a, e in zip(actual, expected, strict=True):
+        assert a is not None and e is not None and a.dtype == torch.float16
+        assert ((a - e).abs() <= 2**-11 * e.abs() + 1e-5 * e.abs().max() + 2**-25).all()
+
+
 def test_later_calls_are_judged_by_all_that_matters() -> None:
     x, y, k = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32), kernels((3, 2), f32)
     for _ in range(2):
@@ -540,6 +571,13 @@ def test_later_calls_are_judged_by_all_that_matters() -> None:
         blurfft.wiener_loss(x, y.to_sparse(), k, 1.0)
     with pytest.raises(TypeError, match="got ndarray"):
         blurfft.wiener_loss(x, y.numpy(), k, 1.0)  # type: ignore[arg-type]
+    nested = torch.nested.nested_tensor([y[0], y[1]])  # torch's guards would abort the process
+    for arguments in ((nested, y, k), (x, nested, k), (x, y, nested)):
+        with pytest.raises(TypeError, match="nested"):
+            blurfft.wiener_loss(*arguments, 1.0)
+    jagged = torch.nested.nested_tensor([y, y], layout=torch.jagged)
+    with pytest.raises(RuntimeError, match=r"[nN]ested"):
+        vmap(lambda y: blurfft.wiener_loss(x, y, k, 1.0))(jagged)
     assert blurfft.wiener_loss(x, y.double(), k, 1.0).dtype == f64
     with torch.no_grad():
         assert not blurfft.wiener_loss(x, y, k, 1.0).requires_grad
@@ -576,6 +614,34 @@ def test_transforms_and_modes_see_calls_like_earlier_ones() -> None:
         torch.testing.assert_close(loss(x), value)
     with torch._C._AutoDispatchBelowAutograd():
         assert not loss(x.clone().requires_grad_()).requires_grad
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down
+def test_the_weight_of_a_whole_batch_is_a_constant_in_graphs() -> None:
+    x, y = images(SHAPE, f64), images(SHAPE, f64)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return blurfft.focal_frequency_loss(x, y, batch_matrix=True)
+
+    class Module(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return loss(x, y)
+
+    expected = grad(loss)(x, y)
+    traced = torch.jit.trace(loss, (x, y), check_trace=False)
+    exported = torch.export.export(Module(), (x, y))
+    for graph in (traced, exported.module()):
+        leaf = x.clone().requires_grad_()
+        torch.testing.assert_close(gradients(graph(leaf, y), leaf)[0], expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_compiled_autograd(name: str) -> None:
+    x, y, k = images(SHAPE, f64).requires_grad_(), images(SHAPE, f64).requires_grad_(), parameter(name)
+    expected = gradients(LOSSES[name](x, y, k), x, y)
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        LOSSES[name](x, y, k).backward()
+    torch.testing.assert_close((x.grad, y.grad), expected)
 
 
 def test_calls_of_many_shapes_are_remembered_newest_first() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -141,6 +142,15 @@ def test_load_refuses_damaged_files(tmp_path):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\nnot really")
         with pytest.raises(ValueError, match=rf"{name} cannot be read"):
             psf.load(tmp_path / name)
+    header = np.lib.format.magic(1, 0) + b"\x05\x00((((\n"
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        huge, {"descr": "<f8", "fortran_order": False, "shape": (1_000_000, 1_000_000)}
+    )
+    for content in (header, huge.getvalue()):
+        (tmp_path / "k.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"k\.npy cannot be read"):
+            psf.load(tmp_path / "k.npy")
 
 
 def test_an_archive_is_no_kernel(tmp_path):
@@ -153,6 +163,36 @@ def test_an_archive_is_no_kernel(tmp_path):
 def test_a_disk_within_a_pixel():
     for radius in (1e-200, 0.1, 0.5):
         assert psf.disk(radius).equal(torch.ones(1, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: psf.gaussian("2"), "sigma"),
+        (lambda: psf.disk("a"), "radius"),
+        (lambda: psf.motion(True), "length"),
+        (lambda: psf.motion(3, None), "angle"),
+        (lambda: psf.load(3), "path"),
+        (lambda: psf.parse(None), "spec"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named(call, name):
+    with pytest.raises(TypeError, match=f"^{name} must be a "):
+        call()
+
+
+def test_any_real_number_will_do():
+    assert psf.gaussian(np.float32(2)).equal(psf.gaussian(2))
+    assert psf.disk(np.int64(3)).equal(psf.disk(3))
+    for call in (lambda: psf.gaussian(10**400), lambda: psf.motion(10**400), lambda: psf.motion(1, 10**400)):
+        with pytest.raises(ValueError, match=r"^(sigma|length|angle) must be "):
+            call()
+
+
+def test_the_longest_streak():
+    assert psf.motion(1024).shape == (1, 1025)
+    with pytest.raises(ValueError, match="length = 1025 makes a kernel of 1027 pixels"):
+        psf.motion(1025)
 
 
 def test_size_must_be_odd():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..reference import as_planes, compute_dtype
+from ..reference import as_planes, compute_dtype, gradient_dtype
 
 
 def blur_mse(
@@ -30,5 +30,5 @@ def blur_mse(
     if kernel_grad:
         dK = backend.cross_spectrum(target.to(dtype), -residual_grad, *planes.shape[:2], True)
         kernel_out = backend.otf_backward(dK, width, *kernel.shape[-2:]).view(kernel.shape)
-    grad = torch.empty_like(input).copy_(residual_grad) if input_grad else None
+    grad = torch.empty_like(input, dtype=gradient_dtype(input.dtype)).copy_(residual_grad) if input_grad else None
     return losses if per_sample else losses.sum(), grad, kernel_out

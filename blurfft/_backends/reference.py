@@ -10,7 +10,15 @@ import math
 import torch
 from torch import Tensor
 
-from ..reference import difference, focal_weight, from_half_spectrum, half_spectrum, multiplicity, transfer_function
+from ..reference import (
+    difference,
+    focal_weight,
+    from_half_spectrum,
+    gradient_dtype,
+    half_spectrum,
+    multiplicity,
+    transfer_function,
+)
 
 DEVICES = "any"
 DTYPES = "float32, float64, bfloat16, float16"
@@ -32,6 +40,11 @@ def _power(spectrum: Tensor) -> Tensor:
 def _like(values: Tensor, image: Tensor) -> Tensor:
     """``values`` in the dtype and layout of ``image``."""
     return torch.empty_like(image).copy_(values)
+
+
+def _gradient(values: Tensor, image: Tensor) -> Tensor:
+    """The gradient of a loss by ``image``."""
+    return torch.empty_like(image, dtype=gradient_dtype(image.dtype)).copy_(values)
 
 
 def _total(losses: Tensor, scale: float, per_sample: bool) -> Tensor:
@@ -86,7 +99,7 @@ def _weighted(
     power = multiplicity(width, E) * _power(E)
     return (
         _total((weight * power).sum((1, 2, 3)), scale, per_sample),
-        _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
+        _gradient(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
         power,
     )
 
@@ -132,7 +145,7 @@ def wiener_loss(
         scale = scale / 2
         log_determinant = (m * weight.log()).expand_as(power).sum((1, 2, 3))
         loss = loss - log_determinant + channels * height * width * math.log(2 * math.pi)
-    grad = _like(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
+    grad = _gradient(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
     kernel_out = nsr_out = eps_out = None
     if kernel_grad:
         dweight = scale * (power - m / weight) if nll else scale * power

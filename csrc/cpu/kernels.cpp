@@ -1145,12 +1145,15 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
     largest = high[l] > largest ? high[l] : largest;
     all_numbers = all_numbers && all[l] == all[l];
   }
+  // NaN if it is infinite: squares out of range have no weights, and weights of 0 would make nothing of the largest
+  // errors.
+  const Vec<T> valid = splat(largest - largest);
   const T* end = at;
   for (at = args.table; at < end; at += L) {
     const Vec<T> m = load(at) / largest;
     // NaN, as of 0 / 0 in a plane without an error, counts as 0.
     const Vec<T> within = m >= one ? one : m > zero ? m : zero;
-    store(at, all_numbers ? within : zero);
+    store(at, (all_numbers ? within : zero) + valid);
   }
   make_operator(g, false, args.table_scale, args.table);
 }

@@ -139,10 +139,12 @@ Tensor empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
                                                    nullptr, nullptr, 0, nullptr, &handle));
   return Tensor(handle);
 }
-Tensor empty_as(const Tensor& t) {
-  return t.is_contiguous() ? empty(t, t.sizes(), t.scalar_type()) : torch::stable::empty_like(t);
+Tensor empty_as(const Tensor& t, ScalarType type) {
+  return t.is_contiguous() ? empty(t, t.sizes(), type) : empty_like(t, type);
 }
-Gradient gradient_by(const Tensor& input, bool wanted) { return wanted ? Gradient(empty_as(input)) : std::nullopt; }
+Gradient gradient_by(const Tensor& input, bool wanted) {
+  return wanted ? Gradient(empty_as(input, gradient_type(input.scalar_type()))) : std::nullopt;
+}
 
 // Of parameters (n, c, ...), where 1 stands for all samples or channels.
 struct Extent {
@@ -507,7 +509,7 @@ Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw) {
 
 Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
   const Tensor half = as_contiguous(transfer);
-  const Tensor out = empty_as(input);
+  const Tensor out = empty_as(input, input.scalar_type());
   const int64_t tables_n = transfer.size(0), tables_c = transfer.size(1);
   const bool complex_values = is_complex(transfer);
   for_type(input.scalar_type(), [&]<class T>(T) {

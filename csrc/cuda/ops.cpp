@@ -137,7 +137,7 @@ Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw) {
 Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
   const Call call(input);
   const Tensor images = as_addressable(input), half = as_contiguous(transfer);
-  const Tensor out = new_output_like(input);
+  const Tensor out = new_output_like(input, input.scalar_type());
   for_type(input.scalar_type(), [&]<class T>(T) {
     spectral_filter(batch_of(images), input_planes(images), values<T>(half), extent_of(half), is_complex(half),
                     output_planes(out), call.context);
@@ -170,7 +170,7 @@ struct Loss {
       : call(call),
         input(as_addressable(input)),
         target(as_addressable(target)),
-        grad(input_grad ? Gradient(new_output_like(input)) : std::nullopt),
+        grad(input_grad ? Gradient(new_output_like(input, gradient_type(input.scalar_type()))) : std::nullopt),
         loss(new_output(input, per_sample ? std::vector<int64_t>{input.size(0)} : std::vector<int64_t>{}, type)),
         per_sample_(per_sample) {}
 

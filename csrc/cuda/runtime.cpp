@@ -5,6 +5,8 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include "../tensor.h"
+
 namespace blurfft::cuda {
 
 using Guard = torch::stable::accelerator::DeviceGuard;
@@ -30,7 +32,7 @@ void* data_of(const Tensor& argument) { return argument.data_ptr(); }
 Tensor new_output(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
   return torch::stable::new_empty(like, sizes, type);
 }
-Tensor new_output_like(const Tensor& like) { return torch::stable::empty_like(like); }
+Tensor new_output_like(const Tensor& like, ScalarType type) { return empty_like(like, type); }
 Tensor new_scratch(const Tensor& like, size_t bytes) {
   return torch::stable::new_empty(like, {static_cast<int64_t>(bytes)}, ScalarType::Byte);
 }

@@ -30,7 +30,7 @@ void* current_stream(const Tensor& tensor);
 void* data_of(const Tensor& argument);
 // What they write: contiguous, or with the layout of `like`.
 Tensor new_output(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type);
-Tensor new_output_like(const Tensor& like);
+Tensor new_output_like(const Tensor& like, ScalarType type);
 // What only they see.
 Tensor new_scratch(const Tensor& like, size_t bytes);
 

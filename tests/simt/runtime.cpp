@@ -9,6 +9,8 @@
 #include <set>
 #include <string>
 
+#include "tensor.h"
+
 namespace blurfft::cuda {
 namespace {
 
@@ -53,8 +55,8 @@ Tensor new_output(const Tensor& like, const std::vector<int64_t>& sizes, ScalarT
   lend("output", output, simt::Memory::output);
   return output;
 }
-Tensor new_output_like(const Tensor& like) {
-  const Tensor output = torch::stable::empty_like(like);
+Tensor new_output_like(const Tensor& like, ScalarType type) {
+  const Tensor output = empty_like(like, type);
   lend("output", output, simt::Memory::output);
   return output;
 }
