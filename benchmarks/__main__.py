@@ -129,6 +129,10 @@ def run(
     )
     sizes = size or (QUICK_SIZES if quick else None)
     suites = list(SUITES) if suite.value == "all" else [suite.value]
+    heights = {case.size[0] for name in suites for case in SUITES[name](options.pixels)}
+    if size and not heights & set(size):
+        there = ", ".join(map(str, sorted(heights)))
+        raise typer.BadParameter(f"no case of these suites has that height; there are {there}", param_hint="--size")
     results = _open(out, options, suites, resume)
     # An entry is in the file once its case is complete.
     plan = [
@@ -163,7 +167,7 @@ def run(
             disturbed += _show(console, part, name, case, options.device)
 
     for table in tables.tables(results, suites):
-        console.print(table)
+        tables.show(console, table)
     for name, case, ours, ratio in report.worst(results, WORST):
         console.print(f"Least gain on torch.fft: {ratio:.2f} times as fast, {ours}, {name} {case}", highlight=False)
     if disturbed:
@@ -192,9 +196,9 @@ def compare(before: Results, after: Results) -> None:
     for name, results in zip(("before", "after"), reports, strict=True):
         console.print(f"{name}: {report.headline(results.machine)}", highlight=False)
     if better:
-        console.print(comparison.table("better", better))
+        tables.show(console, comparison.table("better", better))
     if worse:
-        console.print(comparison.table("worse", worse))
+        tables.show(console, comparison.table("worse", worse))
     if missing:
         cases = sorted({f"{result.suite} {result.case}" for result in missing})
         console.print(f"Not in {after}: {'; '.join(cases)}", style="yellow", highlight=False)

@@ -46,7 +46,7 @@ def missing(before: Report, after: Report) -> list[Result]:
 
 
 def table(title: str, changes: list[Change]) -> Table:
-    result = Table(title=title)
+    result = Table(title=title, title_justify="left")
     for column in ("case", "contender", "quantity", "before", "after", "factor"):
         result.add_column(column, justify="left" if column in ("case", "contender", "quantity") else "right")
     for change in sorted(changes, key=lambda change: change.factor, reverse=True):

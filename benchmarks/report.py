@@ -127,9 +127,13 @@ class Report:
 
     @classmethod
     def load(cls, path: Path) -> Report:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {content.get('format')!r}, this version reads {FORMAT}")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            written_in = content["format"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} holds no results of benchmarks run") from None
+        if written_in != FORMAT:
+            raise ValueError(f"{path} has format {written_in!r}, this version reads {FORMAT}")
 
         def with_case(entry: dict[str, Any]) -> dict[str, Any]:
             case = entry["case"]

@@ -31,6 +31,7 @@ from rich.table import Table
 
 from . import report
 from .machine_code import Code, demangled, read_amdgcn, read_cubin, read_object
+from .tables import show
 
 # Machines
 
@@ -528,7 +529,7 @@ def columns(target: Target) -> tuple[str, ...]:
 def tables(rows: Iterable[Row]) -> list[Table]:
     made = []
     for target, group in by_target(rows).items():
-        table = Table(title=heading(target), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(title=heading(target), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for name in columns(target):
             words = name in ("backend", "kernel", "configuration", "limited by")
             table.add_column(name, justify="left" if words else "right", no_wrap=words)
@@ -641,7 +642,7 @@ def static(
     configuration: Annotated[list[str] | None, typer.Option(help="Configurations, as a pattern.")] = None,
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="May be given again; --out keeps what it has of others.", show_default=" ".join(BACKENDS)),
+        typer.Option(help="May be given again; --out keeps what it has of the other.", show_default=" ".join(BACKENDS)),
     ] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="May be given again.", show_default=" ".join(TARGETS))
@@ -652,7 +653,8 @@ def static(
     jobs: Annotated[int, typer.Option(min=1, help="Compilations at a time.")] = os.cpu_count() or 1,
     as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, exists=True, help="A folder for static.json and static.md.")
+        Path | None,
+        typer.Option(file_okay=False, writable=True, help="A folder for static.json and static.md, made if need be."),
     ] = None,
 ) -> None:
     """Compiles the GPU kernels without a GPU, and shows what their machine code holds and how fast it could be.
@@ -668,8 +670,16 @@ def static(
     for name in backends:
         if name not in BACKENDS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(BACKENDS)}", param_hint="--backend")
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from None
     console, messages = Console(), Console(stderr=True)
     cases = every_case(names, backends)
+    if "cuda" in backends and not any(case.backend == "cuda" for case in cases):
+        how = "BLURFFT_CUDA=1 python setup.py build_ext --inplace"
+        messages.print(f"The CUDA kernels are left out: they are not built here, {how}", soft_wrap=True)
     every = kernel is None and configuration is None and not quick
     cases = tuple(
         case
@@ -708,12 +718,12 @@ def static(
         print(as_json(rows, about), end="")
     else:
         for table in tables(rows):
-            console.print(table)
+            show(console, table)
     if out is not None:
-        if backend is not None and (out / "static.json").is_file():
+        if (out / "static.json").is_file():
             old_rows, old_about = from_json((out / "static.json").read_text(encoding="utf-8"))
-            rows += [row for row in old_rows if row.backend not in backends]
-            about |= {name: value for name, value in old_about.items() if name not in backends}
+            rows += [row for row in old_rows if row.backend not in about]
+            about = old_about | about
         (out / "static.json").write_text(as_json(rows, about), encoding="utf-8")
         (out / "static.md").write_text(as_markdown(rows, about), encoding="utf-8")
     failed = False

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from rich.console import Console
 from rich.table import Table
 
 from . import memory
 from .cases import Case
 from .contenders import COPY, MSE
 from .report import ERROR, OVERHEAD, RATIO, SHARE, TIME, Report
+
+
+def show(console: Console, table: Table) -> None:
+    """Prints a table whole: a narrow terminal breaks its lines, where rich would leave columns out."""
+    width = console.measure(table, options=console.options.update(width=1000)).maximum
+    Console(file=console.file, width=max(width, console.width)).print(table)
 
 
 def number(value: float) -> str:
@@ -42,7 +49,7 @@ def tables(report: Report, suites: list[str]) -> list[Table]:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     return table

@@ -146,6 +146,8 @@ def test_a_file_keeps_other_suites_and_an_interrupted_one_is_resumed(
 def test_wrong_options(tmp_path: Path):
     result = run("--out", str(tmp_path / "none" / "results.json"))
     assert result.exit_code == 2 and "does not exist" in result.output
+    result = run("--suite", "loss", "--size", "99999")
+    assert result.exit_code == 2 and "no case of these suites has that height" in result.output
     result = run("--resume")
     assert result.exit_code == 2 and "needs --out" in result.output
     if not torch.cuda.is_available():
@@ -343,6 +345,10 @@ def test_report_round_trip(tmp_path: Path):
         content.save(path)
         assert Report.load(path) == content
     assert list(tmp_path.iterdir()) == [path]
+    for text in ("junk", "[]", "{}", "3"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="holds no results of benchmarks run"):
+            report.Report.load(path)
     path.write_text('{"format": 1}')
     with pytest.raises(ValueError, match="has format 1, this version reads 2"):
         Report.load(path)

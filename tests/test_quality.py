@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import blurfft
-from blurfft import psf
+from blurfft import images, psf
 
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "benchmarks" / "quality").is_dir():
@@ -113,6 +113,17 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "measure", lambda *arguments: pytest.fail("measured again"))
     assert CliRunner().invoke(command.app, [str(argument) for argument in arguments]).exit_code == 0
+
+    # Reported the same where the images are not.
+    def missing(*_: object) -> None:
+        raise images.Refused("it is in blurfft[demo]")
+
+    monkeypatch.setattr(data, "load", missing)
+    result = CliRunner().invoke(command.app, ["--stage", "report", "--out", str(out), "--pictures", str(tmp_path)])
+    assert result.exit_code == 0 and "it is in blurfft[demo]" in result.output
+    assert out.with_suffix(".md").read_text() == text
+    result = CliRunner().invoke(command.app, ["--stage", "report", "--out", str(tmp_path / "none.json")])
+    assert result.exit_code == 2 and "there are no results in" in result.output
 
 
 def test_shares_are_of_the_step():

@@ -224,6 +224,13 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert set(about) == {"triton", "cuda"}
     assert [row for row in both if row.backend == "triton"] == static.from_json(json.dumps(written))[0]
     assert len(both) == 3 * len(TARGETS)
+    monkeypatch.setattr(static, "every_case", lambda targets, backends: cases[:1])
+    without_cuda = run("--out", str(tmp_path / "not" / "there"))
+    assert without_cuda.exit_code == 0 and "The CUDA kernels are left out" in without_cuda.output
+    assert run("--out", str(tmp_path)).exit_code == 0
+    kept, about = static.from_json((tmp_path / "static.json").read_text())
+    assert [row.backend for row in kept] == ["triton"] * len(TARGETS) + ["cuda"] * len(TARGETS)
+    assert set(about) == {"triton", "cuda"}
     monkeypatch.setattr(static, "every_case", lambda targets, backends: cases)
 
     bad = run("--target", "sm_90")

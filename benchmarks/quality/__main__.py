@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.report import machine, run
@@ -97,16 +98,20 @@ def main(
     Every run is written to --out as soon as it is done, and is not repeated by a later call.
     """
     console = Console()
+    if stage is Stage.report and not out.is_file():
+        raise typer.BadParameter(f"there are no results in {out} to report", param_hint="--out")
     content: dict[str, Any] = {"machine": machine("cpu", jobs), "run": {}, "results": [], "shares": []}
     if out.is_file():
         content = json.loads(out.read_text())
     content["run"] = content["run"] or run()
+    descriptions: dict[str, str] = content.setdefault("descriptions", {})
     found: dict[str, data.Images] = {}
     for source in SETS:
         try:
             found[source] = data.load(source, BASE.size, BASE.channels)
+            descriptions[source] = found[source].description
         except Refused as error:
-            console.print(f"{source} is left out: {error}", style="yellow", soft_wrap=True)
+            console.print(f"{source} is left out: {escape(str(error))}", style="yellow", soft_wrap=True)
 
     # Options are chosen on images that the comparison trains on, never on those that it holds out.
     validation = data.photographs(BASE.size, BASE.channels or 1, validation=True)
@@ -145,14 +150,14 @@ def main(
             shown = "  ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
             progress.console.print(f"{one.name}: {shown}", soft_wrap=True, highlight=False)
 
-    descriptions = {source: images.description for source, images in found.items()}
+    # Of all results that there are, whether or not their images are here.
     out.with_suffix(".md").write_text(report.markdown(content, descriptions))
     written = [out, out.with_suffix(".md")]
-    for source in found:
+    for source in SETS:
         picture = out.with_name(f"{out.stem}-{source.rpartition(':')[2]}.png")
         if report.draw_pictures(pictures, content["results"], source, picture):
             written.append(picture)
-    with_terms = [source for source in found if report.of_stage(content["results"], "terms", source)]
+    with_terms = [source for source in SETS if report.of_stage(content["results"], "terms", source)]
     if with_terms:
         written.append(out.with_name(f"{out.stem}-spectra.png"))
         report.draw_spectra(content["results"], with_terms, written[-1])
@@ -188,7 +193,7 @@ def measured(
 
 def save(content: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f' "{name}": {json.dumps(content[name])}' for name in ("machine", "run")]
+    lines = [f' "{name}": {json.dumps(content[name])}' for name in ("machine", "run", "descriptions")]
     for name in ("shares", "results"):  # a line each
         lines.append(f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, content[name])) + "\n ]")
     text = "{\n" + ",\n".join(lines) + "\n}\n"
