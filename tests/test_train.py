@@ -179,11 +179,23 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
 
     result = small(photos, cut, "--steps", 8)
     assert (result.exit_code, "holds a run already: --resume continues it" in words(result.output)) == (1, True)
-    assert small(photos, cut, "--steps", 1, "--overwrite").exit_code == 0
+    assert small(photos, cut, "--steps", 1, "--overwrite", "--loss", "mse").exit_code == 0
     assert state(cut)["step"] == 1
-    result = command("--out", cut, "--resume", "--steps", 8, "--nsr", 0.5)
-    assert result.exit_code == 1
-    assert f"--nsr is 0.5, but the run in {cut} has 0.01" in words(result.output)
+    assert not (cut / "kernels.png").exists()
+    for flag, other, value in (("--nsr", 0.5, 0.01), ("--lr", 0.5, 0.001)):
+        result = command("--out", cut, "--resume", "--steps", 8, flag, other)
+        assert result.exit_code == 1
+        assert f"{flag} is {other}, but the run in {cut} has {value}" in words(result.output)
+
+
+def test_resumed_with_other_images_it_says_so(photos, tmp_path):
+    changed = f"the files in {photos} have changed since the run was begun"
+    assert small(photos, tmp_path, "--steps", 1).exit_code == 0
+    result = command("--out", tmp_path, "--resume", "--steps", 2, "--device", "cpu")
+    assert (result.exit_code, changed in words(result.output)) == (0, False)
+    os.utime(photos / "00.png", (0, 0))
+    result = command("--out", tmp_path, "--resume", "--steps", 3, "--device", "cpu")
+    assert (result.exit_code, changed in words(result.output)) == (0, True)
 
 
 @pytest.mark.skipif(not run.tensorboard_installed(), reason="TensorBoard is not installed")
@@ -277,6 +289,8 @@ def test_two_processes_are_one(double, photos, tmp_path):
 def test_a_batch_that_cannot_be_shared():
     with pytest.raises(images.Refused, match="--batch must be a multiple of the 3 processes, got 8"):
         Trainer(SMALL, DISKS, world=3)
+    with pytest.raises(images.Refused, match="--batch must be a multiple of the 3 processes, got 8"):
+        SMALL.check(world=3)  # before images are decoded
 
 
 def test_what_is_no_use_is_left_out(photos, tmp_path, monkeypatch):
@@ -405,7 +419,7 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch):
     ("arguments", "code", "message"),
     [
         (["--loss", "l2"], 2, "'l2' is not one of mse, gaussian"),
-        (["--nsr", "-1"], 2, "it must be a finite number >= 0, got -1.0"),
+        (["--nsr", "-1"], 2, "it must be a number from 0 to 3.4e+38, got -1.0"),
         (["--channels", "2"], 2, "it must be 1 or 3, got 2"),
         (["--steps", "5", "--epochs", "5"], 2, "give epochs or steps, not both"),
         (["--data", "nowhere"], 1, "nowhere is not a folder"),

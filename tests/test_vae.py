@@ -292,6 +292,21 @@ def test_own_parameters_and_those_of_the_network_are_all(name):
     assert not {*own} & {*others}
 
 
+@pytest.mark.parametrize("name", TERMS)
+def test_images_that_a_term_was_not_made_for(name):
+    term = term_of(name)
+    x, y, z = drawn(term)
+    for arguments, message in (
+        ((x[..., :4], y[..., :4], z), r"input must be \(2, 1, 8, 8\), got \(2, 1, 8, 4\)"),
+        ((x, y[:1], z), r"target must be \(2, 1, 8, 8\), got \(1, 1, 8, 8\)"),
+        ((x, y, z[:, :3]), r"z must be \(2, 4\), got \(2, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            term(*arguments)
+    with pytest.raises(ValueError, match="image_shape must be three positive ints"):
+        term_of(name, (8, 8))  # type: ignore[arg-type]
+
+
 def test_an_unknown_term():
     with pytest.raises(ValueError, match=r"must be one of mse, gaussian, .*, got 'l2'"):
         make_term("l2", (1, 8, 8), 4)

@@ -48,11 +48,12 @@ _TRAIN_FOLDERS, _HELD_OUT_FOLDERS = ("train", "training"), ("test", "val", "vali
 
 @dataclass(frozen=True)
 class Images:
-    """Square 8-bit images, (n, C, size, size) each."""
+    """Square 8-bit images, (n, C, size, size) each; of a folder with a digest of its files' names, sizes and times."""
 
     train: NDArray[np.uint8]
     held_out: NDArray[np.uint8]
     description: str
+    digest: str = ""
 
 
 Progress = Callable[[int, int], None]
@@ -233,7 +234,7 @@ def folder(
         )
     note = f", {refused} left out" if refused else ""
     description = f"{len(parts[0]) + len(parts[1])} images of {path}, {size} x {size} pixels{note}"
-    result = Images(np.stack(parts[0]), np.stack(parts[1]), description)
+    result = Images(np.stack(parts[0]), np.stack(parts[1]), description, digest)
     if cache is not None:
         _to_cache(cache, wanted, result)
     return result
@@ -314,6 +315,5 @@ def _from_cache(cache: Path, wanted: dict[str, Any]) -> Images | None:
     if facts != wanted:
         return None
     # Mapped: what does not fit the memory stays on disk, and processes on one machine share it.
-    return Images(
-        np.load(cache / "train.npy", mmap_mode="r"), np.load(cache / "held_out.npy", mmap_mode="r"), description
-    )
+    train, held_out = (np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("train", "held_out"))
+    return Images(train, held_out, description, wanted["files"])

@@ -17,6 +17,7 @@ from .elbo import dequantise
 from .terms import BlurError
 from .training import Trainer
 
+FILES = ("reconstructions.png", "samples.png", "error.png", "kernels.png")
 _SHOWN, _COLUMNS, _GAP = 24, 8, 2
 _TILE = 96  # at least as wide
 
@@ -74,20 +75,19 @@ def draw(trainer: Trainer, out: Path) -> list[Path]:
         top = max(torch.quantile(maps.flatten().float(), 0.995).item(), 1e-12)
         return [enlarged(pictures.heat(values, top)) for values in maps.cpu()]
 
-    files = {
-        "reconstructions.png": _pairs(tiles(target), tiles(reconstruction)),
-        "samples.png": tiles(samples),
-    }
-    squared = heats((reconstruction - target).square().mean(1).sqrt())
-    files["error.png"] = squared
+    error = heats((reconstruction - target).square().mean(1).sqrt())
+    insets: list[Image.Image] = []
     if isinstance(term, BlurError):
         kernels = term.kernels(z)
         blur = wiener_loss(reconstruction, target, kernels, term.nsr, eps=term.eps, reduction="none")
-        files["error.png"] = _pairs(squared, heats(blur.mean(1).clamp(min=0).sqrt()))
-        files["kernels.png"] = [pictures.kernel_inset(kernel, _TILE) for kernel in kernels[:, 0].cpu()]
+        error = _pairs(error, heats(blur.mean(1).clamp(min=0).sqrt()))
+        insets = [pictures.kernel_inset(kernel, _TILE) for kernel in kernels[:, 0].cpu()]
     vae.train()
+    grids = (_pairs(tiles(target), tiles(reconstruction)), tiles(samples), error, insets)
     written = []
-    for name, pictured in files.items():
+    for name, pictured in zip(FILES, grids, strict=True):
+        if not pictured:
+            continue
         with atomic(out / name) as file:
             grid(pictured, min(_COLUMNS, len(pictured))).save(file, "PNG")
         written.append(out / name)

@@ -123,10 +123,8 @@ def resumed_options(out: Path, given: dict[str, Any]) -> Options:
     for name, value in given.items():
         before = asdict(stored)[name]
         if value != before:
-            raise Refused(
-                f"--{name.replace('_', '-')} is {value}, but the run in {out} has {before}: a run is resumed as it was "
-                "begun"
-            )
+            flag = "lr" if name == "learning_rate" else name.replace("_", "-")
+            raise Refused(f"--{flag} is {value}, but the run in {out} has {before}: a run is resumed as it was begun")
     return stored
 
 
@@ -150,7 +148,8 @@ def train(
         out: a folder, made if need be. One that holds a run already is only taken with ``resume`` or
             ``overwrite``.
         steps, epochs: how long altogether; one of them.
-        resume: continue the run in ``out`` from its checkpoint, bit for bit as if it had not been stopped.
+        resume: continue the run in ``out`` from its checkpoint, bit for bit as if it had not been stopped, provided
+            the images are the same.
         overwrite: replace the run in ``out``.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         interval: steps between checkpoints, which is also the most that an interrupt can lose.
@@ -172,7 +171,7 @@ def train(
         if checkpoint.exists() and not resume and not overwrite:
             raise Refused(f"{out} holds a run already: --resume continues it, --overwrite replaces it")
         state = load_checkpoint(checkpoint, place) if resume else None
-        options.check()
+        options.check(world)
         with _writing(out):
             out.mkdir(parents=True, exist_ok=True)
         images = _load(options, out, rank, world, say, watcher.decoded if rank == 0 else lambda done, total: None)
@@ -188,10 +187,13 @@ def train(
             say(f"{options.loss} reports no bits per dimension: {trainer.term.why_no_density}")
         if state is not None:
             trainer.load_state_dict(state)
+            if state.get("images", images.digest) != images.digest:
+                say(f"the files in {options.data} have changed since the run was begun: it goes on with these")
             say(f"resumed at step {trainer.steps_done}")
         elif rank == 0:  # not before everything else has been found in order
             with _writing(out):
-                for old in (checkpoint, *(out / BOARD).glob("events.out.tfevents.*")):
+                pictures = (out / name for name in figures.FILES)
+                for old in (checkpoint, *pictures, *(out / BOARD).glob("events.out.tfevents.*")):
                     old.unlink(missing_ok=True)
         log = Log(out, trainer.steps_done, tensorboard) if rank == 0 else None
         try:

@@ -63,12 +63,13 @@ class Options:
     compile: bool = False
     seed: int = 0
 
-    def check(self) -> None:
-        """Whether a model can be made of these, before images are decoded for it.
+    def check(self, world: int = 1) -> None:
+        """Whether a model can be made of these by ``world`` processes, before images are decoded for it.
 
         Raises:
             Refused, ValueError: an option is not what it should be; the message names it.
         """
+        self.share(world)
         if self.channels not in (None, 1, 3):
             raise Refused(f"--channels must be 1 or 3, got {self.channels}")
         if not 0 < self.learning_rate < math.inf:
@@ -80,9 +81,26 @@ class Options:
         if self.rate is not None:
             RateController(self.rate, self.beta)
         image_shape = (self.channels or 3, self.size, self.size)
-        with torch.random.fork_rng():
-            VAE(self.size, image_shape[0], self.latent, self.width)
-            self.term(image_shape)
+        if self.features is not None and self.loss != "perceptual":
+            raise Refused(f"--features is for --loss perceptual, got {self.loss}")
+        try:
+            with torch.random.fork_rng():
+                VAE(self.size, image_shape[0], self.latent, self.width)
+                self.term(image_shape)
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, Refused):
+                raise
+            raise Refused(f"no such model can be made here: {str(error).splitlines()[0]}") from None
+
+    def share(self, world: int) -> int:
+        """How many images of a batch each of ``world`` processes takes.
+
+        Raises:
+            Refused: they cannot all take as many.
+        """
+        if self.batch % world:
+            raise Refused(f"--batch must be a multiple of the {world} processes, got {self.batch}")
+        return self.batch // world
 
     def term(self, image_shape: tuple[int, int, int]) -> ReconstructionTerm:
         own: dict[str, Any] = {}
@@ -166,17 +184,14 @@ class Trainer:
         rank, world: this process and how many there are; each takes its part of every batch.
 
     Raises:
-        Refused: the batch cannot be shared among the processes.
-        ValueError: an option is not what it should be; the message names it.
+        Refused, ValueError: an option is not what it should be; the message names it.
     """
 
     def __init__(
         self, options: Options, images: Images, device: torch.device | str = "cpu", rank: int = 0, world: int = 1
     ) -> None:
-        if options.batch % world:
-            raise Refused(f"--batch must be a multiple of the {world} processes, got {options.batch}")
         self.options, self.images, self.device = options, images, torch.device(device)
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.share = rank, world, options.share(world)
         self.steps_done = 0
         image_shape = (images.train.shape[1], options.size, options.size)
         with torch.random.fork_rng():
@@ -220,8 +235,7 @@ class Trainer:
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor]:
         """This process's images in [0, 1) and its noise for z."""
-        share = self.options.batch // self.world
-        part = slice(self.rank * share, (self.rank + 1) * share)
+        part = slice(self.rank * self.share, (self.rank + 1) * self.share)
         indices = self._indices(step)
         generator = torch.Generator().manual_seed(self.options.seed * _SEEDS + step)
         dtype = torch.get_default_dtype()
@@ -292,6 +306,7 @@ class Trainer:
         state = {
             "options": asdict(self.options),
             "step": self.steps_done,
+            "images": self.images.digest,
             "vae": self.vae.state_dict(),
             "term": self.term.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -57,7 +57,7 @@ class VAEGAN(ReconstructionTerm):
     def auxiliary(self) -> Discriminator:
         return self.discriminator
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         features, logit = frozen_call(self.discriminator, input)
         truth, _ = frozen_call(self.discriminator, target)
         return 0.5 * (features - truth).square().flatten(1).sum(1) + self.weight * F.softplus(-logit)

@@ -18,6 +18,9 @@ class ReconstructionTerm(nn.Module):
     Args:
         image_shape: (C, H, W).
         latent: dimensions of z.
+
+    Raises:
+        ValueError: ``image_shape`` is not three positive ints.
     """
 
     why_no_density: ClassVar[str | None] = None
@@ -26,6 +29,8 @@ class ReconstructionTerm(nn.Module):
     def __init__(self, image_shape: tuple[int, int, int], latent: int) -> None:
         super().__init__()
         self.image_shape, self.latent = tuple(image_shape), latent
+        if len(self.image_shape) != 3 or not all(isinstance(side, int) and side > 0 for side in self.image_shape):
+            raise ValueError(f"image_shape must be three positive ints (C, H, W), got {image_shape}")
 
     @property
     def dimensions(self) -> int:
@@ -49,7 +54,21 @@ class ReconstructionTerm(nn.Module):
             input: reconstructions (N, C, H, W) in [0, 1].
             target: images (N, C, H, W) in [0, 1].
             z: the latents (N, latent) that ``input`` was decoded from.
+
+        Raises:
+            ValueError: they are not of one number of samples, or not of the shapes that the term was made for.
         """
+        for name, tensor, shape in (
+            ("input", input, self.image_shape),
+            ("target", target, self.image_shape),
+            ("z", z, (self.latent,)),
+        ):
+            if tensor.shape != (len(input), *shape):
+                raise ValueError(f"{name} must be {(len(input), *shape)}, got {tuple(tensor.shape)}")
+        return self.distortion(input, target, z)
+
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+        """What :meth:`forward` returns, of arguments that fit: a term defines this."""
         raise NotImplementedError
 
     def auxiliary_loss(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:

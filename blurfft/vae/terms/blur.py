@@ -78,7 +78,7 @@ class BlurError(ReconstructionTerm):
         assert isinstance(kernels, Tensor)
         return kernels
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         scale = torch.exp(-self.log_sigma)
         nll = self.wiener_nll(input * scale, target * scale, self.kernels(z), self.nsr, eps=self.eps, reduction="none")
         return nll + self.dimensions * self.log_sigma

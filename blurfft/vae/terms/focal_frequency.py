@@ -16,5 +16,5 @@ class FocalFrequency(ReconstructionTerm):
 
     why_no_density = "its weights depend on the error and count as constants, so no density belongs to it"
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         return self.dimensions * focal_frequency_loss(input, target)

@@ -22,7 +22,7 @@ class MSE(ReconstructionTerm):
         super().__init__(image_shape, latent)
         self.sigma = sigma
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         squared = F.mse_loss(input, target, reduction="none").flatten(1).sum(1)
         return squared / (2 * self.sigma**2) + self.dimensions * (math.log(self.sigma) + 0.5 * math.log(2 * math.pi))
 
@@ -37,7 +37,7 @@ class Gaussian(ReconstructionTerm):
         super().__init__(image_shape, latent)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         squared = F.mse_loss(input, target, reduction="none").flatten(1).sum(1)
         log_scale = self.log_sigma + 0.5 * math.log(2 * math.pi)
         return 0.5 * squared * torch.exp(-2 * self.log_sigma) + self.dimensions * log_scale
@@ -50,7 +50,7 @@ class Laplace(ReconstructionTerm):
         super().__init__(image_shape, latent)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         absolute = F.l1_loss(input, target, reduction="none").flatten(1).sum(1)
         return absolute * torch.exp(-self.log_scale) + self.dimensions * (self.log_scale + math.log(2))
 
@@ -66,5 +66,5 @@ class Bernoulli(ReconstructionTerm):
         "(Loaiza-Ganem and Cunningham, The continuous Bernoulli, NeurIPS 2019)"
     )
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, reduction="none").flatten(1).sum(1)

@@ -38,7 +38,7 @@ class Perceptual(ReconstructionTerm):
         layers = self.features(images)
         return (layers,) if isinstance(layers, Tensor) else tuple(layers)
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         with torch.no_grad():
             truth = self._layers(target)
         distances = [(a - t).square().flatten(1).mean(1) for a, t in zip(self._layers(input), truth, strict=True)]

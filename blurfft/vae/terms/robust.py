@@ -75,7 +75,7 @@ class AdaptiveRobust(ReconstructionTerm):
         left = position.detach().floor().clamp(0, _TABLE_STEPS - 1).long()
         return torch.lerp(self.table[left], self.table[left + 1], position - left)
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         coefficients = self.rows @ (input - target) @ self.columns.T
         alpha = self.alpha
         nll = general_loss(coefficients * torch.exp(-self.log_scale), alpha) + self.log_scale

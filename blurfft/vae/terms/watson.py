@@ -64,7 +64,7 @@ class WatsonDFT(ReconstructionTerm):
         blocks = images.unfold(2, self.block, step).unfold(3, self.block, step)
         return torch.fft.rfft2(blocks.flatten(2, 3)) / self.block**2
 
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
+    def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         actual, truth = self._spectra(input), self._spectra(target)
         # Not abs(), whose gradient at 0 is no number.
         actual_amplitude = (actual.real.square() + actual.imag.square() + _EPS**2).sqrt()
