@@ -27,8 +27,8 @@ INSTALL_TORCH := $(PIP_INSTALL) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) 
 INSTALL_REST := $(PIP_INSTALL) -q -r requirements.txt '$(TORCH)'
 # A torch for GPUs has brought the triton that it needs; on Linux the others take this one, for its interpreter.
 INSTALL_TRITON := $(PIP_INSTALL) -q 'triton==3.8.0; platform_system == "Linux"'
-# Another torch is another stamp.
-DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX)' | cksum | cut -d ' ' -f 1)
+# Another torch is another stamp, and so is another place: an environment that was moved or copied runs the old one's code.
+DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX) '"$$(pwd -P)" | cksum | cut -d ' ' -f 1)
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
@@ -91,7 +91,9 @@ clean:
 
 $(DEPS): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("blurfft needs Python 3.10 or newer, this is %s: name one as in make PYTHON=python3.12" % sys.version.split()[0])'
+	@test ! -e $(VENV)/.place || grep -qxF "$$(pwd -P)" $(VENV)/.place || rm -rf $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@pwd -P > $(VENV)/.place
 	$(BIN)/python $(INSTALL_TORCH)
 	$(BIN)/python -m pip show -q triton 2> /dev/null || $(BIN)/python $(INSTALL_TRITON)
 	$(BIN)/python $(INSTALL_REST)
@@ -99,8 +101,9 @@ $(DEPS): requirements.txt
 	touch $@
 
 # The first command compiles with its progress shown, which pip would hide; the second finds everything up to date.
+# Ninja takes no part in make's own jobs (-j).
 $(BUILT): $(DEPS) pyproject.toml setup.py $(shell find csrc -type f)
-	$(BIN)/python setup.py build_ext --inplace
+	MAKEFLAGS= $(BIN)/python setup.py build_ext --inplace
 	$(BIN)/python $(PIP_INSTALL) -q --no-build-isolation --no-deps -e .
 	rm -f $(VENV)/.built*
 	touch $@

@@ -5,13 +5,16 @@ Exit statuses: 0, all went well; 1, something failed (a file was refused, a chec
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich import box
 from rich.console import Console
@@ -64,6 +67,9 @@ def main(
     The losses themselves are used from Python (`import blurfft`); here you can see what is installed, check
     that it computes the right thing, and try it on photographs.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal has not is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _table(title: str | None, *columns: str, **options: Any) -> Table:
@@ -103,9 +109,9 @@ def info(
 ) -> None:
     """Show what is built, which backend serves what, and why one is not available.
 
-    A call of blurfft is served by a backend: `cpu` (compiled C++) or `reference` (plain
-    torch.fft); the fastest that supports the device, dtype and size, unless you ask for one by name with
-    blurfft.use_backend or BLURFFT_BACKEND.
+    A call of blurfft is served by a backend: `cuda` (compiled CUDA C++), `triton`, `cpu` (compiled C++) or
+    `reference` (plain torch.fft); the fastest that supports the device, dtype and size, unless you ask for one by name
+    with blurfft.use_backend or BLURFFT_BACKEND.
     """
     facts = information.gather()
     if as_json:
@@ -188,7 +194,7 @@ def _progress(what: str) -> Progress:
 def _say(progress: Progress, where: Console, message: str) -> None:
     """Prints a line; above the progress bar if both are on the terminal."""
     shared = where.is_terminal and progress.console.is_terminal
-    (progress.console if shared else where).print(message, soft_wrap=True)
+    (progress.console if shared else where).print(pictures.printable(message), soft_wrap=True)
 
 
 @app.command(
@@ -292,8 +298,9 @@ def _show_check(backend: str, results: list[selfcheck.Result], everything: bool)
 
 
 def _nsr(value: float) -> float:
-    if not (math.isfinite(value) and value >= 0):
-        raise typer.BadParameter(f"it must be a finite number >= 0, got {value}")
+    largest = torch.finfo(torch.float32).max
+    if not 0 <= value <= largest:
+        raise typer.BadParameter(f"it must be a number from 0 to {largest:.1e}, got {value}")
     return value
 
 
@@ -441,16 +448,21 @@ def _deblur_one(
         restored = images.restore(photo, kernel, nsr, taper)
     except (RuntimeError, MemoryError) as error:  # too large for the memory, or for the backend that was asked for
         raise images.Refused(str(error) or "too large for the memory of this machine") from None
+    notes = [*photo.notes, *([note] if note else [])]
     try:
-        notes = [*photo.notes, *([note] if note else []), *images.write(photo, restored, target)]
+        notes += images.write(photo, restored, target)
         written.add(target)
-        if panel_options:
+    except OSError as error:
+        raise images.Refused(f"cannot write {target}: {error.strerror or error}") from None
+    if panel_options:
+        try:
             with images.atomic(panel_target) as stream:
                 pictures.panel(photo, restored, kernel, path.name, panel_options).save(stream, "PNG")
             written.add(panel_target)
             notes.append(f"panel in {panel_target}")
-    except OSError as error:
-        raise images.Refused(f"cannot write {target}: {error.strerror or error}") from None
+        except OSError as error:
+            why = f"cannot write {panel_target}: {error.strerror or error}"
+            raise images.Refused(f"{why}; the result itself is in {target}") from None
     return target, notes
 
 

@@ -85,6 +85,10 @@ def run(out: Path, console: Console) -> Path:
         Refused: the photographs are missing, or ``out`` cannot be written.
     """
     folder = photographs()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise images.Refused(f"cannot make the folder {out}: {error.strerror}") from None
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
@@ -119,7 +123,6 @@ def run(out: Path, console: Console) -> Path:
         )
         path = out / "demo.png"
         try:
-            out.mkdir(parents=True, exist_ok=True)
             with images.atomic(path) as file:
                 picture.save(file, "PNG")
         except OSError as error:

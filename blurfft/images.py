@@ -108,6 +108,8 @@ def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
         raise Refused("no such file")
     if path.is_dir():
         raise Refused("this is a folder; name the photographs in it, for example folder/*.jpg")
+    if not path.is_file():
+        raise Refused("this is no regular file; save it as one first")
     try:
         if path.stat().st_size == 0:
             raise Refused("the file is empty (0 bytes)")

@@ -74,10 +74,17 @@ def add_inset(image: Image.Image, inset: Image.Image) -> None:
     image.paste(inset, (image.width - inset.width - 8, image.height - inset.height - 8))
 
 
+def printable(text: str) -> str:
+    """``text`` in one line, with line breaks, control characters and what is no character as their escapes: file names
+    may hold all of these."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def write_text(
     canvas: Image.Image, xy: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], room: int
 ) -> None:
     """One line of text with its upper left corner at ``xy``, shortened with dots to at most ``room`` pixels."""
+    text = printable(text)
     draw = ImageDraw.Draw(canvas)
     shown, kept = text, len(text)
     while kept > 1 and draw.textlength(shown, font(size)) > room:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +64,14 @@ def test_help_teaches():
         (["sharpen"], "No such command 'sharpen'"),
         (["deblur", "a.png", "--kernel", "disk:2"], "Missing option '--out'"),
         (["deblur", "a.png", "-o", "x", "--kernel", "disk"], "should read disk:RADIUS, for example disk:3"),
-        (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "-1"], "it must be a finite number >= 0, got -1.0"),
-        (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "nan"], "it must be a finite number >= 0, got nan"),
+        (
+            ["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "-1"],
+            "it must be a number from 0 to 3.4e+38, got -1.0",
+        ),
+        (
+            ["deblur", "a.png", "-o", "x", "-k", "disk:2", "--nsr", "nan"],
+            "it must be a number from 0 to 3.4e+38, got nan",
+        ),
         (["deblur", "a.png", "-o", "x", "-k", "disk:2", "--max-pixels", "0"], "--max-pixels"),
         (["check", "--backend", "fastest"], "'fastest' is not one of cuda, cpu, triton, reference"),
         (["check", "--backend", "auto"], "'auto' is not one of cuda, cpu, triton, reference"),
@@ -165,6 +172,49 @@ def test_a_backend_that_cannot_serve_a_photograph_refuses_it(tmp_path, photo):
     assert result.exit_code == 1
     assert "refused" in result.output and "backend 'cpu' cannot serve" in result.output
     assert "1 restored, 1 refused" in result.output
+
+
+def test_this_machine_passes_the_check():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads that wait for a core take many times as long
+    command = [sys.executable, "-m", "blurfft", "check"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"all \d{3,} passed", result.stdout)
+
+
+def test_names_that_no_terminal_can_show(tmp_path, photo):
+    out = tmp_path / "out"
+    names = ["new\nline.png", "esc\x1b[31m.png", "snow\N{SNOWMAN}.png", os.fsdecode(b"bad\xff.png"), "[red].png"]
+    for name in names:
+        (tmp_path / name).write_bytes(photo.read_bytes())
+    command = [sys.executable, "-m", "blurfft", "deblur", "-k", "disk:1", "--panel", "-o", out, "--"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    result = subprocess.run(
+        [*command, *(tmp_path / name for name in names)], env=environment, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    shown = result.stdout.decode("ascii")
+    assert "\x1b" not in shown and shown.count("\n") == len(names) + 1
+    for name in (r"new\nline.png", r"esc\x1b[31m.png", r"snow\u2603.png", r"bad\udcff.png", "[red].png"):
+        assert f"{name} -> " in shown
+    assert len(list(out.iterdir())) == 2 * len(names)
+
+
+def test_a_panel_that_cannot_be_written(tmp_path, photo):
+    (tmp_path / "out" / "photo-panel.png").mkdir(parents=True)
+    result = run("deblur", photo, "-o", tmp_path / "out", "-k", "disk:1", "--panel", "--overwrite")
+    assert result.exit_code == 1
+    said = words(result.output)
+    assert f"cannot write {tmp_path / 'out' / 'photo-panel.png'}: Is a directory" in said
+    assert f"the result itself is in {tmp_path / 'out' / 'photo.png'}" in said
+    assert (tmp_path / "out" / "photo.png").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    result = run("deblur", tmp_path / "pipe.png", "-o", tmp_path / "out", "-k", "disk:1")
+    assert (result.exit_code, "this is no regular file" in words(result.output)) == (1, True)
 
 
 def few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,9 +75,9 @@ def test_without_photographs_it_says_what_to_install(tmp_path, monkeypatch):
 
 
 @needs_photographs
-def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "_timing", lambda step: "")
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "_restore", None)
     (tmp_path / "file").touch()
     result = CliRunner().invoke(cli.app, ["demo", "--out", str(tmp_path / "file")])
     assert result.exit_code == 1
-    assert "cannot write" in result.output
+    assert "cannot make the folder" in result.output

@@ -222,7 +222,11 @@ def test_broken_extension_is_not_called_unbuilt(package: Path):
     unbuilt = run_from(package, program)
     (package / "blurfft" / f"_C{EXTENSION_SUFFIX}").write_bytes(b"not a shared object")
     broken = run_from(package, program)
-    for process in (unbuilt, broken):
+    (package / "blurfft" / f"_C{EXTENSION_SUFFIX}").unlink()
+    (package / "blurfft" / "_C.py").touch()  # as if built of other sources
+    other = run_from(package, program)
+    assert "exists but does not load" in other.stderr and "or an older blurfft; build it again" in other.stderr
+    for process in (unbuilt, broken, other):
         assert process.stdout == "('reference',)\n"
     assert "RuntimeError: backend 'cpu' is not available: the compiled extension is not built" in unbuilt.stderr
     assert "exists but does not load" in broken.stderr
