@@ -2,7 +2,7 @@
 ## make test     run the tests, with the coverage of Python lines
 ## make lint     ruff, mypy, clang-format
 ## make bench    time every backend against its contenders
-## make gpu      build, test, sanitise and measure on a machine with a GPU, without a network; into out/gpu.txt
+## make gpu      build, test, sanitise and measure on a machine with a GPU, without a network; into out/gpu.txt, .json
 ## make docs     the documentation as pages, build/docs/index.html
 ## make wheel    build a wheel into dist/ and test it in an environment of its own
 ## make lock     pin the newest dependencies in requirements.txt

@@ -57,7 +57,7 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.callback()

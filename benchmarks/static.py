@@ -549,7 +549,7 @@ def as_json(rows: Sequence[Row], about: dict[str, dict[str, Any]]) -> str:
 
 
 def from_json(text: str) -> tuple[list[Row], dict[str, dict[str, Any]]]:
-    """What :func:`as_json` was given."""
+    """What ``as_json`` was given."""
     written = json.loads(text)
     return [_row(row) for row in written["rows"]], written["conditions"]
 
@@ -631,7 +631,7 @@ def as_markdown(rows: Sequence[Row], about: dict[str, dict[str, Any]]) -> str:
 
 # The command
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.command()

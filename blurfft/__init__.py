@@ -1,7 +1,7 @@
 """Blur-error losses for image models: Wiener-weighted spectral losses with fused forward and gradient.
 
-Functions are in :mod:`blurfft.functional`, the same as modules in :mod:`blurfft.modules`, the formulas in plain
-``torch.fft`` in :mod:`blurfft.reference`.
+Functions are in ``blurfft.functional``, the same as modules in ``blurfft.modules``, the formulas in plain
+``torch.fft`` in ``blurfft.reference``.
 """
 
 from ._dispatch import available_backends, use_backend

@@ -28,7 +28,7 @@ requested = _requested.get
 
 
 class as_requested:
-    """Within it, ``name`` is the backend asked for: what :func:`requested` said at another time or in another
+    """Within it, ``name`` is the backend asked for: what ``requested`` said at another time or in another
     thread."""
 
     __slots__ = ("_name", "_token")
@@ -47,7 +47,8 @@ def _names() -> str:
     return ", ".join(repr(name) for name in (AUTO, *_BACKENDS))
 
 
-def _require(name: str, source: str) -> None:
+def require(name: str, source: str) -> None:
+    """Raises, naming ``source``, if there is no backend of that name or it is not available."""
     if name != AUTO and name not in _BACKENDS:
         raise ValueError(f"{source} must be one of {_names()}, got {name!r}")
     if name != AUTO and (reason := _BACKENDS[name].unavailable()) is not None:
@@ -65,7 +66,7 @@ def _choose(
 ) -> Callable[..., Any]:
     if name == AUTO:
         name = next(n for n in _BACKENDS if why_not(n, op, device.type, dtype, height, width) is None)
-    _require(name, "the environment variable BLURFFT_BACKEND")
+    require(name, "the environment variable BLURFFT_BACKEND")
     if (reason := why_not(name, op, device.type, dtype, height, width)) is not None:
         raise RuntimeError(
             f"backend {name!r} cannot serve {op} of {height}x{width} {dtype} planes: {reason}. "
@@ -96,7 +97,7 @@ class use_backend:
     """Asks for a backend by name, from here on or, in a ``with`` statement, until its end.
 
     ``"auto"`` is the default: the fastest backend that serves the device, the dtype and the size of the call. Any other
-    name is a demand: a call that this backend cannot serve raises :class:`RuntimeError` and says why.
+    name is a demand: a call that this backend cannot serve raises ``RuntimeError`` and says why.
 
     Like ``torch.set_grad_enabled`` this holds for the current thread (or asyncio task); other threads follow the
     environment variable ``BLURFFT_BACKEND``, read when blurfft is imported. A backward pass uses the backend that was
@@ -104,9 +105,10 @@ class use_backend:
     of the compiled function, not inside it.
 
     Args:
-        name: ``"auto"`` or one of the backends' names, see :func:`available_backends`.
+        name: ``"auto"`` or one of the backends' names, see ``available_backends``.
 
     Raises:
+        TypeError: ``name`` is not a str.
         ValueError: there is no backend of this name.
         RuntimeError: it is not available on this machine; the message says why.
 
@@ -118,7 +120,7 @@ class use_backend:
     def __init__(self, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(f"name must be a str, one of {_names()}, got {type(name).__name__}")
-        _require(name, "name")
+        require(name, "name")
         self._name = name
         self._entered = False
         self._previous = [_requested.get()]

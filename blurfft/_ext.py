@@ -35,7 +35,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
 
 
 def module() -> ModuleType | None:
-    """The loaded extension, or None; :func:`why_not` then says why."""
+    """The loaded extension, or None; ``why_not`` then says why."""
     return _load()[0]
 
 

@@ -1,6 +1,7 @@
 """The command line: ``blurfft info``, ``check``, ``deblur``, ``demo`` and ``train``.
 
-Exit statuses: 0, all went well; 1, something failed (a file was refused, a check did not pass); 2, wrong usage.
+Exit statuses: 0, all went well; 1, something failed (a file was refused, a check did not pass); 2, wrong usage;
+130, interrupted.
 """
 
 from __future__ import annotations
@@ -212,8 +213,8 @@ def check(
     Each function is run forward and backward, in every dtype and at several sizes. The error is the largest deviation
     divided by the largest element, for gradients the worst of all arguments. The limits follow from the precision of
     the dtype: eps x log2(H x W) for the transforms, times the gain of the Wiener filter, twice that for gradients and
-    for float64, and the rounding of half-precision results (see the text of blurfft.selfcheck). The exit status is 1
-    if anything is beyond its limit.
+    for float64, and the rounding of half-precision results (see the docstring of blurfft.selfcheck). The exit status
+    is 1 if anything is beyond its limit.
     """
     available = blurfft.available_backends()
     reasons = {str(row["name"]): row["unavailable"] for row in _dispatch.explain()}
@@ -431,7 +432,7 @@ def _deblur_one(
     written: set[Path],
     inputs: list[Path],
 ) -> tuple[Path, list[str]]:
-    """Restores one photograph; the file written and notes. Raises :class:`images.Refused`."""
+    """Restores one photograph; the file written and notes. Raises ``images.Refused``."""
     photo = images.read(path, max_pixels)
     _, suffix, note = images.output(photo)
     target = out / (path.stem + suffix)
@@ -577,8 +578,8 @@ def train(
     """Train a variational autoencoder with the blur error, or another reconstruction term.
 
     In the folder of the run: checkpoint.pt, log.csv, reconstructions.png (held-out images above what became of them),
-    samples.png, error.png and kernels.png. What the numbers of the log mean: loss = reconstruction + beta x kl, in nats
-    an image where the term is a density.
+    samples.png, error.png, kernels.png and, for --resume, the decoded images of a folder. What the numbers of the log
+    mean: loss = reconstruction + beta x kl, in nats an image where the term is a density.
     """
     from .vae import run
     from .vae.training import Diverged, Options

@@ -1,4 +1,4 @@
-"""The public functions. Each validates its arguments, brings them to their dtypes and composes :mod:`blurfft.ops`.
+"""The public functions. Each validates its arguments, brings them to their dtypes and composes ``blurfft.ops``.
 
 Symbols: F is the orthonormal 2-D DFT of an H×W plane, e = input − target, K the transfer function of the blur kernel
 (its centre is ⌊k/2⌋, boundaries are periodic), C the noise-to-signal ratio ``nsr``, W = conj(K) / (|K|² + C) the
@@ -51,7 +51,7 @@ def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
 
 
 def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backward") -> Tensor:
-    """The inverse of :func:`rfft2`, as ``torch.fft.irfft2`` over the last two dimensions.
+    """The inverse of ``rfft2``, as ``torch.fft.irfft2`` over the last two dimensions.
 
     Args:
         input: a half spectrum (..., H, W//2+1). The imaginary part of what must be real, as in column 0, does not
@@ -154,7 +154,7 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
         eps: the floor ε ≥ 0, in the same forms.
 
     Returns:
-        (N|1, C|1, H, W//2+1), in the dtype of ``kernel``: a weight for :func:`spectral_mse`.
+        (N|1, C|1, H, W//2+1), in the dtype of ``kernel``: a weight for ``spectral_mse``.
 
     Raises:
         TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
@@ -183,7 +183,7 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
 
     Args:
         input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
-        weight: ω ≥ 0 on the half spectrum, (H, W//2+1) or (N|1, C|1, H, W//2+1), for example :func:`wiener_weight`.
+        weight: ω ≥ 0 on the half spectrum, (H, W//2+1) or (N|1, C|1, H, W//2+1), for example ``wiener_weight``.
             Of column 0 and, for an even W, column W/2 only the part with ω(f) = ω(−f) counts.
         reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[√ω F e])², (N, C, H, W), whose mean
             and sum those are.

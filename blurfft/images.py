@@ -252,10 +252,10 @@ def restore(photo: Photo, kernel: Tensor, nsr: float, taper: bool = False) -> Te
     is replaced by a smooth continuation of them first and put back afterwards.
 
     Args:
-        photo: what :func:`read` returned.
+        photo: what ``read`` returned.
         kernel: (kh, kw), no larger than the photograph.
         nsr: the noise-to-signal ratio.
-        taper: continue the photograph beyond its borders and join opposite ones smoothly (:func:`edge_taper`) before
+        taper: continue the photograph beyond its borders and join opposite ones smoothly (``edge_taper``) before
             filtering. Without it they are neighbours, which is what the formula says.
 
     Returns:
@@ -322,7 +322,7 @@ def edge_taper(image: Tensor, kernel: Tensor) -> Tensor:
 
 def _extend(plane: Tensor, kh: int, kw: int) -> tuple[Tensor, int, int]:
     """The plane with its border pixels repeated for the kernel's size or a little more, to sides that transform fast;
-    with the row and column at which the original begins. What :func:`edge_taper` changes lies outside the original.
+    with the row and column at which the original begins. What ``edge_taper`` changes lies outside the original.
 
     Mirroring instead of repeating restores photographs worse, by up to 0.7 dB with a motion kernel.
     """
@@ -375,10 +375,10 @@ def output(photo: Photo) -> tuple[str, str, str | None]:
 
 def write(photo: Photo, colour: Tensor, path: str | Path) -> list[str]:
     """Writes ``colour`` with the alpha, bit depth, colour profile and EXIF data of ``photo``, in the format that
-    :func:`output` says. The file appears whole or not at all.
+    ``output`` says. The file appears whole or not at all.
 
     Args:
-        photo: what :func:`read` returned.
+        photo: what ``read`` returned.
         colour: (C, H, W) float32; values beyond [0, 1] are clipped.
         path: the file, replaced if it exists.
 

@@ -58,9 +58,10 @@ def problems() -> list[str]:
     found = []
     if name := os.environ.get("BLURFFT_BACKEND"):
         try:
-            with blurfft.use_backend(name):
-                pass
-        except (ValueError, RuntimeError) as error:
+            _dispatch.require(name, "BLURFFT_BACKEND")
+        except ValueError as error:
+            found.append(str(error))
+        except RuntimeError as error:
             found.append(f"BLURFFT_BACKEND: {error}")
     if (extension := _ext.module()) is not None:
         try:

@@ -63,7 +63,7 @@ class _WienerModule(_KernelLoss):
 
 
 class WienerLoss(_WienerModule):
-    """:func:`blurfft.wiener_loss` as a module.
+    """``blurfft.wiener_loss`` as a module.
 
     Args:
         kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
@@ -92,7 +92,7 @@ class WienerLoss(_WienerModule):
 
 
 class WienerNLL(_WienerModule):
-    """:func:`blurfft.wiener_nll` as a module.
+    """``blurfft.wiener_nll`` as a module.
 
     Args:
         kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
@@ -122,7 +122,7 @@ class WienerNLL(_WienerModule):
 
 
 class BlurMSELoss(_KernelLoss):
-    """:func:`blurfft.blur_mse` as a module.
+    """``blurfft.blur_mse`` as a module.
 
     Args:
         kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
@@ -142,7 +142,7 @@ class BlurMSELoss(_KernelLoss):
 
 
 class SpectralMSELoss(nn.Module):
-    """:func:`blurfft.spectral_mse` as a module.
+    """``blurfft.spectral_mse`` as a module.
 
     Args:
         weight: (H, W//2+1) or (N|1, C|1, H, W//2+1).
@@ -171,7 +171,7 @@ class SpectralMSELoss(nn.Module):
 
 
 class FocalFrequencyLoss(nn.Module):
-    """:func:`blurfft.focal_frequency_loss` as a module; the arguments are those of the package's module of this name.
+    """``blurfft.focal_frequency_loss`` as a module; the arguments are those of the package's module of this name.
 
     Example:
         >>> criterion = blurfft.FocalFrequencyLoss(alpha=1.0)

@@ -411,7 +411,7 @@ def _autograd(
     target_grad: Callable[[_Args, Tensor], Tensor] | None = None,
     from_rounded: bool = True,
 ) -> None:
-    """Registers the derivative of ``op``, see :class:`_Rule`.
+    """Registers the derivative of ``op``, see ``_Rule``.
 
     ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
     ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
@@ -598,7 +598,7 @@ def remembered(settings: _Settings, tensors: tuple[Any, ...]) -> Call | None:
 
 
 def loss(settings: _Settings, tensors: tuple[Tensor, ...], op: str, *args: Any) -> Tensor:
-    """:func:`value`, :func:`remembered` where the op takes the loss's own ``tensors`` as they are."""
+    """``value``, ``remembered`` where the op takes the loss's own ``tensors`` as they are."""
     constants = args[len(tensors) :]
     if (
         not _PLAIN_VALUES.issuperset(map(type, settings))

@@ -34,7 +34,8 @@ def gaussian(sigma: float, size: int | None = None) -> Tensor:
 
     Args:
         sigma: the standard deviation σ > 0, in pixels.
-        size: the odd side of the kernel. Default: 2⌈4σ⌉ + 1, where ``scipy.ndimage.gaussian_filter`` cuts off too.
+        size: the odd side of the kernel. Default: 2⌈4σ⌉ + 1; ``scipy.ndimage.gaussian_filter`` cuts off at 4σ too,
+            but rounds.
 
     Raises:
         TypeError: ``sigma`` is not a number.

@@ -1,7 +1,7 @@
 """The check behind ``blurfft check``: every backend against the formulas in float64.
 
 **Errors** are the largest deviation of a tensor divided by its largest element. The truth is
-:mod:`blurfft.reference` in float64, differentiated by PyTorch's autograd, at the very numbers the backend gets: inputs
+``blurfft.reference`` in float64, differentiated by PyTorch's autograd, at the very numbers the backend gets: inputs
 are rounded to their dtype first.
 
 **Limits** follow from the dtype and the size alone. With machine epsilon eps and n = H·W:

@@ -5,12 +5,12 @@ product of radices; its axis is then as many axes, one a digit. A pass works on 
 apart along it into leaves, the butterfly is arithmetic between leaves, and ``tl.join`` puts them together. Reshapes,
 permutations, splits and joins rename registers if a thread holds all of the digit; the compiler inserts the one
 exchange through shared memory that makes it so. Decimation in frequency leaves the digits of the frequency in
-reverse, lowest first, and so they stay: spectra are indexed in that order (:func:`frequency`) and the inverse
+reverse, lowest first, and so they stay: spectra are indexed in that order (``frequency``) and the inverse
 consumes it.
 
 A digit of radix 3, 5 or 7 has an axis of 4 or 8 whose last entries are zero. They cost registers but no memory
 traffic, since loads and stores are masked. At most one such digit comes first, so that an index in the tile is the
-index in the image (:func:`index`) and accesses stay wide.
+index in the image (``index``) and accesses stay wide.
 
 Why not ``tl.dot``: compiled for sm_90, a pair of 64 x 64 planes as dense DFT matrices needs 255 registers and spills,
 or 19 KB of stack in full precision. This form needs 167 registers, no stack and 16 KB of shared memory (4 warps,
@@ -372,8 +372,8 @@ def inverse(re, im, table, never, BEFORE: tl.constexpr, DIGITS: tl.constexpr, AF
 
 @triton.jit
 def reverse(x, BEFORE: tl.constexpr, DIGITS: tl.constexpr):
-    """A flat (BEFORE, padded n) tile with its digits in reverse order: what :func:`frequency` names of the one is then
-    the :func:`index` of :func:`backwards` digits, ascending."""
+    """A flat (BEFORE, padded n) tile with its digits in reverse order: what ``frequency`` names of the one is then
+    the ``index`` of ``backwards`` digits, ascending."""
     return tl.ravel(_reverse_axes(tl.reshape(x, _axes(BEFORE, DIGITS)), len(DIGITS)))
 
 

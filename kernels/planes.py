@@ -94,7 +94,7 @@ def axes(H: tl.constexpr, W: tl.constexpr):
 def load(image, where, axes, sn, sc, sh, sw, ALIGN: tl.constexpr, PAIRED: tl.constexpr, dtype: tl.constexpr):
     """A pair of planes of an image of any strides, zero where there is nothing: 2 x (BATCH, rows, columns).
 
-    The strides are as :func:`strides` gives them.
+    The strides are as ``strides`` gives them.
     """
     n, c, exists, n2, c2, exists2 = where
     offset, mask = _offsets(n, c, exists, axes, sn, sc, sh, sw, ALIGN)

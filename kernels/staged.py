@@ -20,7 +20,7 @@ _MOST_COLUMNS = 32  # more would leave much of the last block empty
 
 @triton.jit
 def _rows(H: tl.constexpr, W: tl.constexpr, ROWS: tl.constexpr):
-    """The rows of a program, as axes of a tile (:func:`planes.axes`)."""
+    """The rows of a program, as axes of a tile (``planes.axes``)."""
     h = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     w, inside_w = fft.index(tl.arange(0, fft.pad(W)), W)
     return h, h < fft.product(H), w, inside_w

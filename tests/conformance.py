@@ -1,7 +1,7 @@
 """What every backend has to do: its functions, called in all ways that matter, against the formulas in float64.
 
-The functions are called directly, without dispatch and autograd; :mod:`test_backends` does that for every backend,
-:mod:`test_cpu` for every instruction set.
+The functions are called directly, without dispatch and autograd; ``test_backends`` does that for every backend,
+``test_cpu`` for every instruction set.
 """
 
 from __future__ import annotations

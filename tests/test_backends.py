@@ -262,7 +262,7 @@ def _exact(t: Tensor) -> Tensor:
 
 def check(call: Callable[[Any, list[Tensor]], Tensor], args: list[Tensor], factor: float = 1.0) -> Tensor:
     """Value and gradients, for a random cotangent, against the reference's in float64, on the CPU as those of
-    :mod:`conformance`; returns the value."""
+    ``conformance``; returns the value."""
     truths = [_exact(a) for a in args]
     args = [a.detach().requires_grad_() for a in args]
     before = [(a._version, a.detach().clone()) for a in args]

@@ -160,7 +160,7 @@ def test_a_backend_that_does_not_exist_is_said_at_once(monkeypatch):
     for command in ("info", "check", "demo"):
         result = run(command)
         assert result.exit_code == (0 if command == "info" else 1)
-        assert "BLURFFT_BACKEND: name must be one of 'auto', 'cuda', 'cpu', " in words(result.output)
+        assert "BLURFFT_BACKEND must be one of 'auto', 'cuda', 'cpu', " in words(result.output)
 
 
 def test_a_backend_that_cannot_serve_a_photograph_refuses_it(tmp_path, photo):

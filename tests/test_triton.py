@@ -1,7 +1,7 @@
 """What is special to the Triton kernels: digits and sizes, planes that share a transform or a program, planes larger
 than a tile, the choice of a configuration, and what is said without triton.
 
-Kernels run under ``TRITON_INTERPRET=1``, in a process of their own; :mod:`test_backends` is where their results meet
+Kernels run under ``TRITON_INTERPRET=1``, in a process of their own; ``test_backends`` is where their results meet
 every dtype, shape and layout.
 """
 

@@ -319,11 +319,38 @@ def test_an_unknown_term():
         ({"kernel": "loose"}, "kernel must be 'attached' or 'detached', got 'loose'"),
         ({"eps": 0.0}, "eps must be a finite number above 0, got 0.0"),
         ({"nsr": -1.0}, "nsr"),
+        ({"sigma": 0.0}, "sigma must be a finite number above 0, got 0.0"),
+        ({"eps": None}, "eps must be a finite number above 0, got None"),
+        ({"kernel_size": (3, 9)}, "kernel_size must be at most the image's side, 8, got \\(3, 9\\)"),
+        ({"kernel_size": 2.5}, "kernel_size must be a positive int or two of them, got 2.5"),
     ],
 )
 def test_refused_blur_terms(options, message):
     with pytest.raises(ValueError, match=message):
         BlurError((1, 8, 8), latent=4, **{"kernel_size": 3, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mse", {"sigma": 0}, "sigma must be a finite number above 0, got 0"),
+        ("gaussian", {"sigma": math.inf}, "sigma must be a finite number above 0, got inf"),
+        ("laplace", {"scale": -1.0}, "scale must be a finite number above 0, got -1.0"),
+        ("vae-gan", {"width": 3}, "width must be a positive multiple of 4, got 3"),
+    ],
+)
+def test_refused_options_of_terms(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_term(name, (1, 8, 8), 4, **options)
+
+
+def test_kernels_of_unequal_sides():
+    assert BlurError((1, 8, 16), latent=4, kernel_size=(3, 9)).kernels(torch.randn(2, 4)).shape == (2, 1, 3, 9)
+
+
+def test_only_a_term_with_a_network_has_an_auxiliary_objective():
+    with pytest.raises(ValueError, match="MSE has no network of its own"):
+        vae.AuxiliaryObjective(make_term("mse", (1, 8, 8), 4))
 
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -346,7 +373,17 @@ def test_the_loop_of_the_readme():
 
 @pytest.mark.parametrize(
     "thing",
-    [vae.VAE, KernelNet, BlurError, vae.RateController, vae.kl_divergence, vae.dequantise, vae.bits_per_dimension],
+    [
+        vae.VAE,
+        KernelNet,
+        BlurError,
+        vae.Objective,
+        vae.AuxiliaryObjective,
+        vae.RateController,
+        vae.kl_divergence,
+        vae.dequantise,
+        vae.bits_per_dimension,
+    ],
     ids=lambda thing: thing.__name__,
 )
 def test_example(thing):

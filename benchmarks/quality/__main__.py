@@ -58,7 +58,7 @@ class Stage(str, Enum):
     report = "report"
 
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 def plan(stage: Stage, steps: int, sweep_steps: int, seeds: int, sets: list[str]) -> list[runs.Run]:
@@ -113,8 +113,6 @@ def main(
         except Refused as error:
             console.print(f"{source} is left out: {escape(str(error))}", style="yellow", soft_wrap=True)
 
-    # Options are chosen on images that the comparison trains on, never on those that it holds out.
-    validation = data.photographs(BASE.size, BASE.channels or 1, validation=True)
     planned = plan(stage, steps, sweep_steps, seeds, list(found))
     done = [{key: result[key] for key in ("stage", "label", "steps", "options")} for result in content["results"]]
     planned = [one for one in planned if runs.describe(one) not in done]
@@ -137,7 +135,11 @@ def main(
             images = data.load(options.data, options.size, options.channels)
             content["shares"] += shares.measure(options, images, rounds, advance)
         save(content, out)
-        for one, result in measured(planned, {"terms": found, "sweep": {SETS[0]: validation}}, pictures, jobs):
+        sources = {"terms": found}
+        if any(one.stage == "sweep" for one in planned):
+            # Options are chosen on images that the comparison trains on, never on those that it holds out.
+            sources["sweep"] = {SETS[0]: data.photographs(BASE.size, BASE.channels or 1, validation=True)}
+        for one, result in measured(planned, sources, pictures, jobs):
             advance(one.steps)
             if isinstance(result, Diverged):
                 failures += 1

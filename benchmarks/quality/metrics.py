@@ -38,7 +38,7 @@ def radial_power(images: Tensor) -> list[float]:
 
 
 def high_energy(images: Tensor) -> float:
-    """Mean energy of an image above :data:`HIGH`."""
+    """Mean energy of an image above ``HIGH``."""
     spectrum = power(images)
     return spectrum[radial_frequency(*images.shape[2:]) > HIGH].sum().item()
 

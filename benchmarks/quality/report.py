@@ -88,7 +88,7 @@ def table(groups: dict[str, list[Result]], columns: Sequence[str] = tuple(COLUMN
 
 
 def missed_rates(results: Iterable[Result]) -> list[str]:
-    """The runs whose rate in training is further than :data:`RATE_TOLERANCE` from the one they were steered to."""
+    """The runs whose rate in training is further than ``RATE_TOLERANCE`` from the one they were steered to."""
     return [
         f"{NAMES.get(result['label'], result['label'])}, seed {result['options']['seed']}: "
         f"{result['metrics']['train_kl']:.1f}"

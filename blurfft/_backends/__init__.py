@@ -1,4 +1,4 @@
-"""One module for each backend, with one function for each op of :mod:`blurfft.ops`, of the same name and arguments.
+"""One module for each backend, with one function for each op of ``blurfft.ops``, of the same name and arguments.
 
 Where the op has ``norm`` or ``count`` the backend is given ``scale: float``, the factor that these stand for. A loss's
 kernel or weight may be of two dimensions, for one of (1, 1, ...), and of any strides. Gradients that are not asked for

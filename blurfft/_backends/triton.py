@@ -1,4 +1,4 @@
-"""Triton kernels: each op is a function of the same name in a module of the same name in :mod:`blurfft.kernels`.
+"""Triton kernels: each op is a function of the same name in a module of the same name in ``blurfft.kernels``.
 
 With ``TRITON_INTERPRET=1`` in the environment when triton is imported they run on CPU tensors, slowly, for tests.
 """

@@ -43,7 +43,7 @@ _VARIANTS = {"train": 16, "held_out": 8}
 _NAMED = 20  # images that are left out, at most: a folder may have many thousands
 
 _PARTITION = "list_eval_partition.txt"
-_TRAIN_FOLDERS, _HELD_OUT_FOLDERS = ("train", "training"), ("test", "val", "valid", "validation")
+_HELD_OUT_FOLDERS = ("test", "val", "valid", "validation")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def load(
 
     Args:
         source: ``"embedded"``, ``"embedded:photographs"``, ``"embedded:brain"``, or a folder. Of a folder everything
-            below it is taken. Held out are its ``test`` or ``val`` subfolders, else the images that CelebA's
-            ``list_eval_partition.txt`` in it numbers 1 or 2, else a tenth, chosen by their names.
+            below it is taken. Held out are its subfolders ``test``, ``val``, ``valid`` and ``validation``, else the
+            images that CelebA's ``list_eval_partition.txt`` in it numbers 1 or 2, else a tenth, chosen by their names.
         size: the side.
         channels: 1 or 3; None: 1 for the brain, 3 for others.
         cache: where to keep a folder's decoded images; a second call with the same files and size takes them.
@@ -245,7 +245,7 @@ def _in_order(pool: ThreadPoolExecutor, names: Sequence[Path], size: int, channe
 
 
 def split(path: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """What of a folder to train on and what to hold out; see :func:`load`."""
+    """What of a folder to train on and what to hold out; see ``load``."""
     tops = {file: file.relative_to(path).parts[0].lower() for file in files}
     if {*tops.values()} & {*_HELD_OUT_FOLDERS}:
         held_out = [file for file in files if tops[file] in _HELD_OUT_FOLDERS]

@@ -101,6 +101,6 @@ class RateController:
         return {"log_beta": self.log_beta, "error": self.error}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continues from what :meth:`state_dict` returned."""
+        """Continues from what ``state_dict`` returned."""
         self.log_beta = state["log_beta"].to(self.log_beta.device)
         self.error = state["error"].to(self.error.device)

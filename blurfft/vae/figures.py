@@ -41,7 +41,7 @@ def enlarged(tile: Image.Image) -> Image.Image:
 
 
 def _pairs(above: Sequence[Image.Image], below: Sequence[Image.Image]) -> list[Image.Image]:
-    """Rows of one above rows of the other, for :func:`grid`."""
+    """Rows of one above rows of the other, for ``grid``."""
     tiles: list[Image.Image] = []
     for start in range(0, len(above), _COLUMNS):
         tiles += [*above[start : start + _COLUMNS], *below[start : start + _COLUMNS]]

@@ -90,6 +90,9 @@ class VAE(nn.Module):
 
     def __init__(self, size: int, channels: int = 3, latent: int = 128, width: int = 32) -> None:
         super().__init__()
+        for name, value in (("size", size), ("channels", channels), ("latent", latent), ("width", width)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} must be an int, got {value!r}")
         if size % 4 or not SMALLEST <= size <= LARGEST:
             raise ValueError(f"size must be a multiple of 4 from {SMALLEST} to {LARGEST}, got {size}")
         if channels not in (1, 3):

@@ -141,7 +141,8 @@ def train(
     tensorboard: bool = False,
     watcher: Watcher | None = None,
 ) -> Trainer:
-    """Trains a VAE and leaves in ``out``: ``checkpoint.pt``, ``log.csv`` and pictures.
+    """Trains a VAE and leaves in ``out``: ``checkpoint.pt``, ``log.csv``, pictures and, of a folder, ``images/`` as
+    they were decoded.
 
     Args:
         options: what to train.

@@ -25,6 +25,7 @@ from ..images import Refused, atomic
 from .data import Images
 from .elbo import RateController, bits_per_dimension, dequantise, kl_divergence
 from .networks import VAE
+from .objective import AuxiliaryObjective, Objective
 from .terms import ReconstructionTerm, make_term
 
 # A scale starts factors away from where it belongs, and Adam's steps are of the learning rate's size: of the logarithm
@@ -78,18 +79,21 @@ class Options:
             raise Refused(f"--beta must be finite and at least 0, got {self.beta}")
         if not 0 <= self.seed < _SEEDS:
             raise Refused(f"--seed must be at least 0 and below 2**32, got {self.seed}")
-        if self.rate is not None:
-            RateController(self.rate, self.beta)
         image_shape = (self.channels or 3, self.size, self.size)
         if self.features is not None and self.loss != "perceptual":
             raise Refused(f"--features is for --loss perceptual, got {self.loss}")
         try:
+            if self.rate is not None:
+                RateController(self.rate, self.beta)
             with torch.random.fork_rng():
                 VAE(self.size, image_shape[0], self.latent, self.width)
                 self.term(image_shape)
-        except (RuntimeError, MemoryError) as error:
-            if isinstance(error, Refused):
+        except ValueError as error:
+            name, _, fault = str(error).partition(" ")
+            if isinstance(error, Refused) or name not in self.__dataclass_fields__:
                 raise
+            raise Refused(f"--{name.replace('_', '-')} {fault}") from None
+        except (RuntimeError, MemoryError) as error:
             raise Refused(f"no such model can be made here: {str(error).splitlines()[0]}") from None
 
     def share(self, world: int) -> int:
@@ -136,41 +140,6 @@ def feature_network(place: str | None) -> nn.Module:
     return network
 
 
-class _Objective(nn.Module):
-    """Reconstruction term + β · rate, with only those parameters that minimise it: what DDP and compilation wrap."""
-
-    def __init__(self, vae: VAE, term: ReconstructionTerm, amp: torch.dtype | None) -> None:
-        super().__init__()
-        self.vae = vae
-        self.own = nn.ParameterList(term.own_parameters())
-        self._term = [term]  # in a list: the term's network is no part of this module
-        self.amp = amp
-
-    def forward(self, images: Tensor, noise: Tensor, beta: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast(images.device.type, self.amp, enabled=self.amp is not None):
-            mean, log_variance = self.vae.encode(images)
-        mean, log_variance = mean.to(noise.dtype), log_variance.to(noise.dtype)
-        z = mean + torch.exp(0.5 * log_variance) * noise
-        with torch.autocast(images.device.type, self.amp, enabled=self.amp is not None):
-            reconstruction = self.vae.decode(z)
-        reconstruction = reconstruction.to(images.dtype)
-        distortion = self._term[0](reconstruction, images, z).mean()
-        kl = kl_divergence(mean, log_variance).mean()
-        return distortion + beta * kl, distortion, kl, reconstruction, z
-
-
-class _Auxiliary(nn.Module):
-    """The term's own network and its loss."""
-
-    def __init__(self, term: ReconstructionTerm) -> None:
-        super().__init__()
-        self.network = term.auxiliary
-        self._term = [term]
-
-    def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
-        return self._term[0].auxiliary_loss(input, target, z)
-
-
 class Trainer:
     """A VAE, a reconstruction term, their optimisers and β, and one step of all.
 
@@ -199,7 +168,7 @@ class Trainer:
             self.vae = VAE(options.size, image_shape[0], options.latent, options.width).to(self.device)
             self.term = options.term(image_shape).to(self.device)
         amp = torch.bfloat16 if options.amp == "bf16" else None
-        self.objective: nn.Module = _Objective(self.vae, self.term, amp)
+        self.objective: nn.Module = Objective(self.vae, self.term, amp)
         groups: list[dict[str, Any]] = [{"params": list(self.vae.parameters())}]
         if own := list(self.term.own_parameters()):
             groups.append({"params": own, "lr": _OWN_RATE * options.learning_rate})
@@ -207,7 +176,7 @@ class Trainer:
         self.auxiliary: nn.Module | None = None
         self.auxiliary_optimizer: torch.optim.Optimizer | None = None
         if self.term.auxiliary is not None:
-            self.auxiliary = _Auxiliary(self.term)
+            self.auxiliary = AuxiliaryObjective(self.term)
             parameters = self.auxiliary.parameters()
             self.auxiliary_optimizer = torch.optim.Adam(parameters, options.learning_rate, fused=True)
         if world > 1:
@@ -293,7 +262,7 @@ class Trainer:
 
     @torch.no_grad()
     def check_finite(self, terms: dict[str, float]) -> None:
-        """Raises :class:`Diverged` if a term of the loss or a parameter is not finite."""
+        """Raises ``Diverged`` if a term of the loss or a parameter is not finite."""
         shown = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
         if not np.isfinite(list(terms.values())).all():
             raise Diverged(f"the loss is not finite at step {self.steps_done}: {shown}")
@@ -317,7 +286,7 @@ class Trainer:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from what :meth:`state_dict` returned."""
+        """Continues from what ``state_dict`` returned."""
         self.vae.load_state_dict(state["vae"])
         self.term.load_state_dict(state["term"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -335,7 +304,7 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What :func:`save_checkpoint` wrote.
+    """What ``save_checkpoint`` wrote.
 
     Raises:
         Refused: there is none, or it is damaged.

@@ -31,6 +31,7 @@ def make_term(name: str, image_shape: tuple[int, int, int], latent: int, **optio
     """The term of that name; ``options`` are its class's own.
 
     Raises:
+        TypeError: its class has no such option.
         ValueError: there is none of that name, or its class refuses the options.
 
     Example:

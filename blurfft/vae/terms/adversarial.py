@@ -44,12 +44,17 @@ class VAEGAN(ReconstructionTerm):
         latent: dimensions of z.
         weight: of the verdict.
         width: channels of D's first layer, a multiple of 4.
+
+    Raises:
+        ValueError: ``width`` is none.
     """
 
     why_no_density = "a distance of features that change while they are learned, and an adversary"
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int, weight: float = 1.0, width: int = 16) -> None:
         super().__init__(image_shape, latent)
+        if not isinstance(width, int) or width < 4 or width % 4:
+            raise ValueError(f"width must be a positive multiple of 4, got {width!r}")
         self.discriminator = Discriminator(image_shape[0], width)
         self.weight = weight
 

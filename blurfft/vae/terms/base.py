@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ class ReconstructionTerm(nn.Module):
     """−log p(x | z), or what takes its place, as a module.
 
     Its own parameters (a learned variance, say) are trained with the VAE. A network of its own (a kernel net, a
-    discriminator) is trained by :meth:`auxiliary_loss`, in turns with the VAE, which never changes it.
+    discriminator) is trained by ``auxiliary_loss``, in turns with the VAE, which never changes it.
 
     Args:
         image_shape: (C, H, W).
@@ -39,7 +40,7 @@ class ReconstructionTerm(nn.Module):
 
     @property
     def auxiliary(self) -> nn.Module | None:
-        """The network that :meth:`auxiliary_loss` trains."""
+        """The network that ``auxiliary_loss`` trains."""
         return None
 
     def own_parameters(self) -> Iterator[nn.Parameter]:
@@ -68,12 +69,19 @@ class ReconstructionTerm(nn.Module):
         return self.distortion(input, target, z)
 
     def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
-        """What :meth:`forward` returns, of arguments that fit: a term defines this."""
+        """What ``forward`` returns, of arguments that fit: a term defines this."""
         raise NotImplementedError
 
     def auxiliary_loss(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         """What the term's network is trained with, (); ``input`` and ``z`` count as constants."""
         raise NotImplementedError
+
+
+def positive(name: str, value: float) -> float:
+    """A scale or a floor as given, if it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+    return value
 
 
 def frozen_call(network: nn.Module, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:

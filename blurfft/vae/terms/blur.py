@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ... import _checks
 from ...functional import blur_mse, wiener_nll
 from ..kernel_net import KernelNet
-from .base import ReconstructionTerm, frozen_call
+from .base import ReconstructionTerm, frozen_call, positive
 
 
 class BlurError(ReconstructionTerm):
-    """−log N(x; x̂, σ² (WᵀW + εI)⁻¹), W the Wiener inverse of the kernel k = G(z): :func:`blurfft.wiener_nll` in units
+    """−log N(x; x̂, σ² (WᵀW + εI)⁻¹), W the Wiener inverse of the kernel k = G(z): ``blurfft.wiener_nll`` in units
     of a learned σ.
 
     After Bredell et al., *Explicitly Minimizing the Blur Error of Variational Autoencoders*, ICLR 2023
@@ -24,7 +24,7 @@ class BlurError(ReconstructionTerm):
     Args:
         image_shape: (C, H, W).
         latent: dimensions of z.
-        kernel_size: the side of the kernels.
+        kernel_size: the side of the kernels, or (kh, kw).
         nsr: the noise-to-signal ratio C in W = conj(K) / (|K|² + C).
         eps: the floor ε of the precision; above 0, since the log-determinant diverges without.
         kernel: ``"attached"``: the density's gradient also flows through k into z, which is the exact gradient of the
@@ -50,23 +50,22 @@ class BlurError(ReconstructionTerm):
         self,
         image_shape: tuple[int, int, int],
         latent: int,
-        kernel_size: int = 5,
+        kernel_size: int | tuple[int, int] = 5,
         nsr: float = 0.01,
         eps: float = 0.1,
         kernel: str = "detached",
         sigma: float = 0.1,
     ) -> None:
         super().__init__(image_shape, latent)
-        if kernel_size > min(image_shape[1:]):
+        kernel_net = KernelNet(latent, kernel_size)
+        if any(taps > side for taps, side in zip(kernel_net.kernel_size, image_shape[1:], strict=True)):
             raise ValueError(f"kernel_size must be at most the image's side, {min(image_shape[1:])}, got {kernel_size}")
         if kernel not in ("attached", "detached"):
             raise ValueError(f"kernel must be 'attached' or 'detached', got {kernel!r}")
         _checks.non_negative("nsr", nsr)
-        if not (math.isfinite(eps) and eps > 0):
-            raise ValueError(f"eps must be a finite number above 0, got {eps}")
-        self.nsr, self.eps, self.attached = nsr, eps, kernel == "attached"
-        self.kernel_net = KernelNet(latent, kernel_size)
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
+        self.nsr, self.eps, self.attached = nsr, positive("eps", eps), kernel == "attached"
+        self.kernel_net = kernel_net
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(positive("sigma", sigma))))
 
     @property
     def auxiliary(self) -> KernelNet:

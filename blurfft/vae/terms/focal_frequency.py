@@ -9,7 +9,7 @@ from .base import ReconstructionTerm
 
 
 class FocalFrequency(ReconstructionTerm):
-    """:func:`blurfft.focal_frequency_loss` summed over the dimensions of an image.
+    """``blurfft.focal_frequency_loss`` summed over the dimensions of an image.
 
     Jiang et al., *Focal Frequency Loss for Image Reconstruction and Synthesis*, ICCV 2021 (arXiv 2012.12821).
     """

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import ReconstructionTerm
+from .base import ReconstructionTerm, positive
 
 
 class MSE(ReconstructionTerm):
@@ -20,7 +20,7 @@ class MSE(ReconstructionTerm):
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int, sigma: float = 0.1) -> None:
         super().__init__(image_shape, latent)
-        self.sigma = sigma
+        self.sigma = positive("sigma", sigma)
 
     def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         squared = F.mse_loss(input, target, reduction="none").flatten(1).sum(1)
@@ -35,7 +35,7 @@ class Gaussian(ReconstructionTerm):
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int, sigma: float = 0.1) -> None:
         super().__init__(image_shape, latent)
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(positive("sigma", sigma))))
 
     def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         squared = F.mse_loss(input, target, reduction="none").flatten(1).sum(1)
@@ -48,7 +48,7 @@ class Laplace(ReconstructionTerm):
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int, scale: float = 0.1) -> None:
         super().__init__(image_shape, latent)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(positive("scale", scale))))
 
     def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         absolute = F.l1_loss(input, target, reduction="none").flatten(1).sum(1)
