@@ -75,12 +75,12 @@ def half_spectrum(name: str, value: Tensor) -> Tensor:
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.is_nested:
         raise TypeError(f"{name} must be a dense (strided) tensor, got a nested one")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
     if value.dtype in _IMAGE_DTYPES:
         value = value.to(compute_dtype(value.dtype).to_complex())
     if value.dtype not in (torch.complex64, torch.complex128):
         raise TypeError(f"{name} must be complex64, complex128 or a real floating dtype, got {value.dtype}")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
     if value.dim() < 2:
         raise ValueError(f"{name} must have at least 2 dimensions (..., H, W//2+1), got shape {tuple(value.shape)}")
     if not (value.shape[-2] and value.shape[-1]):
@@ -258,13 +258,16 @@ def non_negative(name: str, value: float | Tensor) -> None:
         raise ValueError(f"{name} must be finite, got {value}")
 
 
-def size(value: Sequence[int], name: str = "size") -> tuple[int, int]:
+def size(value: Sequence[int], name: str = "size", own: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(H, W), where a side of -1 is the one in ``own``, if that is given."""
     if isinstance(value, Tensor | str) or not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"{name} must be a pair of ints (H, W), got {value!r}")
     try:
         height, width = map(_int, value)
     except TypeError:
         raise TypeError(f"{name} must be a pair of ints (H, W), got {tuple(value)}") from None
+    if own is not None:
+        height, width = (there if side == -1 else side for side, there in zip((height, width), own, strict=True))
     if height < 1 or width < 1:
         raise ValueError(f"{name} must be positive, got {(height, width)}")
     return height, width
@@ -292,6 +295,12 @@ def number(name: str, value: float) -> None:
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
     if not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite float, got {value}")
+
+
+def exponent(name: str, value: float) -> None:
+    number(name, value)
+    if value < 0:
+        raise ValueError(f"{name} must be non-negative, got {value}")
 
 
 def flag(name: str, value: bool) -> None:

@@ -97,7 +97,8 @@ class use_backend:
     """Asks for a backend by name, from here on or, in a ``with`` statement, until its end.
 
     ``"auto"`` is the default: the fastest backend that serves the device, the dtype and the size of the call. Any other
-    name is a demand: a call that this backend cannot serve raises ``RuntimeError`` and says why.
+    name is a demand: a call that this backend cannot serve raises ``RuntimeError`` and says why. Forward mode, as in
+    ``torch.func.jvp``, is the exception: there ``"reference"`` serves all calls.
 
     Like ``torch.set_grad_enabled`` this holds for the current thread (or asyncio task); other threads follow the
     environment variable ``BLURFFT_BACKEND``, read when blurfft is imported. A backward pass uses the backend that was

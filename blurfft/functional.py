@@ -56,8 +56,8 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
     Args:
         input: a half spectrum (..., H, W//2+1). The imaginary part of what must be real, as in column 0, does not
             count.
-        s: the (H, W) of the result, to which the half spectrum is cropped or zero-padded. Default: the input's H and
-            the even W that fits; give it for an odd W.
+        s: the (H, W) of the result, to which the half spectrum is cropped or zero-padded. Default, also of a side of
+            -1: the input's H and the even W that fits; give it for an odd W.
         norm: ``"backward"`` (1/HW), ``"ortho"`` (1/√HW) or ``"forward"`` (unscaled).
 
     Returns:
@@ -74,12 +74,11 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
     """
     input = _checks.half_spectrum("input", input)
     _checks.norm(norm)
-    if s is None:
-        height, width = input.shape[-2], 2 * (input.shape[-1] - 1)
-        if width < 1:
-            raise ValueError(f"s must be given for an input of one column, got shape {tuple(input.shape)}")
-    else:
-        height, width = _checks.size(s, "s")
+    own = input.shape[-2], 2 * (input.shape[-1] - 1)
+    height, width = own if s is None else _checks.size(s, "s", own)
+    if width < 1:
+        raise ValueError(f"s must be given for an input of one column, got shape {tuple(input.shape)}")
+    if s is not None:
         columns = width // 2 + 1
         input = input[..., :height, :columns]
         if input.shape[-2] < height or input.shape[-1] < columns:
@@ -175,7 +174,8 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
     _checks.broadcast(kernel=planes, nsr=nsr, eps=eps)
     K = ops.value("otf", planes, height, width)
     s = K.real.square() + K.imag.square()
-    return (s / (s + nsr[:, :, None, None]).square() + eps[:, :, None, None]).to(kernel.dtype)
+    q = s + nsr[:, :, None, None]
+    return (s / q / q + eps[:, :, None, None]).to(kernel.dtype)  # q² is out of range long before the quotient is
 
 
 def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
@@ -391,7 +391,7 @@ def focal_frequency_loss(
 
     Args:
         input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
-        alpha: the exponent of the weight.
+        alpha: the exponent of the weight, at least 0.
         patch_factor: each image is cut into patch_factor² patches; it must divide H and W.
         ave_spectrum: average the spectra over the batch first.
         log_matrix: take the weight's log(1 + ·).
@@ -415,7 +415,7 @@ def focal_frequency_loss(
     if (call := ops.remembered(settings, given)) is not None:
         return call(*given)
     input, target = _checks.image_pair(input, target)
-    _checks.number("alpha", alpha)
+    _checks.exponent("alpha", alpha)
     _checks.number("loss_weight", loss_weight)
     _checks.flag("ave_spectrum", ave_spectrum)
     _checks.flag("log_matrix", log_matrix)

@@ -189,7 +189,7 @@ class FocalFrequencyLoss(nn.Module):
     ) -> None:
         super().__init__()
         _checks.number("loss_weight", loss_weight)
-        _checks.number("alpha", alpha)
+        _checks.exponent("alpha", alpha)
         _checks.patch_factor(patch_factor)
         _checks.flag("ave_spectrum", ave_spectrum)
         _checks.flag("log_matrix", log_matrix)

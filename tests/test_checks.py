@@ -185,6 +185,8 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (lambda: blurfft.irfft2(half, norm=1), ValueError, "norm must be 'forward', 'backward' or 'ortho', got 1"),
     (lambda: blurfft.focal_frequency_loss(x, x, alpha="1"), TypeError, "alpha must be a float, got str"),
+    (lambda: blurfft.focal_frequency_loss(x, x, alpha=-0.5), ValueError, "alpha must be non-negative, got -0.5"),
+    (lambda: blurfft.FocalFrequencyLoss(alpha=-1), ValueError, "alpha must be non-negative, got -1"),
     (
         lambda: blurfft.focal_frequency_loss(x, x, loss_weight=None),
         TypeError,
@@ -212,6 +214,8 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: blurfft.rfft2(x[:, :, :0]), ValueError, "input must have planes of at least 1x1, got shape (4, 3, 0, 12)"),
     (lambda: blurfft.irfft2(3), TypeError, "input must be a torch.Tensor, got int"),
     (lambda: blurfft.irfft2(x.long()), TypeError, "input must be complex64, complex128 or a real floating dtype, got"),
+    (lambda: blurfft.irfft2(x.to_sparse()), TypeError, "input must be a dense (strided) tensor, got layout"),
+    (lambda: blurfft.irfft2(x[..., :1], (-1, -1)), ValueError, "s must be positive, got (16, 0)"),
     (lambda: blurfft.irfft2(half.to_sparse()), TypeError, "input must be a dense (strided) tensor, got layout"),
     (lambda: blurfft.irfft2(half[0, 0, 0]), ValueError, "input must have at least 2 dimensions (..., H, W//2+1), got"),
     (
@@ -221,7 +225,7 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (lambda: blurfft.irfft2(half[..., :1]), ValueError, "s must be given for an input of one column, got shape"),
     (lambda: blurfft.irfft2(half, s=12), TypeError, "s must be a pair of ints (H, W), got 12"),
-    (lambda: blurfft.irfft2(half, s=(16, -1)), ValueError, "s must be positive, got (16, -1)"),
+    (lambda: blurfft.irfft2(half, s=(16, -2)), ValueError, "s must be positive, got (16, -2)"),
     # modules, at construction
     (lambda: blurfft.WienerLoss([[1.0]]), TypeError, "kernel must be a torch.Tensor, got list"),
     (lambda: blurfft.WienerLoss(k, -1.0), ValueError, "nsr must be non-negative, got -1.0"),

@@ -53,7 +53,7 @@ def test_a_delta_kernel_gives_f_mse_loss(backend: Backend) -> None:
 
 def test_irfft2_sizes(backend: Backend) -> None:
     spectrum = torch.randn(2, 6, 4, dtype=torch.complex128)
-    for s in (None, (6, 6), (6, 7), (4, 5), (9, 12), (3, 1)):
+    for s in (None, (6, 6), (6, 7), (4, 5), (9, 12), (3, 1), (-1, 7), (9, -1), (-1, -1)):
         assert_close(blurfft.irfft2(spectrum, s), torch.fft.irfft2(spectrum, s))
     real = torch.randn(6, 4)
     assert_close(blurfft.irfft2(real), torch.fft.irfft2(real.double()))
