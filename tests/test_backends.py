@@ -363,6 +363,24 @@ def test_kernel_gradients_of_other_samples_survive_nan(backend: Backend) -> None
     assert k.grad[0].isnan().all() and k.grad[1].isfinite().all()
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (1, 2)], ids=str)
+def test_gradients_at_zeros_of_the_kernel(shape: tuple[int, int], backend: Backend) -> None:
+    # They are finite, where powers of 1 / nsr are not: a box removes some frequencies exactly.
+    x, y = images((2, 2, 16, 8), f64), images((2, 2, 16, 8), f64)
+    k, nsr = torch.full(shape, 1 / math.prod(shape), dtype=f64), torch.tensor(1e-14, dtype=f64)
+    for loss in (blurfft.wiener_loss, blurfft.wiener_nll):
+
+        def gradients(dtype: torch.dtype, loss: Callable[..., Tensor] = loss) -> tuple[Tensor, ...]:
+            leaves = [t.to(dtype).requires_grad_() for t in (k, nsr)]
+            return torch.autograd.grad(loss(x.to(dtype), y.to(dtype), *leaves, eps=1e-3), leaves)
+
+        actual = gradients(f32)
+        with blurfft.use_backend("reference"):
+            expected = gradients(f64)
+        for a, e in zip(actual, expected, strict=True):
+            assert_close(a, e)
+
+
 GRADCHECKED = [name for name in FUNCTIONS if not name.startswith("focal")]
 if INTERPRETED:  # half a minute each; derivatives are compositions of ops, whatever serves these
     GRADCHECKED = ["blur", "rfft2", "irfft2"]

@@ -135,7 +135,8 @@ def wiener_loss(
     K = transfer_function(kernel, height, width)
     s = _power(K)
     C = nsr[:, :, None, None]
-    weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+    q = s + C
+    weight = s / q / q + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
 
     m = multiplicity(width, K)
     E = half_spectrum(difference(input, target))
@@ -149,8 +150,9 @@ def wiener_loss(
     kernel_out = nsr_out = eps_out = None
     if kernel_grad:
         dweight = scale * (power - m / weight) if nll else scale * power
-        ds = dweight * (C - s) / (s + C) ** 3
-        dC = dweight * (-2 * s / (s + C) ** 3)
+        by_quotient = dweight / q / q
+        ds = by_quotient * ((C - s) / q)
+        dC = -2 * by_quotient * (s / q)
         kernel_out = otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:])
         nsr_out = dC.sum((2, 3)).sum_to_size(nsr.shape).contiguous()
         eps_out = dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous()

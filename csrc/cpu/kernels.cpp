@@ -1231,8 +1231,8 @@ struct LogSum {
 
 template <class T>
 BLURFFT_INLINE Vec<T> precision(const T* transfer, const WienerArgs<T>& args) {
-  const Vec<T> s = squared_modulus(load_cpx(transfer)), denominator = s + args.nsr;
-  return s / (denominator * denominator) + args.eps;
+  const Vec<T> s = squared_modulus(load_cpx(transfer)), inverse = 1 / (s + args.nsr);
+  return s * inverse * inverse + args.eps;
 }
 
 // Zero and subnormal, infinite and NaN values have no exponent to add: one plain logarithm each.
@@ -1311,17 +1311,18 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
     const auto each = [&](auto all_used, auto with_log) BLURFFT_LAMBDA_INLINE {
       for (int i = 0; i < vectors; ++i, in += 2 * L, power += L, out += 2 * L) {
         const Cpx<T> k = load_cpx(in);
-        const Vec<T> s = squared_modulus(k), denominator = s + args.nsr;
-        const Vec<T> inverse = 1 / denominator, inverse_square = inverse * inverse;
+        const Vec<T> s = squared_modulus(k);
+        Vec<T> inverse = 1 / (s + args.nsr);
+        if constexpr (!all_used.value) inverse = select<T>(multiplicity, inverse, Vec<T>{});
+        const Vec<T> share = s * inverse;  // at most 1, where powers of the inverse may be out of range
         Vec<T> grad = quadratic_scale * load(power);
-        if constexpr (with_log.value) grad += log_scale / (s * inverse_square + args.eps);
+        if constexpr (with_log.value) grad += log_scale / (share * inverse + args.eps);
         grad *= multiplicity;
         if constexpr (!all_used.value) grad = select<T>(multiplicity, grad, Vec<T>{});
-        Vec<T> slope = (grad + grad) * (inverse_square * inverse);
-        if constexpr (!all_used.value) slope = select<T>(multiplicity, slope, Vec<T>{});
+        const Vec<T> slope = (grad + grad) * (inverse * inverse);
         eps_sum += grad;
-        nsr_sum -= s * slope;
-        const Vec<T> along = (args.nsr - s) * slope;
+        nsr_sum -= share * slope;
+        const Vec<T> along = (args.nsr - s) * inverse * slope;
         store_cpx(out, Cpx<T>{along * k.re, along * k.im});
       }
     };

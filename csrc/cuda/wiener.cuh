@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_kernel(Wien
   double log_determinant = 0;
   thread.for_each(g, [&](int row, int i, int side) {
     const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, q = s + C;
-    const T w = s / (q * q) + eps;
+    const T w = s / q / q + eps;
     weight[int64_t{row} * g.half() + thread.column] = w;
     if (p.log_determinant) log_determinant += static_cast<double>(m * log(w));
   });
@@ -108,10 +108,11 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
       thread.for_each(g, [&](int row, int i, int side) {
         const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, q = s + C;
         T dw = weight_grad[int64_t{row} * g.half() + thread.column];
-        if (p.log_scale != 0) dw -= p.log_scale * m / (s / (q * q) + eps);
-        const T cubed = q * q * q;
-        ds[i][side] += dw * (C - s) / cubed;
-        dC += static_cast<double>(dw * (-2 * s / cubed));
+        if (p.log_scale != 0) dw -= p.log_scale * m / (s / q / q + eps);
+        // Powers of q are out of range long before the quotients are, of which none exceeds 1.
+        const T by_quotient = dw / q / q;
+        ds[i][side] += by_quotient * ((C - s) / q);
+        dC += static_cast<double>(-2 * by_quotient * (s / q));
         deps += static_cast<double>(dw);
       });
       dC = block_sum(dC, shared->warps);

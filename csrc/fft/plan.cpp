@@ -40,19 +40,30 @@ struct OwnedLine : Line<T> {
   std::vector<T> cosines, sines, twiddles;
 };
 
+// cos(2 pi k / n) and sin(2 pi k / n) from the first eighth of a turn: right angles are exact, so that a kernel's zeros
+// are, and angles that mirror each other have the same values.
+double cos_turn(int64_t k, int64_t n) {
+  const double turn = 2 * std::acos(-1.0);
+  k = (k % n + n) % n;
+  if (2 * k > n) k = n - k;
+  if (4 * k > n) return -cos_turn(n - 2 * k, 2 * n);
+  return 8 * k <= n ? std::cos(turn * static_cast<double>(k) / static_cast<double>(n))
+                    : std::sin(turn * static_cast<double>(n - 4 * k) / static_cast<double>(4 * n));
+}
+double sin_turn(int64_t k, int64_t n) { return cos_turn(4 * k - n, 4 * n); }
+
 template <class T>
 std::unique_ptr<OwnedLine<T>> build(int64_t n) {
   auto result = std::make_unique<OwnedLine<T>>();
   OwnedLine<T>& line = *result;
   const std::vector<int> factors = radices(n);
-  const double turn = 2 * std::acos(-1.0) / static_cast<double>(n);
   line.n = static_cast<int>(n);
   line.stage_count = static_cast<int>(factors.size());
   line.cosines.resize(n);
   line.sines.resize(n);
   for (int64_t k = 0; k < n; ++k) {
-    line.cosines[k] = static_cast<T>(std::cos(turn * static_cast<double>(k)));
-    line.sines[k] = static_cast<T>(std::sin(turn * static_cast<double>(k)));
+    line.cosines[k] = static_cast<T>(cos_turn(k, n));
+    line.sines[k] = static_cast<T>(sin_turn(k, n));
   }
 
   std::vector<size_t> offset;
@@ -63,9 +74,9 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n) {
     offset.push_back(line.twiddles.size());
     for (int64_t j = 0; j < m; ++j) {
       for (int q = 1; q < radix; ++q) {
-        const double angle = turn * static_cast<double>(j * q * (n / size) % n);
-        line.twiddles.push_back(static_cast<T>(std::cos(angle)));
-        line.twiddles.push_back(static_cast<T>(-std::sin(angle)));
+        const int64_t k = j * q * (n / size);
+        line.twiddles.push_back(static_cast<T>(cos_turn(k, n)));
+        line.twiddles.push_back(static_cast<T>(-sin_turn(k, n)));
       }
     }
     line.stages[s] = {radix, static_cast<int>(m), static_cast<int>(n / size), nullptr};
