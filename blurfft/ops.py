@@ -712,7 +712,8 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     K = otf(as_planes(kernel), height, width)
     s = K.real.square() + K.imag.square()
     C = nsr[:, :, None, None]
-    weight = s / (s + C).square() + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+    q = s + C
+    weight = s / q / q + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
     grad = grad / (2 * count if nll else count)
 
     input_grad, target_grad, dweight = _quadratic_vjp(grad, e, weight, input.dtype, needs)
@@ -722,9 +723,10 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
         # Each plane that shares an entry of the spectrum contributes its own log-determinant.
         planes = grad.view(-1, 1, 1, 1).expand(samples, channels, 1, 1).sum_to_size(*weight.shape[:2], 1, 1)
         dweight = dweight - planes * multiplicity(width, e) / weight
-    cubed = (s + C) ** 3
-    ds = dweight * (C - s) / cubed
-    dC = dweight * (-2 * s / cubed)
+    # Powers of q are out of range long before the quotients are, of which none exceeds 1.
+    by_quotient = dweight / q / q
+    ds = by_quotient * ((C - s) / q)
+    dC = -2 * by_quotient * (s / q)
     return (
         input_grad,
         target_grad,

@@ -43,11 +43,10 @@ def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dt
 
 def multiplicity(width: int, like: Tensor) -> Tensor:
     """How often each column of a half spectrum occurs in the full one: (W//2+1,), real, on the device of ``like``."""
-    m = constant((width // 2 + 1,), 2, like, compute_dtype(like.dtype))
-    m[0] = 1
-    if width % 2 == 0:
-        m[-1] = 1
-    return m
+    # Not by slices: a graph of any width would hold that of its example as even or odd.
+    ones = constant((width // 2 + 1,), 1, like, compute_dtype(like.dtype))
+    column = ones.cumsum(0) - 1
+    return 2 * ones - ((column == 0) | (2 * column == width)).to(ones.dtype)
 
 
 def half_spectrum(input: Tensor, norm: str = "ortho") -> Tensor:

@@ -226,6 +226,22 @@ def test_export(backend: Backend) -> None:
     torch.testing.assert_close(program.module()(*others), every_loss(reference, *others))
 
 
+def test_export_of_any_size(backend: Backend) -> None:
+    class Everything(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor, k: Tensor, nsr: Tensor) -> Tensor:
+            loss = every_loss(blurfft, x, y, k, nsr) + blurfft.focal_frequency_loss(x, y, batch_matrix=True)
+            return loss + blurfft.spectral_mse(x, y, blurfft.wiener_weight(k, x.shape[2:]), "none").sum()
+
+    sides = {2: torch.export.Dim("height", min=4, max=64), 3: torch.export.Dim("width", min=4, max=64)}
+    _, _, k, nsr = (a.detach() for a in every_argument(2))
+    shapes = {"x": sides, "y": sides, "k": None, "nsr": None}
+    x = images((2, 3, 8, 6), f64)
+    program = torch.export.export(Everything(), (x, x + x * x, k, nsr), dynamic_shapes=shapes)
+    for height, width in ((7, 9), (10, 12)):
+        x, y = images((2, 3, height, width), f64), images((2, 3, height, width), f64)
+        torch.testing.assert_close(program.module()(x, y, k, nsr), Everything()(x, y, k, nsr))
+
+
 def test_func_grad(backend: Backend) -> None:
     args = [a.detach() for a in every_argument()]
     actual, truth = (
