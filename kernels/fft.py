@@ -100,21 +100,8 @@ def _per_warp(dtype: torch.dtype) -> int:
 @cache
 def table(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, 2): cos and sin of -2 pi t / n, rounded from float64."""
-    values = [(_cos_turn(t, n), -_sin_turn(t, n)) for t in range(n)]
+    values = [(_cos(t, n), -_sin(t, n)) for t in range(n)]
     return torch.tensor(values, dtype=torch.float64, device="cpu").to(dtype).to(device)
-
-
-def _cos_turn(k: int, n: int) -> float:
-    """cos(2 pi k / n) from the first eighth of a turn: right angles are exact, so that a kernel's zeros are."""
-    k %= n
-    k = min(k, n - k)
-    if 4 * k > n:
-        return -_cos_turn(n - 2 * k, 2 * n)
-    return math.cos(2 * math.pi * k / n) if 8 * k <= n else math.sin(2 * math.pi * (n - 4 * k) / (4 * n))
-
-
-def _sin_turn(k: int, n: int) -> float:
-    return _cos_turn(4 * k - n, 4 * n)
 
 
 # Of digits and padding, for constants in kernels.
@@ -164,13 +151,18 @@ def _is_plain(digits):
 
 
 @triton.constexpr_function
-def _cos(j, r):
-    return _cos_turn(int(j), int(r))
+def _cos(k, n):
+    """cos(2 pi k / n) from the first eighth of a turn: right angles are exact, so that a kernel's zeros are."""
+    k, n = int(k) % int(n), int(n)
+    k = min(k, n - k)
+    if 4 * k > n:
+        return -_cos(n - 2 * k, 2 * n)
+    return math.cos(2 * math.pi * k / n) if 8 * k <= n else math.sin(2 * math.pi * (n - 4 * k) / (4 * n))
 
 
 @triton.constexpr_function
-def _sin(j, r):
-    return _sin_turn(int(j), int(r))
+def _sin(k, n):
+    return _cos(4 * int(k) - int(n), 4 * int(n))
 
 
 @triton.jit
