@@ -41,7 +41,8 @@ def precision_spectrum(
     re, im = otf.transfer_function(kernel, rows, columns, f1, f2, HEIGHT, WIDTH, KH, KW, CHUNK)
     s = re * re + im * im
     noise = tl.load(nsr + n * nsr_n + c * nsr_c)
-    w = s / (s + noise) / (s + noise) + tl.load(eps + n * eps_n + c * eps_c)
+    inverse = 1.0 / (s + noise)
+    w = s * inverse * inverse + tl.load(eps + n * eps_n + c * eps_c)
     m = tl.where((f2 == 0) | (2 * f2 == WIDTH), 1.0, 2.0).to(s.dtype)[None, :]
     return re, im, s, noise, w, offset, inside, m
 
@@ -151,14 +152,14 @@ def parameters_kernel(
     d = tl.load(weight_grad + at, mask=inside, other=0.0)
     if LOG:
         d -= tl.full((), log_scale, d.dtype) * m / w
-    # Powers of q are out of range long before the quotients are, of which none exceeds 1.
-    q = s + noise
-    by_quotient = 2.0 * d / q / q
-    ds = by_quotient * ((noise - s) / q)
+    # Powers of the inverse are out of range long before these products, of which the last do not exceed 1.
+    inverse = 1.0 / (s + noise)
+    by_quotient = 2.0 * d * inverse * inverse
+    ds = by_quotient * ((noise - s) * inverse)
     tl.store(transfer_grad + 2 * at, ds * re, mask=inside)
     tl.store(transfer_grad + 2 * at + 1, ds * im, mask=inside)
     part = (plane * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
-    tl.store(sums + 2 * part, tl.sum(tl.sum(tl.where(inside, -by_quotient * (s / q), 0.0), 1), 0))
+    tl.store(sums + 2 * part, tl.sum(tl.sum(tl.where(inside, -by_quotient * (s * inverse), 0.0), 1), 0))
     tl.store(sums + 2 * part + 1, tl.sum(tl.sum(tl.where(inside, d, 0.0), 1), 0))
 
 

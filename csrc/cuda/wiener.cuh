@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_kernel(Wien
   T* weight = p.weight + blockIdx.x * g.entries();
   double log_determinant = 0;
   thread.for_each(g, [&](int row, int i, int side) {
-    const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, q = s + C;
-    const T w = s / q / q + eps;
+    const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, inverse = 1 / (s + C);
+    const T w = s * inverse * inverse + eps;
     weight[int64_t{row} * g.half() + thread.column] = w;
     if (p.log_determinant) log_determinant += static_cast<double>(m * log(w));
   });
@@ -106,13 +106,13 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
       const T* weight_grad = p.weight_grad + spectrum * g.entries();
       double dC = 0, deps = 0;
       thread.for_each(g, [&](int row, int i, int side) {
-        const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, q = s + C;
+        const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, inverse = 1 / (s + C);
         T dw = weight_grad[int64_t{row} * g.half() + thread.column];
-        if (p.log_scale != 0) dw -= p.log_scale * m / (s / q / q + eps);
-        // Powers of q are out of range long before the quotients are, of which none exceeds 1.
-        const T by_quotient = dw / q / q;
-        ds[i][side] += by_quotient * ((C - s) / q);
-        dC += static_cast<double>(-2 * by_quotient * (s / q));
+        if (p.log_scale != 0) dw -= p.log_scale * m / (s * inverse * inverse + eps);
+        // Powers of the inverse are out of range long before these products, of which the last do not exceed 1.
+        const T by_quotient = dw * inverse * inverse;
+        ds[i][side] += by_quotient * ((C - s) * inverse);
+        dC += static_cast<double>(-2 * by_quotient * (s * inverse));
         deps += static_cast<double>(dw);
       });
       dC = block_sum(dC, shared->warps);
