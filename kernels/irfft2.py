@@ -63,7 +63,7 @@ def irfft2_columns_kernel(
 
 def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
     *shape, height, _ = input.shape
-    input = torch.view_as_real(input.resolve_conj().contiguous())
+    input = torch.view_as_real(input.contiguous())
     slots = math.prod(shape)
     out = input.new_empty((*shape, height, width))
     if not fft.fits(height, width, input.dtype):

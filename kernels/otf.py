@@ -148,7 +148,7 @@ def otf(kernel: Tensor, height: int, width: int) -> Tensor:
 
 def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
     *shape, height, half = grad.shape
-    grad = torch.view_as_real(grad.resolve_conj().contiguous())
+    grad = torch.view_as_real(grad.contiguous())
     out = grad.new_empty((*shape, kh, kw))
     launch(
         otf_backward_kernel,

@@ -70,7 +70,7 @@ def spectral_filter_kernel(
 
 def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
     samples, channels, height, width = input.shape
-    transfer = transfer.resolve_conj().contiguous()
+    transfer = transfer.contiguous()
     is_complex = transfer.is_complex()
     out = torch.empty_like(input)
     if not fft.fits(height, width, transfer.dtype):

@@ -381,6 +381,12 @@ def test_gradients_at_zeros_of_the_kernel(shape: tuple[int, int], backend: Backe
             assert_close(a, e)
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_lazy_negatives_and_conjugates(function: str, backend: Backend) -> None:
+    call, args = FUNCTIONS[function](Case((2, 3, 8, 6), (2, 1, 3, 3), (2,), ()))
+    check(call, [a.conj_physical().conj() if a.is_complex() else torch._neg_view(-a) for a in args])
+
+
 GRADCHECKED = [name for name in FUNCTIONS if not name.startswith("focal")]
 if INTERPRETED:  # half a minute each; derivatives are compositions of ops, whatever serves these
     GRADCHECKED = ["blur", "rfft2", "irfft2"]

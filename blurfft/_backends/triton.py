@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache, wraps
 from typing import Any
 
 import torch
@@ -70,4 +70,14 @@ def blur_mse(*args: Any) -> tuple[torch.Tensor | None, ...]:
 def __getattr__(op: str) -> Callable[..., Any]:
     if op not in _MODULES:
         raise AttributeError(op)
-    return getattr(importlib.import_module(f"blurfft.kernels.{_MODULES[op]}"), op)
+    return _on_plain_memory(getattr(importlib.import_module(f"blurfft.kernels.{_MODULES[op]}"), op))
+
+
+@cache
+def _on_plain_memory(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Kernels read what a pointer points at; torch may have noted that the values are its negatives or conjugates.
+    @wraps(function)
+    def resolved(*args: Any) -> Any:
+        return function(*(a.resolve_conj().resolve_neg() if isinstance(a, torch.Tensor) else a for a in args))
+
+    return resolved

@@ -42,7 +42,7 @@ struct LaunchConfig {
 
 #ifdef __CUDACC__
 // Lets a kernel have all the shared memory there is, once on each device: the limit is the function's, and a launch in
-// another thread may need more than this one.
+// another thread may need more than this one. Unless asked, a block has 48 KB with what the kernel declares itself.
 inline cudaError_t allow_all_shared_memory(const void* kernel) {
   static std::mutex mutex;
   static std::set<std::pair<const void*, int>> allowed;
@@ -68,8 +68,7 @@ template <typename... Parameters>
 cudaError_t launch(void (*kernel)(Parameters...), const LaunchConfig& config,
                    std::type_identity_t<Parameters>... args) {
 #ifdef __CUDACC__
-  constexpr size_t default_limit = 48 << 10;
-  if (config.shared_bytes > default_limit) {
+  if (config.shared_bytes > 0) {
     const cudaError_t error = allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
     if (error != cudaSuccess) return error;
   }
