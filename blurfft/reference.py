@@ -44,9 +44,8 @@ def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dt
 def multiplicity(width: int, like: Tensor) -> Tensor:
     """How often each column of a half spectrum occurs in the full one: (W//2+1,), real, on the device of ``like``."""
     # Not by slices: a graph of any width would hold that of its example as even or odd.
-    ones = constant((width // 2 + 1,), 1, like, compute_dtype(like.dtype))
-    column = ones.cumsum(0) - 1
-    return 2 * ones - ((column == 0) | (2 * column == width)).to(ones.dtype)
+    column = constant((width // 2 + 1,), 1, like, torch.int64).cumsum(0) - 1
+    return 2 - ((column == 0) | (2 * column == width)).to(compute_dtype(like.dtype))
 
 
 def half_spectrum(input: Tensor, norm: str = "ortho") -> Tensor:

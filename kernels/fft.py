@@ -18,6 +18,7 @@ forward and inverse with weight and loss).
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
@@ -101,7 +102,10 @@ def _per_warp(dtype: torch.dtype) -> int:
 def table(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """(n, 2): cos and sin of -2 pi t / n, rounded from float64."""
     values = [(_cos(t, n), -_sin(t, n)) for t in range(n)]
-    return torch.tensor(values, dtype=torch.float64, device="cpu").to(dtype).to(device)
+    host = torch.tensor(values, dtype=torch.float64, device="cpu").to(dtype)
+    # It outlives the call. While torch.compile warms a CUDA graph up, what this thread allocates is the graph's.
+    with ThreadPoolExecutor(max_workers=1) as other:
+        return other.submit(host.to, device).result()
 
 
 # Of digits and padding, for constants in kernels.
