@@ -274,7 +274,7 @@ def size(value: Sequence[int], name: str = "size", own: tuple[int, int] | None =
 
 
 def _int(value: int) -> int:
-    if isinstance(value, bool | Tensor):
+    if isinstance(value, Tensor) or type(value).__name__ in ("bool", "bool_"):  # older NumPy's have an index
         raise TypeError
     # The index of a symbolic integer would fix it.
     return value if isinstance(value, int | torch.SymInt) else index(value)
