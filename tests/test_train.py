@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from blurfft import cli, images
 from blurfft.vae import TERMS, data, run
-from blurfft.vae.training import Diverged, Options, Trainer, load_checkpoint, save_checkpoint
+from blurfft.vae.options import Options, flag
+from blurfft.vae.training import Diverged, Trainer, load_checkpoint, save_checkpoint
 
 SMALL = Options(size=28, channels=1, kernel_size=5, latent=4, width=8, batch=8)
 
@@ -182,10 +184,10 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
     assert small(photos, cut, "--steps", 1, "--overwrite", "--loss", "mse").exit_code == 0
     assert state(cut)["step"] == 1
     assert not (cut / "kernels.png").exists()
-    for flag, other, value in (("--nsr", 0.5, 0.01), ("--lr", 0.5, 0.001)):
-        result = command("--out", cut, "--resume", "--steps", 8, flag, other)
+    for name, other, value in (("--nsr", 0.5, 0.01), ("--lr", 0.5, 0.001)):
+        result = command("--out", cut, "--resume", "--steps", 8, name, other)
         assert result.exit_code == 1
-        assert f"{flag} is {other}, but the run in {cut} has {value}" in words(result.output)
+        assert f"{name} is {other}, but the run in {cut} has {value}" in words(result.output)
 
 
 def test_resumed_with_other_images_it_says_so(photos, tmp_path):
@@ -461,6 +463,15 @@ def test_options_that_cannot_be_are_explained(photos, tmp_path, monkeypatch, arg
     result = small(photos, tmp_path / "out", "--steps", 1, *arguments)
     assert result.exit_code == 1
     assert message in words(result.output)
+
+
+def test_the_command_line_offers_the_options_with_their_defaults_and_help():
+    offered = {parameter.name: parameter for parameter in get_command(cli.app).commands["train"].params}  # type: ignore[attr-defined]
+    for option in fields(Options):
+        parameter = offered[option.name]
+        default = getattr(parameter.default, "value", parameter.default)
+        assert (default, parameter.help) == (option.default, option.metadata["help"]), option.name
+        assert flag(option.name) in parameter.opts
 
 
 def test_a_run_is_replaced_only_when_all_is_in_order(photos, tmp_path):

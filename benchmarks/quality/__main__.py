@@ -20,8 +20,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from benchmarks.report import machine, run
 from blurfft.images import Refused, atomic
 from blurfft.vae import data
+from blurfft.vae.options import Options
 from blurfft.vae.terms import TERMS
-from blurfft.vae.training import Diverged, Options
+from blurfft.vae.training import Diverged
 
 from . import report, runs, shares
 

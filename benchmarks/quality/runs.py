@@ -13,7 +13,8 @@ import torch
 
 from blurfft.vae import dequantise
 from blurfft.vae.data import Images
-from blurfft.vae.training import Options, Trainer
+from blurfft.vae.options import Options
+from blurfft.vae.training import Trainer
 
 from . import metrics
 

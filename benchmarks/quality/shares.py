@@ -12,8 +12,9 @@ import torch
 
 from blurfft import reference
 from blurfft.vae.data import Images
+from blurfft.vae.options import Options
 from blurfft.vae.terms import TERMS, BlurError
-from blurfft.vae.training import Options, Trainer
+from blurfft.vae.training import Trainer
 
 
 class TorchFFT(BlurError):

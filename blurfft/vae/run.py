@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..images import Refused, atomic
 from . import data, figures
-from .training import Diverged, Options, Trainer, load_checkpoint, mean_of, save_checkpoint
+from .options import Options, flag
+from .training import Diverged, Trainer, load_checkpoint, mean_of, save_checkpoint
 
 CHECKPOINT, LOG, BOARD = "checkpoint.pt", "log.csv", "tensorboard"
 _COLUMNS = (
@@ -123,8 +124,9 @@ def resumed_options(out: Path, given: dict[str, Any]) -> Options:
     for name, value in given.items():
         before = asdict(stored)[name]
         if value != before:
-            flag = "lr" if name == "learning_rate" else name.replace("_", "-")
-            raise Refused(f"--{flag} is {value}, but the run in {out} has {before}: a run is resumed as it was begun")
+            raise Refused(
+                f"{flag(name)} is {value}, but the run in {out} has {before}: a run is resumed as it was begun"
+            )
     return stored
 
 

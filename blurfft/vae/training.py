@@ -6,12 +6,8 @@ and each of several processes can draw the whole batch and take its part.
 
 from __future__ import annotations
 
-import importlib
-import math
-import os
-import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,118 +22,17 @@ from .data import Images
 from .elbo import RateController, bits_per_dimension, dequantise, kl_divergence
 from .networks import VAE
 from .objective import AuxiliaryObjective, Objective
-from .terms import ReconstructionTerm, make_term
+from .options import SEEDS, Options
 
 # A scale starts factors away from where it belongs, and Adam's steps are of the learning rate's size: of the logarithm
 # of a scale they may be larger than of a weight.
 _OWN_RATE = 10
-
-_SEEDS = 2**32  # a step's seed has 64 bits, of which the lower half is the step's number
 
 _EVALUATED = 256  # held-out images at most, at each checkpoint
 
 
 class Diverged(RuntimeError):
     """The loss or a parameter is not finite any more, in words for the user."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a run is made from. Everything that decides its result, and nothing else."""
-
-    data: str = "embedded"
-    size: int = 32
-    channels: int | None = None
-    loss: str = "blur"
-    kernel_size: int = 5
-    nsr: float = 0.01
-    eps: float = 0.1
-    kernel: str = "detached"
-    features: str | None = None
-    beta: float = 1.0
-    rate: float | None = None
-    latent: int = 64
-    width: int = 32
-    batch: int = 64
-    learning_rate: float = 1e-3
-    amp: str | None = None
-    compile: bool = False
-    seed: int = 0
-
-    def check(self, world: int = 1) -> None:
-        """Whether a model can be made of these by ``world`` processes, before images are decoded for it.
-
-        Raises:
-            Refused, ValueError: an option is not what it should be; the message names it.
-        """
-        self.share(world)
-        if self.channels not in (None, 1, 3):
-            raise Refused(f"--channels must be 1 or 3, got {self.channels}")
-        if not 0 < self.learning_rate < math.inf:
-            raise Refused(f"--lr must be positive and finite, got {self.learning_rate}")
-        if not 0 <= self.beta < math.inf:
-            raise Refused(f"--beta must be finite and at least 0, got {self.beta}")
-        if not 0 <= self.seed < _SEEDS:
-            raise Refused(f"--seed must be at least 0 and below 2**32, got {self.seed}")
-        image_shape = (self.channels or 3, self.size, self.size)
-        if self.features is not None and self.loss != "perceptual":
-            raise Refused(f"--features is for --loss perceptual, got {self.loss}")
-        try:
-            if self.rate is not None:
-                RateController(self.rate, self.beta)
-            with torch.random.fork_rng():
-                VAE(self.size, image_shape[0], self.latent, self.width)
-                self.term(image_shape)
-        except ValueError as error:
-            name, _, fault = str(error).partition(" ")
-            if isinstance(error, Refused) or name not in self.__dataclass_fields__:
-                raise
-            raise Refused(f"--{name.replace('_', '-')} {fault}") from None
-        except (RuntimeError, MemoryError) as error:
-            raise Refused(f"no such model can be made here: {str(error).splitlines()[0]}") from None
-
-    def share(self, world: int) -> int:
-        """How many images of a batch each of ``world`` processes takes.
-
-        Raises:
-            Refused: they cannot all take as many.
-        """
-        if self.batch % world:
-            raise Refused(f"--batch must be a multiple of the {world} processes, got {self.batch}")
-        return self.batch // world
-
-    def term(self, image_shape: tuple[int, int, int]) -> ReconstructionTerm:
-        own: dict[str, Any] = {}
-        if self.loss == "blur":
-            own = {"kernel_size": self.kernel_size, "nsr": self.nsr, "eps": self.eps, "kernel": self.kernel}
-        elif self.loss == "perceptual":
-            own = {"features": feature_network(self.features)}
-        return make_term(self.loss, image_shape, self.latent, **own)
-
-
-def feature_network(place: str | None) -> nn.Module:
-    """The module that ``package.module:name`` names, or returns when it is called.
-
-    Raises:
-        Refused: there is none.
-    """
-    if place is None:
-        raise Refused("the perceptual loss needs your network: --features package.module:function")
-    module, _, name = place.partition(":")
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise Refused(f"--features {place} is not found: {error}") from None
-    finally:
-        sys.path.remove(here)
-    if not isinstance(found, nn.Module) and not callable(found):
-        raise Refused(f"--features {place} must be a torch.nn.Module or make one; it is not callable")
-    network = found if isinstance(found, nn.Module) else found()
-    if not isinstance(network, nn.Module):
-        raise Refused(f"--features {place} must be a torch.nn.Module or return one, got {type(network).__name__}")
-    return network
 
 
 class Trainer:
@@ -206,7 +101,7 @@ class Trainer:
         """This process's images in [0, 1) and its noise for z."""
         part = slice(self.rank * self.share, (self.rank + 1) * self.share)
         indices = self._indices(step)
-        generator = torch.Generator().manual_seed(self.options.seed * _SEEDS + step)
+        generator = torch.Generator().manual_seed(self.options.seed * SEEDS + step)
         dtype = torch.get_default_dtype()
         noise = torch.randn(self.options.batch, self.options.latent, generator=generator, dtype=dtype)[part]
         dither = torch.rand(self.options.batch, *self.images.train.shape[1:], generator=generator, dtype=dtype)[part]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -79,8 +80,15 @@ class ReconstructionTerm(nn.Module):
 
 def positive(name: str, value: float) -> float:
     """A scale or a floor as given, if it is one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+    return value
+
+
+def non_negative(name: str, value: float) -> float:
+    """A ratio as given, if it is one."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
     return value
 
 

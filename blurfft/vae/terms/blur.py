@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ... import _checks
 from ...functional import blur_mse, wiener_nll
 from ..kernel_net import KernelNet
-from .base import ReconstructionTerm, frozen_call, positive
+from .base import ReconstructionTerm, frozen_call, non_negative, positive
 
 
 class BlurError(ReconstructionTerm):
@@ -62,8 +61,8 @@ class BlurError(ReconstructionTerm):
             raise ValueError(f"kernel_size must be at most the image's side, {min(image_shape[1:])}, got {kernel_size}")
         if kernel not in ("attached", "detached"):
             raise ValueError(f"kernel must be 'attached' or 'detached', got {kernel!r}")
-        _checks.non_negative("nsr", nsr)
-        self.nsr, self.eps, self.attached = nsr, positive("eps", eps), kernel == "attached"
+        self.nsr, self.eps = non_negative("nsr", nsr), positive("eps", eps)
+        self.attached = kernel == "attached"
         self.kernel_net = kernel_net
         self.log_sigma = nn.Parameter(torch.tensor(math.log(positive("sigma", sigma))))
 
