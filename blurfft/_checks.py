@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference import as_planes, compute_dtype, constant
+from ._math import as_planes, compute_dtype, constant
 
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 _REDUCTIONS = ("none", "mean", "sum")

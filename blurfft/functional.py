@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, ops
-from .reference import compute_dtype, difference, focal_weight, multiplicity
+from ._math import PrecisionSpectrum, compute_dtype, difference, focal_weight, multiplicity, power
 
 
 def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
@@ -136,7 +136,7 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
 
 def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Tensor:
     K = ops.value("otf", kernel, height, width)
-    denominator = K.real.square() + K.imag.square() + nsr[:, :, None, None]
+    denominator = power(K) + nsr[:, :, None, None]
     # By a real number: torch would make it complex first, and divide as by one.
     return torch.complex(K.real / denominator, -K.imag / denominator)
 
@@ -173,9 +173,7 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
     eps = _checks.any_per_plane("eps", eps, "kernel", kernel, dtype)
     _checks.broadcast(kernel=planes, nsr=nsr, eps=eps)
     K = ops.value("otf", planes, height, width)
-    s = K.real.square() + K.imag.square()
-    q = s + nsr[:, :, None, None]
-    return (s / q / q + eps[:, :, None, None]).to(kernel.dtype)  # q² is out of range long before the quotient is
+    return PrecisionSpectrum(K, nsr, eps).omega.to(kernel.dtype)
 
 
 def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
@@ -447,7 +445,7 @@ def _batch_focal_frequency_loss(input: Tensor, target: Tensor, alpha: float, log
     if e.numel() == 0:
         return e.square().mean()
     E = ops.value("rfft2", e, "ortho")
-    distance = E.real.square() + E.imag.square()
+    distance = power(E)
     # Detached, and not computed without gradients, of which a traced graph would know nothing.
     weight = focal_weight(distance.detach(), alpha, log_matrix, batch_matrix=True) * multiplicity(e.shape[3], distance)
     return (weight * distance).sum() / e.numel()

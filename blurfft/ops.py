@@ -32,7 +32,16 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
 from . import _dispatch, _distributed
-from .reference import as_planes, compute_dtype, difference, focal_weight, gradient_dtype, multiplicity
+from ._math import (
+    PrecisionSpectrum,
+    as_planes,
+    compute_dtype,
+    difference,
+    focal_weight,
+    gradient_dtype,
+    multiplicity,
+    power,
+)
 
 _library = torch.library.Library("blurfft", "DEF")
 
@@ -709,11 +718,8 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
     input, target, kernel, nsr, eps, count, nll, *_ = args
     samples, channels, height, width = input.shape
     e = difference(input, target)
-    K = otf(as_planes(kernel), height, width)
-    s = K.real.square() + K.imag.square()
-    C = nsr[:, :, None, None]
-    q = s + C
-    weight = s / q / q + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+    precision = PrecisionSpectrum(otf(as_planes(kernel), height, width), nsr, eps)
+    weight = precision.omega
     grad = grad / (2 * count if nll else count)
 
     input_grad, target_grad, dweight = _quadratic_vjp(grad, e, weight, input.dtype, needs)
@@ -723,18 +729,13 @@ def _wiener_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grads:
         # Each plane that shares an entry of the spectrum contributes its own log-determinant.
         planes = grad.view(-1, 1, 1, 1).expand(samples, channels, 1, 1).sum_to_size(*weight.shape[:2], 1, 1)
         dweight = dweight - planes * multiplicity(width, e) / weight
-    # Powers of q are out of range long before the quotients are, of which none exceeds 1.
-    by_quotient = dweight / q / q
-    ds = by_quotient * ((C - s) / q)
-    dC = -2 * by_quotient * (s / q)
+    dK, dnsr, deps = precision.vjp(dweight)
     return (
         input_grad,
         target_grad,
-        otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:]).view(kernel.shape)
-        if needs[2]
-        else None,
-        dC.sum((2, 3)).sum_to_size(nsr.shape) if needs[3] else None,
-        dweight.sum((2, 3)).sum_to_size(eps.shape) if needs[4] else None,
+        otf_backward(dK, width, *kernel.shape[-2:]).view(kernel.shape) if needs[2] else None,
+        dnsr if needs[3] else None,
+        deps if needs[4] else None,
     )
 
 
@@ -765,7 +766,7 @@ def _focal_frequency_loss_vjp(args: _Args, grad: Tensor, needs: _Needs) -> _Grad
     e = difference(input, target)
     with torch.no_grad():
         E = rfft2(e, "ortho")
-        weight = focal_weight(E.real.square() + E.imag.square(), alpha, log_matrix)
+        weight = focal_weight(power(E), alpha, log_matrix)
     return _quadratic_vjp(grad * (loss_weight / count), e, weight, input.dtype, needs)[:2]
 
 

@@ -1,6 +1,7 @@
 """The specification's formulas in plain ``torch.fft``: what every backend and every gradient is tested against.
 
-Names and arguments are those of the public API; gradients are PyTorch's own. Nothing here is validated or fused.
+Names and arguments are those of the public API; gradients are PyTorch's own. Nothing here is validated or fused, and
+nothing is shared with what it judges: this file imports nothing of blurfft, and no code that computes imports it.
 Tensors of half precision are computed with in float32. Symbols: F is the orthonormal 2-D DFT of a plane, e = input −
 target, K the transfer function of the kernel, C the noise-to-signal ratio, W = conj(K) / (|K|² + C) the Wiener
 inverse and ω = |W|² + ε the precision spectrum.
@@ -20,32 +21,13 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
 
 
-def gradient_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which a loss keeps its gradient by images of ``dtype``: float32 for float16, else theirs.
-
-    The numbers of a mean's gradient are below what float16 holds, and loss scaling multiplies it by its factor only
-    later.
-    """
-    return torch.float32 if dtype == torch.float16 else dtype
-
-
-def as_planes(parameter: Tensor) -> Tensor:
-    """A kernel or weight (..., ...) for all planes, or (N|1, C|1, ..., ...), as the latter."""
-    return parameter.view(1, 1, *parameter.shape) if parameter.dim() == 2 else parameter
-
-
-def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """Filled with ``value``, on the device of ``like``."""
-    if type(like) is Tensor:
-        return torch.full(shape, value, dtype=dtype, device=like.device)
-    return like.new_full(shape, value, dtype=dtype)  # a DTensor goes with DTensors only
-
-
 def multiplicity(width: int, like: Tensor) -> Tensor:
     """How often each column of a half spectrum occurs in the full one: (W//2+1,), real, on the device of ``like``."""
-    # Not by slices: a graph of any width would hold that of its example as even or odd.
-    column = constant((width // 2 + 1,), 1, like, torch.int64).cumsum(0) - 1
-    return 2 - ((column == 0) | (2 * column == width)).to(compute_dtype(like.dtype))
+    m = torch.full((width // 2 + 1,), 2.0, dtype=compute_dtype(like.dtype), device=like.device)
+    m[0] = 1
+    if width % 2 == 0:
+        m[-1] = 1
+    return m
 
 
 def half_spectrum(input: Tensor, norm: str = "ortho") -> Tensor:
@@ -203,15 +185,10 @@ def focal_frequency_loss(
     E = torch.fft.fft2(patches, norm="ortho")  # (N, P, C, h, w)
     if ave_spectrum:
         E = E.mean(0, keepdim=True)
-    distance = E.real.square() + E.imag.square()
-    matrix = focal_weight(distance.detach(), alpha, log_matrix, batch_matrix)
-    return loss_weight * (matrix * distance).mean()
-
-
-def focal_weight(distance: Tensor, alpha: float, log_matrix: bool, batch_matrix: bool = False) -> Tensor:
-    """The weight of the focal frequency loss for the power |F e|², (..., h, w) or its half spectrum."""
-    matrix = distance.sqrt() ** alpha
+    power = E.real.square() + E.imag.square()
+    matrix = power.detach().sqrt() ** alpha
     if log_matrix:
         matrix = (matrix + 1.0).log()
     matrix = matrix / (matrix.max() if batch_matrix else matrix.amax((-2, -1), keepdim=True))
-    return matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)
+    matrix = matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)
+    return loss_weight * (matrix * power).mean()

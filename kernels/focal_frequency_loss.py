@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..reference import gradient_dtype
+from .._math import gradient_dtype
 from . import fft, planes, staged
 from .launch import launch
 

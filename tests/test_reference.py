@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from pathlib import Path
 
 import focal_frequency_loss
 import numpy as np
@@ -14,6 +16,7 @@ import torch.nn.functional as F
 from inputs import images, kernels, positive
 from torch import Tensor
 
+import blurfft
 from blurfft import reference
 
 
@@ -174,3 +177,27 @@ def test_focal_frequency_loss_is_the_packages(options: dict[str, float], size: t
     loss = reference.focal_frequency_loss(x, y, **options)
     torch.testing.assert_close(loss, truth)
     torch.testing.assert_close(torch.autograd.grad(loss, (x, y)), torch.autograd.grad(truth, (x, y)))
+
+
+def imports(path: Path) -> set[str]:
+    """What a file imports of blurfft, as ``module`` or ``module.name``, below ``blurfft``."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("blurfft")):
+            module = (node.module or "").removeprefix("blurfft").strip(".")
+            found |= {f"{module}.{name.name}".strip(".") for name in node.names} | {module}
+        elif isinstance(node, ast.Import):
+            found |= {name.name.removeprefix("blurfft.") for name in node.names if name.name.startswith("blurfft")}
+    return found
+
+
+def test_the_truth_shares_nothing_with_what_it_judges() -> None:
+    assert reference.__file__ is not None
+    assert imports(Path(reference.__file__)) == set()
+    package = Path(reference.__file__).parent
+    kernels = Path(blurfft.__path__[0]).parent / "kernels"
+    judges = {"selfcheck.py", "demo.py"}  # which compare with it
+    product = {path for path in (*package.rglob("*.py"), *kernels.glob("*.py")) if path.name not in judges}
+    assert len(product) > 40
+    for path in product:
+        assert not {name for name in imports(path) if name.split(".")[0] == "reference"}, path

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..reference import as_planes, compute_dtype, gradient_dtype
+from .._math import as_planes, compute_dtype, gradient_dtype
 
 
 def blur_mse(

@@ -8,16 +8,17 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..reference import (
+from .._math import (
+    PrecisionSpectrum,
+    compute_dtype,
     difference,
     focal_weight,
-    from_half_spectrum,
     gradient_dtype,
-    half_spectrum,
     multiplicity,
-    transfer_function,
+    power,
 )
 
 DEVICES = "any"
@@ -33,8 +34,19 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     return None
 
 
-def _power(spectrum: Tensor) -> Tensor:
-    return spectrum.real.square() + spectrum.imag.square()
+def _half_spectrum(input: Tensor, norm: str = "ortho") -> Tensor:
+    # MKL refuses an empty batch.
+    if input.numel() == 0:
+        shape = (*input.shape[:-1], input.shape[-1] // 2 + 1)
+        return input.new_zeros(shape, dtype=compute_dtype(input.dtype).to_complex())
+    return torch.fft.rfft2(input.to(compute_dtype(input.dtype)), norm=norm)
+
+
+def _from_half_spectrum(spectrum: Tensor, width: int, norm: str = "ortho") -> Tensor:
+    height = spectrum.shape[-2]
+    if spectrum.numel() == 0:
+        return spectrum.new_zeros((*spectrum.shape[:-1], width), dtype=spectrum.dtype.to_real())
+    return torch.fft.irfft2(spectrum, s=(height, width), norm=norm)
 
 
 def _like(values: Tensor, image: Tensor) -> Tensor:
@@ -56,7 +68,7 @@ def _total(losses: Tensor, scale: float, per_sample: bool) -> Tensor:
 
 
 def rfft2(input: Tensor, scale: float) -> Tensor:
-    return (half_spectrum(input, "backward") * scale).contiguous()
+    return (_half_spectrum(input, "backward") * scale).contiguous()
 
 
 def _from_any_half_spectrum(spectrum: Tensor, width: int) -> Tensor:
@@ -64,7 +76,7 @@ def _from_any_half_spectrum(spectrum: Tensor, width: int) -> Tensor:
     if spectrum.is_cuda and spectrum.numel():
         # In two dimensions cuFFT reads one half of these columns and takes the other to be its mirror image.
         return torch.fft.irfft(torch.fft.ifft(spectrum, dim=-2, norm="forward"), n=width, norm="forward")
-    return from_half_spectrum(spectrum, width, "forward")
+    return _from_half_spectrum(spectrum, width, "forward")
 
 
 def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
@@ -72,7 +84,9 @@ def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
 
 
 def otf(kernel: Tensor, height: int, width: int) -> Tensor:
-    return transfer_function(kernel, height, width).contiguous()
+    kh, kw = kernel.shape[-2:]
+    padded = F.pad(kernel, (0, width - kw, 0, height - kh)).roll((-(kh // 2), -(kw // 2)), (-2, -1))
+    return _half_spectrum(padded, "backward").contiguous()
 
 
 def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
@@ -81,11 +95,11 @@ def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
 
 
 def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
-    return _like(from_half_spectrum(transfer * half_spectrum(input), input.shape[-1]), input)
+    return _like(_from_half_spectrum(transfer * _half_spectrum(input), input.shape[-1]), input)
 
 
 def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tensor:
-    A, B = half_spectrum(a), half_spectrum(b)
+    A, B = _half_spectrum(a), _half_spectrum(b)
     # A lazy conj() would be lost where this runs below the dispatch key that resolves it, as in a traced graph.
     product = A.conj_physical() * B if complex else A.real * B.real + A.imag * B.imag
     return (multiplicity(a.shape[-1], A) * product).sum_to_size(n, c, *A.shape[-2:]).contiguous()
@@ -96,11 +110,11 @@ def _weighted(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """The weighted squared error of a half spectrum, its gradient, and m |E|²."""
     width = input.shape[-1]
-    power = multiplicity(width, E) * _power(E)
+    energy = multiplicity(width, E) * power(E)
     return (
-        _total((weight * power).sum((1, 2, 3)), scale, per_sample),
-        _gradient(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
-        power,
+        _total((weight * energy).sum((1, 2, 3)), scale, per_sample),
+        _gradient(_from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
+        energy,
     )
 
 
@@ -113,9 +127,9 @@ def spectral_loss(
     input_grad: bool,
     weight_grad: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    E = half_spectrum(difference(input, target))
-    loss, grad, power = _weighted(E, weight, input, scale, per_sample, input_grad)
-    weight_sum = (scale * power).sum_to_size(weight.shape).contiguous() if weight_grad else None
+    E = _half_spectrum(difference(input, target))
+    loss, grad, energy = _weighted(E, weight, input, scale, per_sample, input_grad)
+    weight_sum = (scale * energy).sum_to_size(weight.shape).contiguous() if weight_grad else None
     return loss, grad, weight_sum
 
 
@@ -132,30 +146,24 @@ def wiener_loss(
     kernel_grad: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     _, channels, height, width = input.shape
-    K = transfer_function(kernel, height, width)
-    s = _power(K)
-    C = nsr[:, :, None, None]
-    q = s + C
-    weight = s / q / q + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+    K = otf(kernel, height, width)
+    precision = PrecisionSpectrum(K, nsr, eps)
+    weight = precision.omega
 
     m = multiplicity(width, K)
-    E = half_spectrum(difference(input, target))
-    power = m * _power(E)
-    loss = (weight * power).sum((1, 2, 3))  # (N,)
+    E = _half_spectrum(difference(input, target))
+    energy = m * power(E)
+    loss = (weight * energy).sum((1, 2, 3))  # (N,)
     if nll:
         scale = scale / 2
-        log_determinant = (m * weight.log()).expand_as(power).sum((1, 2, 3))
+        log_determinant = (m * weight.log()).expand_as(energy).sum((1, 2, 3))
         loss = loss - log_determinant + channels * height * width * math.log(2 * math.pi)
-    grad = _gradient(from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
+    grad = _gradient(_from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
     kernel_out = nsr_out = eps_out = None
     if kernel_grad:
-        dweight = scale * (power - m / weight) if nll else scale * power
-        by_quotient = dweight / q / q
-        ds = by_quotient * ((C - s) / q)
-        dC = -2 * by_quotient * (s / q)
-        kernel_out = otf_backward((2 * ds).sum_to_size(K.shape) * K, width, *kernel.shape[-2:])
-        nsr_out = dC.sum((2, 3)).sum_to_size(nsr.shape).contiguous()
-        eps_out = dweight.sum((2, 3)).sum_to_size(eps.shape).contiguous()
+        dK, dnsr, deps = precision.vjp(scale * (energy - m / weight) if nll else scale * energy)
+        kernel_out = otf_backward(dK, width, *kernel.shape[-2:])
+        nsr_out, eps_out = dnsr.contiguous(), deps.contiguous()
     return _total(loss, scale, per_sample), grad, kernel_out, nsr_out, eps_out
 
 
@@ -163,9 +171,9 @@ def blur_mse(
     input: Tensor, target: Tensor, kernel: Tensor, scale: float, per_sample: bool, input_grad: bool, kernel_grad: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     height, width = input.shape[-2:]
-    K = transfer_function(kernel, height, width)
-    Y = half_spectrum(target)
-    residual = half_spectrum(input) - K * Y
+    K = otf(kernel, height, width)
+    Y = _half_spectrum(target)
+    residual = _half_spectrum(input) - K * Y
     loss, grad, _ = _weighted(residual, 1.0, input, scale, per_sample, input_grad)
     if not kernel_grad:
         return loss, grad, None
@@ -182,7 +190,7 @@ def focal_frequency_loss(
     per_sample: bool,
     input_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    E = half_spectrum(difference(input, target))
-    weight = focal_weight(_power(E).detach(), alpha, log_matrix)
+    E = _half_spectrum(difference(input, target))
+    weight = focal_weight(power(E).detach(), alpha, log_matrix)
     loss, grad, _ = _weighted(E, weight, input, scale, per_sample, input_grad)
     return loss, grad

@@ -1,0 +1,85 @@
+"""Mathematics that the ops, the public functions and the backends share: dtypes, multiplicities, ω, focal weights.
+
+``blurfft.reference``, the ground truth, has its own, so that a mistake here shows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The real dtype that images of ``dtype`` are computed with: float64 for float64, else float32."""
+    return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32
+
+
+def gradient_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which a loss keeps its gradient by images of ``dtype``: float32 for float16, else theirs.
+
+    The numbers of a mean's gradient are below what float16 holds, and loss scaling multiplies it by its factor only
+    later.
+    """
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
+def as_planes(parameter: Tensor) -> Tensor:
+    """A kernel or weight (..., ...) for all planes, or (N|1, C|1, ..., ...), as the latter."""
+    return parameter.view(1, 1, *parameter.shape) if parameter.dim() == 2 else parameter
+
+
+def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Filled with ``value``, on the device of ``like``."""
+    if type(like) is Tensor:
+        return torch.full(shape, value, dtype=dtype, device=like.device)
+    return like.new_full(shape, value, dtype=dtype)  # a DTensor goes with DTensors only
+
+
+def multiplicity(width: int, like: Tensor) -> Tensor:
+    """How often each column of a half spectrum occurs in the full one: (W//2+1,), real, on the device of ``like``."""
+    # Not by slices: a graph of any width would hold that of its example as even or odd.
+    column = constant((width // 2 + 1,), 1, like, torch.int64).cumsum(0) - 1
+    return 2 - ((column == 0) | (2 * column == width)).to(compute_dtype(like.dtype))
+
+
+def difference(input: Tensor, target: Tensor) -> Tensor:
+    """e = input − target in the compute dtype."""
+    dtype = compute_dtype(torch.promote_types(input.dtype, target.dtype))
+    return input.to(dtype) - target.to(dtype)
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """|·|² of a complex tensor."""
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+class PrecisionSpectrum:
+    """ω = s / (s + C)² + ε with s = |K|², and its derivative. K (N|1, C|1, H, W//2+1), nsr and eps (N|1, C|1)."""
+
+    def __init__(self, K: Tensor, nsr: Tensor, eps: Tensor) -> None:
+        self._K, self._nsr, self._eps = K, nsr, eps
+        self._s = power(K)
+        self._C = nsr[:, :, None, None]
+        self._q = self._s + self._C
+        # Powers of q are out of range long before the quotients are.
+        self.omega = self._s / self._q / self._q + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+
+    def vjp(self, cotangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The cotangents of K, nsr and eps from that of ω, which may also be of every plane that shares ω."""
+        by_quotient = cotangent / self._q / self._q
+        ds = by_quotient * ((self._C - self._s) / self._q)
+        dC = -2 * by_quotient * (self._s / self._q)
+        return (
+            (2 * ds).sum_to_size(self._K.shape) * self._K,
+            dC.sum((2, 3)).sum_to_size(self._nsr.shape),
+            cotangent.sum((2, 3)).sum_to_size(self._eps.shape),
+        )
+
+
+def focal_weight(power: Tensor, alpha: float, log_matrix: bool, batch_matrix: bool = False) -> Tensor:
+    """The weight of the focal frequency loss for the power |F e|², (..., h, w) or its half spectrum."""
+    matrix = power.sqrt() ** alpha
+    if log_matrix:
+        matrix = (matrix + 1.0).log()
+    matrix = matrix / (matrix.max() if batch_matrix else matrix.amax((-2, -1), keepdim=True))
+    return matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)
