@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -113,7 +114,7 @@ def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
     try:
         if path.stat().st_size == 0:
             raise Refused("the file is empty (0 bytes)")
-        with _pixel_limit(max_pixels):
+        with _pillow.limited(max_pixels):
             return _read(path)
     except Refused:
         raise
@@ -127,17 +128,35 @@ def read(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
         raise Refused(f"cannot be decoded: {error or type(error).__name__}") from None
 
 
-@contextmanager
-def _pixel_limit(max_pixels: int) -> Iterator[None]:
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max_pixels
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+class _Pillow:
+    """Pillow's limit and Python's warnings are settings of the process: of several threads that read photographs at
+    once the first changes them, and the last one puts them back as they were."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._before = ExitStack()
+
+    @contextmanager
+    def limited(self, max_pixels: int) -> Iterator[None]:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
             yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if self._readers == 0:
+                    self._before.close()
+
+
+_pillow = _Pillow()
 
 
 def _read(path: Path) -> Photo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -195,9 +196,162 @@ def test_resumed_with_other_images_it_says_so(photos, tmp_path):
     assert small(photos, tmp_path, "--steps", 1).exit_code == 0
     result = command("--out", tmp_path, "--resume", "--steps", 2, "--device", "cpu")
     assert (result.exit_code, changed in words(result.output)) == (0, False)
-    os.utime(photos / "00.png", (0, 0))
+    os.utime(photos / "00.png", (0, 0))  # decoded again, to the same
     result = command("--out", tmp_path, "--resume", "--steps", 3, "--device", "cpu")
+    assert (result.exit_code, changed in words(result.output)) == (0, False)
+    Image.new("L", (40, 32), 99).save(photos / "00.png")
+    result = command("--out", tmp_path, "--resume", "--steps", 4, "--device", "cpu")
     assert (result.exit_code, changed in words(result.output)) == (0, True)
+
+
+def resumed(out: Path, *arguments: Any) -> Result:
+    return command("--out", out, "--resume", "--device", "cpu", "--no-tensorboard", *arguments)
+
+
+def test_a_run_is_known_by_its_images_not_by_where_they_lie(photos, tmp_path):
+    out, moved = tmp_path / "out", tmp_path / "moved"
+    assert small(f"{photos}/", out, "--steps", 1).exit_code == 0
+    assert resumed(out, "--steps", 2, "--data", photos).exit_code == 0
+    photos.rename(moved)
+    result = resumed(out, "--steps", 3)
+    assert (result.exit_code, "where they have moved to if a run is resumed" in words(result.output)) == (1, True)
+    result = resumed(out, "--steps", 3, "--data", moved)
+    assert (result.exit_code, "resumed at step 2" in result.output) == (0, True)
+    assert state(out)["options"]["data"] == str(moved)
+    photos.mkdir()
+    for i, pixels in enumerate(pictured(20)[:, 0]):
+        Image.fromarray(255 - pixels).save(photos / f"{i:02}.png")
+    result = resumed(out, "--steps", 4, "--data", photos)
+    message = f"the images in {photos} are not those that the run in {out} was begun with"
+    assert (result.exit_code, message in words(result.output), state(out)["step"]) == (1, True, 3)
+
+
+def test_a_run_inside_its_images(photos):
+    assert small(photos, photos / "run", "--steps", 1).exit_code == 0
+    result = resumed(photos / "run", "--steps", 2)
+    assert (result.exit_code, "18 images to train on, 2 held out" in words(result.output)) == (0, True)
+    assert "have changed" not in result.output
+    assert small(photos, photos, "--steps", 1).exit_code == 0  # in the folder itself, too
+    result = resumed(photos, "--steps", 2)
+    assert (result.exit_code, "18 images to train on, 2 held out" in words(result.output)) == (0, True)
+
+
+def rows(out: Path) -> list[str]:
+    with (out / "log.csv").open(newline="") as file:
+        return [row["step"] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\r\n", "\n"),
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: "\r\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in text.splitlines()),
+        lambda text: text + "4,0.",  # the disk was full
+    ],
+    ids=["mark", "ends of lines", "semicolons", "tabs", "quotes", "cut off"],
+)
+def test_a_log_that_another_program_saved(photos, tmp_path, saved):
+    assert small(photos, tmp_path, "--steps", 4, "--interval", 2).exit_code == 0
+    log = tmp_path / "log.csv"
+    before = log.read_bytes()
+    log.write_text(saved(before.decode()), newline="")
+    assert resumed(tmp_path, "--steps", 6, "--interval", 2).exit_code == 0
+    assert log.read_bytes().startswith(before)
+    assert rows(tmp_path) == ["2", "4", "6"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"a,b\n1,2\n", b"step,loss\nx,1\n", b"step\n\0\n"])
+def test_a_log_that_is_lost_or_damaged_is_begun_again(photos, tmp_path, content):
+    assert small(photos, tmp_path, "--steps", 2).exit_code == 0
+    log, aside = tmp_path / "log.csv", tmp_path / "log.damaged.csv"
+    log.unlink() if content is None else log.write_bytes(content)
+    result = resumed(tmp_path, "--steps", 4)
+    assert result.exit_code == 0, result.output
+    assert "a new one begins after step 2" in words(result.output)
+    assert rows(tmp_path) == ["4"]
+    assert aside.exists() == (content is not None)
+    if content is not None:
+        assert aside.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nonsense",
+        {"options": {}, "step": 1},
+        {"options": {"unknown": 1}, "step": 1},
+        {"step": 1},
+        [1, 2],
+        torch.zeros(2),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(photos, tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    result = resumed(tmp_path, "--steps", 2, "--data", photos)
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert f"{path} is not a checkpoint of this version of blurfft train, or damaged" in words(result.output)
+
+
+@pytest.mark.parametrize("write", ["log", "pictures", "checkpoint"])
+def test_what_cannot_be_written_ends_in_a_sentence(photos, tmp_path, monkeypatch, write):
+    assert small(photos, tmp_path, "--steps", 2).exit_code == 0
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    place = {"log": (run.Log, "write"), "pictures": (run.figures, "draw"), "checkpoint": (run, "save_checkpoint")}
+    monkeypatch.setattr(*place[write], full)
+    result = resumed(tmp_path, "--steps", 4)
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    kept = f"{tmp_path / 'checkpoint.pt'} is the last checkpoint; --resume continues"
+    assert f"cannot write to {tmp_path}: No space left on device; {kept}" in words(result.output)
+    monkeypatch.undo()
+    assert resumed(tmp_path, "--steps", 4).exit_code == 0
+    assert rows(tmp_path) == ["2", "4"]
+
+
+@pytest.mark.parametrize("write", ["log", "pictures", "checkpoint"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_that_is_killed_loses_no_row(photos, tmp_path, monkeypatch, write, when):
+    """Whatever was written last: a row for each checkpoint, none twice."""
+
+    class Killed(BaseException):
+        pass
+
+    place = {"log": (run.Log, "write"), "pictures": (run.figures, "draw"), "checkpoint": (run, "save_checkpoint")}
+    function = getattr(*place[write])
+    calls = 0
+
+    def killed(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if when == "after":
+            function(*arguments)
+        if calls == 2:
+            raise Killed
+        return function(*arguments) if when == "before" else None
+
+    monkeypatch.setattr(*place[write], killed)
+    with pytest.raises(Killed):
+        small(photos, tmp_path, "--steps", 6, "--interval", 2)
+    monkeypatch.undo()
+    assert resumed(tmp_path, "--steps", 6, "--interval", 2).exit_code == 0
+    assert rows(tmp_path) == ["2", "4", "6"]
+
+
+def test_what_killed_runs_had_half_written_is_removed(photos, tmp_path):
+    assert small(photos, tmp_path, "--steps", 1).exit_code == 0
+    before = sorted(os.listdir(tmp_path))
+    for name in ("checkpoint.pt", "log.csv", "samples.png"):
+        (tmp_path / f".{name}.123.part").touch()
+    (tmp_path / ".of.the.user.part").touch()
+    assert resumed(tmp_path, "--steps", 2).exit_code == 0
+    assert sorted(os.listdir(tmp_path)) == sorted([*before, ".of.the.user.part"])
 
 
 @pytest.mark.skipif(not run.tensorboard_installed(), reason="TensorBoard is not installed")
@@ -364,7 +518,7 @@ def test_a_folder_with_nothing_in_it(tmp_path, files):
 def test_held_out_as_celeba_says(photos):
     lines = [f"{path.name} {i % 3}" for i, path in enumerate(sorted(photos.glob("*.png")))]
     (photos / "list_eval_partition.txt").write_text("\n".join(lines))
-    train, held_out = data.split(photos, sorted(photos.glob("*.png")))
+    train, held_out = data.split(photos, sorted(photos.glob("*.png")), [photos / "list_eval_partition.txt"])
     assert [path.name for path in train] == [line.split()[0] for line in lines if line.endswith("0")]
     assert len(train) + len(held_out) == 20
 

@@ -10,9 +10,11 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from torch import Tensor
 
 from .. import images as photos
 from ..images import Refused
+from . import outputs
 
 EMBEDDED = "embedded"
 """``embedded`` is ``embedded:photographs``; the other is ``embedded:brain``."""
@@ -40,20 +43,33 @@ _SLICES = range(30, 150)  # with brain in them; 1 mm apart
 _BLOCK, _HELD_OUT_FROM, _HELD_OUT_TO, _GAP = 40, 16, 24, 4
 _VARIANTS = {"train": 16, "held_out": 8}
 
+_INDEX, _PARTS = "images.json", ("train", "held_out")  # of the cache
+
 _NAMED = 20  # images that are left out, at most: a folder may have many thousands
 
-_PARTITION = "list_eval_partition.txt"
+_PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")  # CelebA's own, and Kaggle's
+_TRAIN_FOLDERS = ("train", "training")
 _HELD_OUT_FOLDERS = ("test", "val", "valid", "validation")
+_HELD_OUT_FILES = 10  # of the images of a folder that does not say so itself, one in so many
+_ROUNDING = 1 / 255  # so far beyond 0 and 1 floating-point values may be: scaling an image leads there
 
 
 @dataclass(frozen=True)
 class Images:
-    """Square 8-bit images, (n, C, size, size) each; of a folder with a digest of its files' names, sizes and times."""
+    """Square 8-bit images, (n, C, size, size) each."""
 
     train: NDArray[np.uint8]
     held_out: NDArray[np.uint8]
     description: str
-    digest: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """What they are known by, wherever they came from."""
+        found = hashlib.sha256()
+        for part in (self.train, self.held_out):
+            found.update(str(part.shape).encode())
+            found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
 
 
 Progress = Callable[[int, int], None]
@@ -72,8 +88,10 @@ def load(
 
     Args:
         source: ``"embedded"``, ``"embedded:photographs"``, ``"embedded:brain"``, or a folder. Of a folder everything
-            below it is taken. Held out are its subfolders ``test``, ``val``, ``valid`` and ``validation``, else the
-            images that CelebA's ``list_eval_partition.txt`` in it numbers 1 or 2, else a tenth, chosen by their names.
+            below it is taken, through links too and each image once, but what is hidden and the pictures that a run
+            has left there. Held out is what lies in folders ``test``, ``val``, ``valid`` and ``validation``, else the
+            images that CelebA's ``list_eval_partition.txt`` or ``.csv`` in it numbers 1 or 2, else a tenth of those
+            that can be used.
         size: the side.
         channels: 1 or 3; None: 1 for the brain, 3 for others.
         cache: where to keep a folder's decoded images; a second call with the same files and size takes them.
@@ -201,62 +219,132 @@ def folder(
 ) -> Images:
     """The images below a folder."""
     if not path.is_dir():
-        raise Refused(f"{path} is not a folder; --data takes a folder of images or {EMBEDDED}")
+        raise Refused(
+            f"{path} is not a folder; --data takes a folder of images, where they have moved to if a run is resumed, "
+            f"or {EMBEDDED}"
+        )
     known = Image.registered_extensions()
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in known and not f.name.startswith("."))
+    everything = list(_files(path, say))
+    files = _once(path, [file for file in everything if file.suffix.lower() in known])
     if not files:
         raise Refused(f"there is no image in {path}: no file whose name ends as one that Pillow reads")
-    digest = _digest(path, [*files, *sorted(path.rglob(_PARTITION))])
-    wanted = {"source": str(path.resolve()), "files": digest, "size": size, "channels": channels}
+    partitions = [file for file in everything if file.name in _PARTITIONS]
+    wanted = {"files": _facts(path, [*files, *partitions]), "size": size, "channels": channels}
     if cache is not None and (images := _from_cache(cache, wanted)):
         return images
-    train, held_out = split(path, files)
-    parts = [[], []]  # type: list[list[NDArray[np.uint8]]]
-    done, refused = 0, 0
-    # Decoders release the interpreter's lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for part, names in zip(parts, (train, held_out), strict=True):
-            for name, result in zip(names, _in_order(pool, names, size, channels), strict=True):
-                done += 1
-                progress(done, len(files))
-                if isinstance(result, str):
-                    refused += 1
-                    if refused <= _NAMED:
-                        say(f"{name} is left out: {result}")
-                else:
-                    part.append(result)
-    if refused > _NAMED:
-        say(f"and {refused - _NAMED} more are left out")
-    if not parts[0] or not parts[1]:
-        which = "train on" if not parts[0] else "hold out"
+    decoded = _decoded(files, size, channels, say, progress)
+    train, held_out = split(path, list(decoded), partitions, say)
+    refused = len(files) - len(decoded)
+    if not train or not held_out:
+        which = "train on" if not train else "hold out"
         raise Refused(
             f"{path} has no image to {which}: {len(files)} files, {refused} of them unusable at --size {size}"
         )
     note = f", {refused} left out" if refused else ""
-    description = f"{len(parts[0]) + len(parts[1])} images of {path}, {size} x {size} pixels{note}"
-    result = Images(np.stack(parts[0]), np.stack(parts[1]), description, digest)
+    description = f"{len(train) + len(held_out)} images of {path}, {size} x {size} pixels{note}"
+    train_images, held_out_images = (np.stack([decoded[file] for file in part]) for part in (train, held_out))
+    result = Images(train_images, held_out_images, description)
     if cache is not None:
-        _to_cache(cache, wanted, result)
+        try:
+            _to_cache(cache, wanted, result)
+        except OSError as error:
+            say(f"the decoded images cannot be kept in {cache}: {error.strerror or error}; a resumption decodes again")
     return result
 
 
-def _in_order(pool: ThreadPoolExecutor, names: Sequence[Path], size: int, channels: int) -> Iterator[Any]:
-    return pool.map(lambda name: _square(name, size, channels), names)
+def _files(root: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Every file below ``root``, in the order of their names and through links, each folder once. Not what is hidden,
+    nor the pictures that a run has left in its folder."""
+    seen = {_identity(root)}
+
+    def unreadable(error: OSError) -> None:
+        say(f"{error.filename} is left out: {error.strerror}")
+
+    for place, folders, names in os.walk(root, onerror=unreadable, followlinks=True):
+        identities = {name: _identity(Path(place, name)) for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name, identity in identities.items() if identity not in seen]  # loops of links end
+        seen.update(identities.values())
+        left = outputs.PICTURES if outputs.is_run(Path(place)) else ()
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith(".") and name not in left)
 
 
-def split(path: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def _identity(path: Path) -> object:
+    """What a file or folder is known by under all its names."""
+    try:
+        status = path.stat()
+    except OSError:  # a link to nowhere, which is named when it is read
+        return path
+    return status.st_dev, status.st_ino
+
+
+def _once(root: Path, files: Sequence[Path]) -> list[Path]:
+    """Each file under one name, in a folder that is held out if it has one there."""
+    names: dict[object, Path] = {}
+    for file in files:
+        identity = _identity(file)
+        if identity not in names or _held_out_by_folder(file.relative_to(root)):
+            names[identity] = file
+    return [*names.values()]
+
+
+def _decoded(
+    files: Sequence[Path], size: int, channels: int, say: Callable[[str], None], progress: Progress
+) -> dict[Path, NDArray[np.uint8]]:
+    """Those that can be used; of the others is said why not."""
+    found, refused = {}, 0
+    # Decoders release the interpreter's lock.
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    try:
+        for i, (file, result) in enumerate(
+            zip(files, pool.map(lambda file: _square(file, size, channels), files), strict=True)
+        ):
+            progress(i + 1, len(files))
+            if isinstance(result, str):
+                refused += 1
+                if refused <= _NAMED:
+                    say(f"{file} is left out: {result}")
+            else:
+                found[file] = result
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupt waits for no more than is being decoded
+    if refused > _NAMED:
+        say(f"and {refused - _NAMED} more are left out")
+    return found
+
+
+def split(
+    root: Path,
+    files: Sequence[Path],
+    partitions: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda message: None,
+) -> tuple[list[Path], list[Path]]:
     """What of a folder to train on and what to hold out; see ``load``."""
-    tops = {file: file.relative_to(path).parts[0].lower() for file in files}
-    if {*tops.values()} & {*_HELD_OUT_FOLDERS}:
-        held_out = [file for file in files if tops[file] in _HELD_OUT_FOLDERS]
-    elif partition := next(path.rglob(_PARTITION), None):
-        numbers = dict(line.split()[:2] for line in partition.read_text().splitlines() if len(line.split()) >= 2)
-        held_out = [file for file in files if numbers.get(file.name, "0") != "0"]
-    else:
+    held_out = [file for file in files if _held_out_by_folder(file.relative_to(root))]
+    for partition in partitions:
+        if not held_out and not (held_out := _held_out_by_list(partition, files)):
+            say(f"{partition} is of no use: it holds out none of these images")
+    if not held_out:
         order = np.random.default_rng(0).permutation(len(files))
-        held_out = [files[i] for i in sorted(order[: max(1, len(files) // 10)])]
+        held_out = [files[i] for i in sorted(order[: max(1, len(files) // _HELD_OUT_FILES)])]
     chosen = {*held_out}
     return [file for file in files if file not in chosen], held_out
+
+
+def _held_out_by_folder(file: Path) -> bool:
+    """The outermost folder that is named after a part decides: a class in ``train`` may be called "test"."""
+    parts = (part.lower() for part in file.parts[:-1])
+    return next((part in _HELD_OUT_FOLDERS for part in parts if part in (*_TRAIN_FOLDERS, *_HELD_OUT_FOLDERS)), False)
+
+
+def _held_out_by_list(partition: Path, files: Sequence[Path]) -> list[Path]:
+    """What CelebA's list numbers other than 0. By the stems of the names: it says .jpg where the images are PNG too."""
+    try:
+        text = partition.read_text("utf-8-sig", "replace")
+    except OSError as error:
+        raise Refused(f"{partition} cannot be read: {error.strerror or error}") from None
+    rows = (re.split(r"[\s,;]+", line) for line in text.splitlines())
+    numbers = {Path(row[0].strip('"')).stem: row[1].strip('"') for row in rows if len(row) > 1}
+    return [file for file in files if numbers.get(file.stem, "0") != "0"]
 
 
 def _square(path: Path, size: int, channels: int) -> NDArray[np.uint8] | str:
@@ -269,6 +357,9 @@ def _square(path: Path, size: int, channels: int) -> NDArray[np.uint8] | str:
     side = min(height, width)
     if side < size:
         return f"{width} x {height} pixels, too small for --size {size}"
+    lowest, highest = colour.min().item(), colour.max().item()
+    if not -_ROUNDING <= lowest <= highest <= 1 + _ROUNDING:  # which is false of NaN, too
+        return f"floating-point values from {lowest:g} to {highest:g}; scale them to 0 to 1"
     top, left = (height - side) // 2, (width - side) // 2
     square = _channels(colour[:, top : top + side, left : left + side], channels)[None]
     return _bytes(F.interpolate(square, size=(size, size), mode="bicubic", antialias=True)[0])
@@ -285,8 +376,8 @@ def _bytes(values: Tensor) -> NDArray[np.uint8]:
     return (values.clamp(0, 1) * 255).round().to(torch.uint8).contiguous().numpy()
 
 
-def _digest(root: Path, files: Sequence[Path]) -> str:
-    """Of the names, sizes and modification times."""
+def _facts(root: Path, files: Sequence[Path]) -> str:
+    """A digest of the files' names, sizes and times: whether images have to be decoded again."""
     facts = []
     for file in files:
         try:
@@ -299,21 +390,24 @@ def _digest(root: Path, files: Sequence[Path]) -> str:
 
 def _to_cache(cache: Path, wanted: dict[str, Any], found: Images) -> None:
     cache.mkdir(parents=True, exist_ok=True)
-    (cache / "images.json").unlink(missing_ok=True)
-    for name in ("train", "held_out"):
+    (cache / _INDEX).unlink(missing_ok=True)
+    for name in _PARTS:
+        outputs.sweep(cache, f"{name}.npy")
         with photos.atomic(cache / f"{name}.npy") as file:
             np.save(file, getattr(found, name))
-    with photos.atomic(cache / "images.json") as file:  # last: what it describes is complete
-        file.write(json.dumps({**wanted, "description": found.description}).encode())
+    outputs.sweep(cache, _INDEX)
+    with photos.atomic(cache / _INDEX) as file:  # last: what it describes is complete
+        described = {**wanted, "digest": found.digest, "description": found.description}
+        file.write(json.dumps(described).encode())
 
 
 def _from_cache(cache: Path, wanted: dict[str, Any]) -> Images | None:
-    if not (cache / "images.json").is_file():
+    """What ``_to_cache`` kept, if it is what is wanted, whole and undamaged."""
+    try:
+        facts = json.loads((cache / _INDEX).read_bytes())
+        # Mapped: what does not fit the memory stays on disk, and processes on one machine share it.
+        train, held_out = (np.load(cache / f"{name}.npy", mmap_mode="r") for name in _PARTS)
+        found = Images(train, held_out, facts.pop("description"))
+        return found if facts == {**wanted, "digest": found.digest} else None
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, TypeError):
         return None
-    facts = json.loads((cache / "images.json").read_text())
-    description = facts.pop("description")
-    if facts != wanted:
-        return None
-    # Mapped: what does not fit the memory stays on disk, and processes on one machine share it.
-    train, held_out = (np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("train", "held_out"))
-    return Images(train, held_out, description, wanted["files"])

@@ -14,10 +14,10 @@ from .. import pictures
 from ..functional import wiener_loss
 from ..images import atomic
 from .elbo import dequantise
+from .outputs import PICTURES
 from .terms import BlurError
 from .training import Trainer
 
-FILES = ("reconstructions.png", "samples.png", "error.png", "kernels.png")
 _SHOWN, _COLUMNS, _GAP = 24, 8, 2
 _TILE = 96  # at least as wide
 
@@ -85,7 +85,7 @@ def draw(trainer: Trainer, out: Path) -> list[Path]:
     vae.train()
     grids = (_pairs(tiles(target), tiles(reconstruction)), tiles(samples), error, insets)
     written = []
-    for name, pictured in zip(FILES, grids, strict=True):
+    for name, pictured in zip(PICTURES, grids, strict=True):
         if not pictured:
             continue
         with atomic(out / name) as file:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..images import Refused, atomic
-from . import data, figures
+from . import data, figures, outputs
 from .options import Options, flag
-from .training import Diverged, Trainer, load_checkpoint, mean_of, save_checkpoint
+from .outputs import BOARD, CHECKPOINT, IMAGES, LOG, PICTURES
+from .training import Diverged, Trainer, load_checkpoint, mean_of, restore, save_checkpoint
 
-CHECKPOINT, LOG, BOARD = "checkpoint.pt", "log.csv", "tensorboard"
 _COLUMNS = (
     "step",
     "loss",
@@ -48,14 +48,20 @@ class Watcher:
 
 class Log:
     """``log.csv``, and TensorBoard's event files if it is installed. Rows after ``step`` are of a run that was cut off
-    and are dropped."""
+    and are dropped; a file that cannot be read is put aside."""
 
-    def __init__(self, out: Path, step: int, tensorboard: bool) -> None:
+    def __init__(self, out: Path, step: int, tensorboard: bool, say: Callable[[str], None]) -> None:
         self.path = out / LOG
-        rows = []
-        if step and self.path.is_file():
-            with self.path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        rows: list[dict[str, Any]] = []
+        if step:
+            try:
+                rows = _rows(self.path, step)
+            except FileNotFoundError:
+                say(f"{self.path} is lost; a new one begins after step {step}")
+            except (ValueError, csv.Error) as error:
+                aside = self.path.with_suffix(".damaged.csv")
+                self.path.replace(aside)
+                say(f"{self.path} cannot be read ({error}) and is {aside} now; a new one begins after step {step}")
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, _COLUMNS)
         writer.writeheader()
@@ -80,6 +86,32 @@ class Log:
             self.board.close()
 
 
+def _rows(path: Path, step: int) -> list[dict[str, Any]]:
+    """The rows of a log up to a step, though a spreadsheet may have saved it: with another mark at its beginning, other
+    ends of lines, quotes, or semicolons.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no log, in words.
+    """
+    text = path.read_text("utf-8-sig")
+    first = text.partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    if "step" not in (rows.fieldnames or ()):
+        raise ValueError("it has no column named step")
+    found: list[dict[str, Any]] = []
+    last = 0
+    for row in rows:
+        try:
+            done = int(row["step"] or "")
+        except ValueError:
+            raise ValueError(f"line {rows.line_num} has no step") from None
+        if last < done <= step:  # else it is of a run that was cut off, or itself cut off within its number
+            found.append({**{name: row.get(name) for name in _COLUMNS}, "step": done})
+            last = done
+    return found
+
+
 @contextmanager
 def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
     """The device, the rank and the number of processes; joins the group that torchrun made, if there is one."""
@@ -102,32 +134,24 @@ def processes(device: str) -> Iterator[tuple[torch.device, int, int]]:
         dist.destroy_process_group()
 
 
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Refused(f"cannot write to {out}: {error.strerror or error}") from None
-
-
 def tensorboard_installed() -> bool:
     return importlib.util.find_spec("tensorboard") is not None
 
 
 def resumed_options(out: Path, given: dict[str, Any]) -> Options:
-    """The options of the run in ``out``.
+    """The options of the run in ``out``, with ``data`` as it is given now: a folder may have moved.
 
     Raises:
-        Refused: there is none, or one of ``given``, those of the command line, is another.
+        Refused: there is no run, or another of ``given``, those of the command line, is not as it was.
     """
     stored = Options(**load_checkpoint(out / CHECKPOINT)["options"])
     for name, value in given.items():
-        before = asdict(stored)[name]
-        if value != before:
+        before = getattr(stored, name)
+        if name != "data" and value != before:
             raise Refused(
                 f"{flag(name)} is {value}, but the run in {out} has {before}: a run is resumed as it was begun"
             )
-    return stored
+    return replace(stored, data=given.get("data", stored.data))
 
 
 def train(
@@ -175,8 +199,8 @@ def train(
             raise Refused(f"{out} holds a run already: --resume continues it, --overwrite replaces it")
         state = load_checkpoint(checkpoint, place) if resume else None
         options.check(world)
-        with _writing(out):
-            out.mkdir(parents=True, exist_ok=True)
+        if rank == 0:
+            outputs.prepare(out)
         images = _load(options, out, rank, world, say, watcher.decoded if rank == 0 else lambda done, total: None)
         say(f"{len(images.train)} images to train on, {len(images.held_out)} held out: {images.description}")
         if epochs is not None:
@@ -189,32 +213,46 @@ def train(
         if trainer.term.why_no_density is not None:
             say(f"{options.loss} reports no bits per dimension: {trainer.term.why_no_density}")
         if state is not None:
-            trainer.load_state_dict(state)
-            if state.get("images", images.digest) != images.digest:
-                say(f"the files in {options.data} have changed since the run was begun: it goes on with these")
+            restore(trainer, state, checkpoint)
+            _same_images(state, options, images, out, say)
             say(f"resumed at step {trainer.steps_done}")
         elif rank == 0:  # not before everything else has been found in order
-            with _writing(out):
-                pictures = (out / name for name in figures.FILES)
+            with outputs.writing(out):
+                pictures = (out / name for name in PICTURES)
                 for old in (checkpoint, *pictures, *(out / BOARD).glob("events.out.tfevents.*")):
                     old.unlink(missing_ok=True)
-        log = Log(out, trainer.steps_done, tensorboard) if rank == 0 else None
+        log = None
         try:
+            if rank == 0:
+                with outputs.writing(out):
+                    log = Log(out, trainer.steps_done, tensorboard, say)
             _loop(trainer, out, steps, interval, log_every, log, watcher if rank == 0 else Watcher())
         except Diverged as error:
             kept = f"{checkpoint} is the last good one" if checkpoint.exists() else "there was no checkpoint yet"
             raise Diverged(f"{error}; {kept}. A smaller --lr, a larger --eps or a larger --beta may help") from None
         finally:
             if log is not None:
-                log.close()
+                with outputs.writing(out):
+                    log.close()
         return trainer
+
+
+def _same_images(
+    state: dict[str, Any], options: Options, images: data.Images, out: Path, say: Callable[[str], None]
+) -> None:
+    """A run is known by its images: they may lie elsewhere now, and may have changed where they were."""
+    if state.get("digest") == images.digest:
+        return
+    if state["options"]["data"] != options.data:
+        raise Refused(f"the images in {options.data} are not those that the run in {out} was begun with")
+    say(f"the files in {options.data} have changed since the run was begun: it goes on with these")
 
 
 def _load(
     options: Options, out: Path, rank: int, world: int, say: Callable[[str], None], decoded: Callable[[int, int], None]
 ) -> data.Images:
     """The images. Of several processes the first decodes a folder, the others take what it left in the cache."""
-    arguments = (options.data, options.size, options.channels, out / "images")
+    arguments = (options.data, options.size, options.channels, out / IMAGES)
     failure: list[str | None] = [None]
     images = None
     if rank == 0:
@@ -246,8 +284,11 @@ def _loop(
         watcher.stepped(done, steps, terms)
         if log is not None:
             if due:
-                save_checkpoint(trainer, out / CHECKPOINT)
                 terms |= {f"held_out_{name}": value for name, value in trainer.evaluate().items()}
-                figures.draw(trainer, out)
-            log.write(done, terms)
+            with outputs.writing(out):
+                log.write(done, terms)
+                if due:
+                    figures.draw(trainer, out)
+                    # Last: what lies beside a checkpoint is complete, wherever the process is killed.
+                    save_checkpoint(trainer, out / CHECKPOINT)
         recent, since = [], time.perf_counter()

@@ -6,6 +6,7 @@ and each of several processes can draw the whole batch and take its part.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -170,7 +171,7 @@ class Trainer:
         state = {
             "options": asdict(self.options),
             "step": self.steps_done,
-            "images": self.images.digest,
+            "digest": self.images.digest,
             "vae": self.vae.state_dict(),
             "term": self.term.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -193,9 +194,15 @@ class Trainer:
 
 
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Writes a checkpoint; the file of before stays until the new one is complete."""
+    """Writes a checkpoint; the file of before stays until the new one is complete.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    state = io.BytesIO()  # to a file torch would fail with an error of its own, which does not say what is wrong
+    torch.save(trainer.state_dict(), state)
     with atomic(path) as file:
-        torch.save(trainer.state_dict(), file)
+        file.write(state.getbuffer())
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -207,11 +214,29 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not path.is_file():
         raise Refused(f"there is no checkpoint {path} to resume from")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-        state["options"], state["step"]
+        state = dict(torch.load(path, map_location=device, weights_only=True))
+        Options(**state["options"])
+        state["step"]
     except Exception as error:
-        raise Refused(f"{path} is not a checkpoint of blurfft train, or damaged: {error}") from None
-    return dict(state)
+        raise _damaged(path, error) from None
+    return state
+
+
+def _damaged(path: Path, error: Exception) -> Refused:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return Refused(f"{path} is not a checkpoint of this version of blurfft train, or damaged: {reason}")
+
+
+def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
+    """Continues from what ``load_checkpoint`` returned for ``path``.
+
+    Raises:
+        Refused: it is of another model.
+    """
+    try:
+        trainer.load_state_dict(state)
+    except Exception as error:
+        raise _damaged(path, error) from None
 
 
 def mean_of(steps: Iterable[dict[str, Tensor]]) -> dict[str, float]:
