@@ -12,6 +12,7 @@ import torch
 import blurfft
 
 from . import _dispatch, _ext
+from ._table import Cell, Table
 
 SIZES = ((28, 28), (64, 64), (218, 178), (224, 224), (512, 512), (2049, 2049))
 
@@ -33,7 +34,7 @@ VARIABLES = (
 def gather() -> dict[str, Any]:
     """Everything ``blurfft info`` shows, in types that JSON has.
 
-    Example:
+    Examples:
         >>> gather()["versions"]["blurfft"] == blurfft.__version__
         True
     """
@@ -122,3 +123,67 @@ def _serves() -> list[dict[str, Any]]:
             chosen = next(name for name, reason in reasons.items() if reason is None)
             rows.append({"device": device, "height": height, "width": width, "backend": chosen})
     return rows
+
+
+def tables(facts: dict[str, Any]) -> list[Table]:
+    """What ``gather`` found, for the terminal."""
+    return [
+        _about_versions(facts),
+        _about_extension(facts["extension"]),
+        *_about_backends(facts["backends"]),
+        _about_sizes(facts["serves"]),
+        _about_variables(facts["environment"]),
+    ]
+
+
+def _about_versions(facts: dict[str, Any]) -> Table:
+    machine = facts["machine"]
+    table = Table(None)
+    for name, version in facts["versions"].items():
+        if name != "cuda in torch":
+            table.add(name, version or "not installed")
+    table.add("processor", f"{machine['processor']}, {machine['threads']} threads")
+    table.add("GPU", ", ".join(machine["gpus"]) or "none that torch can use")
+    return table
+
+
+def _about_extension(extension: dict[str, Any]) -> Table:
+    table = Table("Compiled extension")
+    if not extension["loaded"]:
+        table.add(Cell("none", "red"), extension["why"])
+        return table
+    here = ", ".join(extension["capabilities_here"])
+    table.add("file", extension["file"])
+    table.add("built with", f"{extension['compiler']}, torch {extension['torch']} (ABI {extension['torch_abi']})")
+    table.add("instruction set", f"{extension['capability'] or 'none'} (this machine has {here})")
+    table.add("CUDA", "yes" if extension["cuda"] else f"no: {extension['cuda_reason']}")
+    return table
+
+
+def _about_backends(backends: list[dict[str, Any]]) -> list[Table]:
+    here = Table("Backends, fastest first", ("backend", "devices", "dtypes", "sizes"))
+    absent = Table("Not available")
+    for row in backends:
+        if row["unavailable"] is None:
+            here.add(Cell(row["name"], "green"), row["devices"], row["dtypes"], row["sizes"])
+        else:
+            absent.add(row["name"], row["unavailable"])
+    return [here, absent] if absent.rows else [here]
+
+
+def _about_sizes(serves: list[dict[str, Any]]) -> Table:
+    sizes: dict[tuple[str, str], list[str]] = {}
+    for row in serves:
+        sizes.setdefault((row["device"], row["backend"]), []).append(f"{row['height']}x{row['width']}")
+    table = Table("Who serves which size", ("device", "size", "backend"))
+    for (device, backend), served in sizes.items():
+        table.add(device, "  ".join(served), Cell(backend, "green" if backend != "reference" else ""))
+    return table
+
+
+def _about_variables(environment: dict[str, str | None]) -> Table:
+    table = Table("Environment variables", ("variable", "values", "meaning", "now"))
+    for name, values, meaning, at_install in VARIABLES:
+        when = " (read at installation)" if at_install else ""
+        table.add(name, values, meaning + when, environment[name] or "")
+    return table

@@ -17,10 +17,11 @@ import sys
 from collections.abc import Callable
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 
 # A kernel drawn on more pixels than this is an image given by mistake.
@@ -168,9 +169,7 @@ def load(path: str | Path) -> Tensor:
             with path.open("rb") as file:  # and not np.load, which takes archives too
                 array = np.lib.format.read_array(file, allow_pickle=False)
         else:
-            with Image.open(path) as image:
-                grey = image if image.mode.startswith(("I", "F")) else image.convert("L")
-                array = np.asarray(grey)
+            array = _drawn(path)
     except FileNotFoundError:
         raise ValueError(f"the kernel file {path} does not exist") from None
     except Exception as error:  # NumPy and Pillow raise all kinds for a damaged file
@@ -188,6 +187,16 @@ def load(path: str | Path) -> Tensor:
     if total <= 0:
         raise ValueError(f"the kernel in {path} must have a positive sum to be normalised, got {total:g}")
     return kernel / total
+
+
+def _drawn(path: Path) -> NDArray[Any]:
+    """The luminance of an image (H, W)."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise ValueError("images need packages that are not installed: pip install 'blurfft[cli]'") from None
+    with Image.open(path) as image:
+        return np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
 
 
 def parse(spec: str) -> Tensor:

@@ -30,6 +30,7 @@ from torch import Tensor
 import blurfft
 
 from . import _dispatch, reference
+from ._table import Cell, Table
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # Square, odd, in another layout, awkward (both sides are prime), and large.
@@ -181,6 +182,22 @@ def check_one(backend: str, op: str, device: str, dtype: torch.dtype, shape: tup
     return Result(backend, op, device, dtype, shape, *forward, *gradient)
 
 
+def chosen(names: Sequence[str]) -> tuple[str, ...]:
+    """The backends of these names; without names, all that are available here.
+
+    Raises:
+        ValueError: there is none of that name.
+        RuntimeError: it is not available, and why.
+    """
+    reasons = {str(row["name"]): row["unavailable"] for row in _dispatch.explain()}
+    for name in names:
+        if name not in reasons:
+            raise ValueError(f"{name!r} is not one of {', '.join(reasons)}")
+        if reasons[name]:
+            raise RuntimeError(f"{name} is not available: {reasons[name]}")
+    return tuple(names) or blurfft.available_backends()
+
+
 def plan(backends: Sequence[str]) -> list[tuple[str, str, str, torch.dtype, tuple[int, ...]]]:
     """What there is to check: backend, op, device, dtype and shape of everything that these backends serve here."""
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
@@ -195,3 +212,62 @@ def plan(backends: Sequence[str]) -> list[tuple[str, str, str, torch.dtype, tupl
         if not (op in ("irfft2", "wiener_weight") and dtype.itemsize == 2)
         and _dispatch.why_not(backend, "spectral_filter", device, dtype, *shape[-2:]) is None
     ]
+
+
+def summary(backends: Sequence[str], results: Sequence[Result]) -> Cell:
+    """How many of all results are within their limits."""
+    failed = sum(not result.passed for result in results)
+    verdict = f"{failed} of {len(results)} failed" if failed else f"all {len(results)} passed"
+    return Cell(f"{', '.join(backends)}: {verdict}", "red" if failed else "green")
+
+
+def failures(results: Sequence[Result]) -> list[str]:
+    """What raised an exception, and which."""
+    return [
+        f"{result.backend} {result.op} {_dtype(result)} {'x'.join(map(str, result.shape))}: {result.failure}"
+        for result in results
+        if result.failure
+    ]
+
+
+def table(backend: str, results: Sequence[Result], every_size: bool) -> Table:
+    """The errors of one backend: for each function and dtype what failed, or the size that is closest to its limit."""
+    title = f"{backend}: relative errors" + ("" if every_size else ", at the size that comes closest to its limit")
+    columns = ("function", "dtype", "size", "forward", "limit", "gradient", "limit", "")
+    errors = Table(title, columns, right=frozenset(range(3, 7)))
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        if result.backend == backend:
+            name = result.op + ("" if result.device == "cpu" else f" ({result.device})")
+            groups.setdefault((name, _dtype(result)), []).append(result)
+    last = ""
+    for (name, dtype), group in groups.items():
+        failed = [result for result in group if not result.passed]
+        for result in group if every_size else failed or [max(group, key=_share)]:
+            errors.add(
+                name if name != last else "",
+                dtype,
+                f"{result.shape[2]}x{result.shape[3]}",
+                _short(result.forward),
+                Cell(_short(result.forward_limit), "dim"),
+                _short(result.gradient),
+                Cell(_short(result.gradient_limit), "dim"),
+                Cell("ok", "green") if result.passed else Cell("FAIL", "bold red"),
+            )
+            last = name
+    return errors
+
+
+def _dtype(result: Result) -> str:
+    return str(result.dtype).removeprefix("torch.")
+
+
+def _share(result: Result) -> float:
+    """The part of its limit that a result uses; infinite for a failure."""
+    if result.failure or math.isnan(result.forward) or math.isnan(result.gradient):
+        return math.inf
+    return max(result.forward / result.forward_limit, result.gradient / result.gradient_limit)
+
+
+def _short(value: float) -> str:
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 import blurfft
 from blurfft import _dispatch, _ext, cli, images, info, psf, selfcheck
+from blurfft.cli import check, terminal
 
 RNG = np.random.default_rng(0)
 
@@ -225,7 +226,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("width", ["80", "120"])
 def test_check_passes_and_fits_the_terminal(monkeypatch, width):
     few(monkeypatch)
-    monkeypatch.setattr(cli, "console", cli.Console(highlight=False, width=int(width)))
+    console = terminal.Console(highlight=False, width=int(width))
+    for module in (check, terminal):
+        monkeypatch.setattr(module, "console", console)
     result = run("check", "--backend", "reference")
     assert result.exit_code == 0, result.output
     assert "reference: all 36 passed" in result.output

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from blurfft import cli, demo, images, psf
+from blurfft import cli, images, psf
+from blurfft.cli import demo
 
 needs_photographs = pytest.mark.skipif(
     importlib.util.find_spec("skimage") is None, reason="scikit-image is not installed"

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, ImageOps
 
 import blurfft
 from blurfft import images, psf
+from blurfft.files import atomic
 
 RNG = np.random.default_rng(0)
 
@@ -429,11 +430,11 @@ def test_values_are_clipped_and_rounded(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.png"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError), images.atomic(target) as file:
+    with pytest.raises(RuntimeError), atomic(target) as file:
         file.write(b"new")
         raise RuntimeError
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    with images.atomic(target) as file:
+    with atomic(target) as file:
         file.write(b"new")
     assert target.read_bytes() == b"new"

@@ -5,7 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from blurfft import images, pictures, psf
+from blurfft import images, psf
+from blurfft.cli.panel import panel
+from blurfft.images import pictures
 
 
 def photo_of(colour: torch.Tensor, alpha: np.ndarray | None = None, bits: int = 8) -> images.Photo:
@@ -48,10 +50,10 @@ def test_text_is_shortened_to_its_room():
 def test_panel_scales_large_photographs_and_shows_alpha_on_white():
     kernel = psf.disk(3.0)
     large = photo_of(torch.rand(3, 300, 1200))
-    assert pictures.panel(large, large.colour, kernel, "n", "o", widest=600).size == (2 * 600 + 48, 150 + 80)
+    assert panel(large, large.colour, kernel, "n", "o", widest=600).size == (2 * 600 + 48, 150 + 80)
     hidden = np.zeros((40, 30), np.uint8)
     icon = photo_of(torch.zeros(1, 40, 30), hidden)
-    pixels = np.asarray(pictures.panel(icon, icon.colour, kernel, "n", "o"))
+    pixels = np.asarray(panel(icon, icon.colour, kernel, "n", "o"))
     assert pixels.shape == (120, 2 * 360 + 48, 3)
     assert (pixels[64:104, 16:46] == 255).all()
 
@@ -59,6 +61,6 @@ def test_panel_scales_large_photographs_and_shows_alpha_on_white():
 def test_panel_of_floating_point_uses_the_range_of_the_input():
     values = torch.linspace(-500, 1500, 1200).reshape(1, 30, 40)
     photo = photo_of(values, bits=32)
-    pixels = np.asarray(pictures.panel(photo, values + 1e6, psf.disk(1.0), "n", "o"))
+    pixels = np.asarray(panel(photo, values + 1e6, psf.disk(1.0), "n", "o"))
     assert pixels[64, 16, 0] == 0 and pixels[93, 55, 0] == 255
     assert (pixels[64:94, 392:432] == 255).all()

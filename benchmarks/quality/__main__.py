@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.report import machine, run
-from blurfft.images import Refused, atomic
+from blurfft.files import Refused, atomic
 from blurfft.vae import data
 from blurfft.vae.options import Options
 from blurfft.vae.terms import TERMS

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from benchmarks.report import headline
-from blurfft import pictures
+from blurfft.images import pictures
 from blurfft.vae.figures import enlarged
 from blurfft.vae.terms import TERMS
 

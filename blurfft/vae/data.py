@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import images as photos
-from ..images import Refused
+from ..files import Refused, atomic
 from . import outputs
 
 EMBEDDED = "embedded"
@@ -393,10 +393,10 @@ def _to_cache(cache: Path, wanted: dict[str, Any], found: Images) -> None:
     (cache / _INDEX).unlink(missing_ok=True)
     for name in _PARTS:
         outputs.sweep(cache, f"{name}.npy")
-        with photos.atomic(cache / f"{name}.npy") as file:
+        with atomic(cache / f"{name}.npy") as file:
             np.save(file, getattr(found, name))
     outputs.sweep(cache, _INDEX)
-    with photos.atomic(cache / _INDEX) as file:  # last: what it describes is complete
+    with atomic(cache / _INDEX) as file:  # last: what it describes is complete
         described = {**wanted, "digest": found.digest, "description": found.description}
         file.write(json.dumps(described).encode())
 

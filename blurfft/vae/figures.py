@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import pictures
+from ..files import atomic
 from ..functional import wiener_loss
-from ..images import atomic
+from ..images import pictures
 from .elbo import dequantise
 from .outputs import PICTURES
 from .terms import BlurError

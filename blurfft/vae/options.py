@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..images import Refused
+from ..files import Refused
 from .elbo import RateController
 from .networks import LARGEST, SMALLEST, VAE
 from .terms import TERMS, BlurError, ReconstructionTerm, make_term

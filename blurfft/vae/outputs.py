@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from ..images import Refused
+from ..files import Refused
 
 CHECKPOINT, LOG, BOARD, IMAGES = "checkpoint.pt", "log.csv", "tensorboard", "images"
 PICTURES = ("reconstructions.png", "samples.png", "error.png", "kernels.png")

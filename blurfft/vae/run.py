@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..images import Refused, atomic
+from ..files import Refused, atomic
 from . import data, figures, outputs
 from .options import Options, flag
 from .outputs import BOARD, CHECKPOINT, IMAGES, LOG, PICTURES

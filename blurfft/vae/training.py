@@ -18,7 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..images import Refused, atomic
+from ..files import Refused, atomic
 from .data import Images
 from .elbo import RateController, bits_per_dimension, dequantise, kl_divergence
 from .networks import VAE

@@ -1,4 +1,4 @@
-"""Compositions of photographs, kernels and maps with captions, for ``deblur --panel`` and the demo."""
+"""Tensors as pictures, and pictures with insets and captions, for the panel, the demo and the training runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .images import Photo
+from ..files import printable
 
 INK, MUTED, PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 
@@ -74,12 +74,6 @@ def add_inset(image: Image.Image, inset: Image.Image) -> None:
     image.paste(inset, (image.width - inset.width - 8, image.height - inset.height - 8))
 
 
-def printable(text: str) -> str:
-    """``text`` in one line, with line breaks, control characters and what is no character as their escapes: file names
-    may hold all of these."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def write_text(
     canvas: Image.Image, xy: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], room: int
 ) -> None:
@@ -91,47 +85,3 @@ def write_text(
         kept -= 1
         shown = text[:kept] + "..."
     draw.text(xy, shown, fill=colour, font=font(size))
-
-
-def _on_paper(photo: Photo, colour: Tensor) -> Tensor:
-    if photo.bits == 32:  # the range of the input from black to white
-        low, high = photo.colour.amin(), photo.colour.amax()
-        colour = (colour - low) / (high - low).clamp(min=1e-12)
-    if photo.alpha is None:
-        return colour
-    opacity = torch.from_numpy(photo.alpha.astype(np.float32)) / np.iinfo(photo.alpha.dtype).max
-    return colour * opacity + (1 - opacity)
-
-
-def panel(photo: Photo, restored: Tensor, kernel: Tensor, name: str, options: str, widest: int = 1000) -> Image.Image:
-    """The photograph and its restoration side by side, with the kernel in a corner and captions.
-
-    Args:
-        photo: what was read.
-        restored: (C, H, W), what became of it.
-        kernel: (kh, kw).
-        name, options: the captions' words.
-        widest: larger photographs are scaled down to this many pixels a side.
-    """
-    tiles = [picture(_on_paper(photo, colour)) for colour in (photo.colour, restored)]
-    height, width = restored.shape[1:]
-    scale = widest / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        tiles = [tile.resize(size, Image.Resampling.LANCZOS) for tile in tiles]
-    # Captions need some room even under an icon.
-    tile_width, tile_height = max(tiles[0].width, 360), tiles[0].height
-    margin, caption = 16, 64
-    canvas = Image.new("RGB", (2 * tile_width + 3 * margin, tile_height + caption + margin), PAPER)
-    if min(tiles[0].size) >= 120:
-        add_inset(tiles[0], kernel_inset(kernel, min(96, min(tiles[0].size) // 3)))
-    texts = (
-        (name, f"{width} x {height}, {photo.bits} bits"),
-        ("restored", options + (f", shown at {100 * scale:.0f} %" if scale < 1 else "")),
-    )
-    for i, (tile, (title, detail)) in enumerate(zip(tiles, texts, strict=True)):
-        left = margin + i * (tile_width + margin)
-        write_text(canvas, (left, 10), title, 20, INK, tile_width)
-        write_text(canvas, (left, 36), detail, 16, MUTED, tile_width)
-        canvas.paste(tile, (left, caption))
-    return canvas

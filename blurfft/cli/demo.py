@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
+import typer
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -22,7 +23,12 @@ from torch import Tensor
 
 import blurfft
 
-from . import _dispatch, images, info, pictures, psf, reference, selfcheck
+from .. import _dispatch, images, info, psf, reference, selfcheck
+from ..files import Refused, atomic
+from ..images import pictures
+from . import terminal
+
+EXAMPLES = "**Examples**\n\nblurfft demo\n\nblurfft demo --out pictures"
 
 # Each photograph with a blur to restore it from.
 EXPERIMENTS = (
@@ -40,6 +46,20 @@ CLOCK, CLOCK_KERNEL, CLOCK_NSR = "clock_motion.png", "motion:36,1.5", 0.004
 TILE = (400, 300)  # width and height in the picture
 
 
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture.")] = Path("out"),
+) -> None:
+    """Blur and restore real photographs, show where the blur error sits, and draw one picture of it.
+
+    The photographs come with scikit-image (pip install 'blurfft[demo]'). Takes less than a minute.
+    """
+    terminal.require_settings()
+    try:
+        run(out, terminal.console)
+    except Refused as error:
+        raise terminal.fail(str(error)) from None
+
+
 class Tile(NamedTuple):
     """A picture and the line under it."""
 
@@ -55,11 +75,11 @@ def photographs() -> Path:
     """
     spec = importlib.util.find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise images.Refused("the demo needs the photographs of scikit-image: pip install 'blurfft[demo]'")
+        raise Refused("the demo needs the photographs of scikit-image: pip install 'blurfft[demo]'")
     folder = Path(spec.origin).parent / "data"
     missing = [name for name in (CLOCK, *(name for name, _ in EXPERIMENTS)) if not (folder / name).is_file()]
     if missing:
-        raise images.Refused(f"this scikit-image lacks {', '.join(missing)} in {folder}; install scikit-image>=0.24")
+        raise Refused(f"this scikit-image lacks {', '.join(missing)} in {folder}; install scikit-image>=0.24")
     return folder
 
 
@@ -88,7 +108,7 @@ def run(out: Path, console: Console) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise images.Refused(f"cannot make the folder {out}: {error.strerror}") from None
+        raise Refused(f"cannot make the folder {out}: {error.strerror}") from None
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
@@ -123,10 +143,10 @@ def run(out: Path, console: Console) -> Path:
         )
         path = out / "demo.png"
         try:
-            with images.atomic(path) as file:
+            with atomic(path) as file:
                 picture.save(file, "PNG")
         except OSError as error:
-            raise images.Refused(f"cannot write {path}: {error.strerror or error}") from None
+            raise Refused(f"cannot write {path}: {error.strerror or error}") from None
     console.print(f"\nPicture: [bold]{path}[/bold]", soft_wrap=True)
     return path
 
