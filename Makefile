@@ -2,6 +2,8 @@
 ## make test     run the tests, with the coverage of Python lines
 ## make lint     ruff, mypy, clang-format
 ## make bench    time every backend against its contenders
+## make measure  measure all that the pages show, into benchmarks/results/$(RESULTS).json, then make figures
+## make figures  every figure and table of README and docs/ again, from the committed results
 ## make gpu      build, test, sanitise and measure on a machine with a GPU, without a network; into out/gpu.txt, .json
 ## make docs     the documentation as pages, build/docs/index.html
 ## make wheel    build a wheel into dist/ and test it in an environment of its own
@@ -12,12 +14,14 @@
 ## PYTHON=python3.12        the Python to make .venv with
 ## TORCH=torch==2.11.0      what pip installs as torch
 ## TORCH_INDEX=URL          where from, e.g. https://download.pytorch.org/whl/cpu on Linux without a GPU
-## ARGS=...                 further arguments for the command behind demo, test, bench and wheel
+## ARGS=...                 further arguments for the command behind demo, test, bench, measure and wheel
+## RESULTS=cpu-epyc-avx2    the file that measure writes
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 ARGS ?=
+RESULTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +36,7 @@ DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX) '"$$(pwd -P)"
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test lint bench gpu docs wheel lock clean
+.PHONY: help demo test lint bench measure figures gpu docs wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -58,6 +62,18 @@ lint: $(DEPS)
 
 bench: $(BUILT)
 	$(BIN)/python -m benchmarks run $(ARGS)
+
+# Anew: results of two versions, or of two settings of the machine, do not belong together.
+measure: $(BUILT)
+	$(if $(RESULTS),,$(error name the file of the results, as in make measure RESULTS=cpu-epyc-avx2))
+	$(if $(findstring --resume,$(ARGS)),,rm -f benchmarks/results/$(RESULTS).json)
+	$(BIN)/python -m benchmarks run --out benchmarks/results/$(RESULTS).json $(ARGS)
+	$(MAKE) figures
+
+figures: $(BUILT)
+	$(BIN)/python docs/figures.py
+	$(BIN)/python -m benchmarks plot
+	$(BIN)/python -m benchmarks readme
 
 # Not in .venv, for which there is no network: with PYTHON as it is.
 gpu:

@@ -19,7 +19,7 @@ from . import compare as comparison
 from . import measure, memory, report, tables, train
 from .cases import LOSSES, PIXELS, SUITES, Case, Inputs, standard
 from .contenders import COPY, MSE, Contender, backends, contenders, truths
-from .readme import rewrite
+from .readme import RESULTS, pages, rewrite
 from .report import ROOT, Failure, Report, Result
 
 ROUNDS = 25
@@ -30,7 +30,6 @@ WORST = 3  # cases that are named at the end
 QUICK_ROUNDS = 5
 QUICK_SHARE = 16  # of the pixels
 QUICK_SIZES = (64, 28)
-README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "figures"
 
 
@@ -209,15 +208,24 @@ def compare(before: Results, after: Results) -> None:
 
 @app.command()
 def plot(
-    results: Results,
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="Files that run has written, one for each processor.",
+            show_default=f"{RESULTS.relative_to(ROOT)}/cpu-*.json",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(file_okay=False, exists=True, help="The folder for the figures.")] = FIGURES,
     format: Annotated[Format, typer.Option(help="Of the figures.")] = Format.svg,
 ) -> None:
     """Draws time per pixel against image size, and bars against the contenders; each for light and dark pages."""
     from .plot import save  # matplotlib takes a while, and the other commands do without it
 
+    reports = [_load(path) for path in results or sorted(RESULTS.glob("cpu-*.json"))]
     try:
-        paths = save(_load(results), out, format.value)
+        paths = save(reports, out, format.value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     for path in paths:
@@ -227,27 +235,36 @@ def plot(
 @app.command()
 def readme(
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; the exit status is 1 if it is stale.")
+        bool, typer.Option("--check", help="Change nothing; the exit status is 1 if a page is stale.")
     ] = False,
-    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The file with the tables.")] = README,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Only this page; may be given again.", show_default="all with tables"
+        ),
+    ] = None,
 ) -> None:
-    """Rewrites the tables of README.md from the results in benchmarks/results.
+    """Rewrites the tables of README.md and of the pages in docs/ from the results in benchmarks/results.
 
-    A table stands between the lines <!-- benchmark: NAME FILE --> and <!-- /benchmark -->.
+    A table stands between the lines <!-- benchmark: NAME FILES --> and <!-- /benchmark -->.
     """
-    text = file.read_text(encoding="utf-8")
-    try:
-        current = rewrite(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{file}: {error}") from None
-    if current == text:
-        typer.echo(f"{file} is up to date")
-    elif check:
-        typer.echo(f"{file} is stale: python -m benchmarks readme", err=True)
+    stale = False
+    for path in file or pages():
+        text = path.read_text(encoding="utf-8")
+        try:
+            current = rewrite(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{path}: {error}") from None
+        if current == text:
+            typer.echo(f"{path} is up to date")
+        elif check:
+            typer.echo(f"{path} is stale: python -m benchmarks readme", err=True)
+            stale = True
+        else:
+            path.write_text(current, encoding="utf-8")
+            typer.echo(f"Written to {path}")
+    if stale:
         raise typer.Exit(1)
-    else:
-        file.write_text(current, encoding="utf-8")
-        typer.echo(f"Written to {file}")
 
 
 def _load(path: Path) -> Report:
@@ -268,7 +285,8 @@ def _open(out: Path | None, options: Options, suites: list[str], resume: bool) -
         raise typer.BadParameter(
             f"the results in {out} are of another machine: its {differing} differ", param_hint="--out"
         )
-    run = report.run(pixels=options.pixels, rounds=options.rounds, quick=options.quick)
+    kept = measure.keep_freed_memory()
+    run = report.run(pixels=options.pixels, rounds=options.rounds, quick=options.quick, keeps_freed_memory=kept)
     for name in suites:
         if not resume or name not in results.runs:
             results.begin(name, run)

@@ -34,8 +34,17 @@ TRAINING_STEP = "training step"  # no op, but what they are for
 LOSSES = frozenset(op for op, arguments in ARGUMENTS.items() if "target" in arguments)
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024)
-AWKWARD_SIZES = (28, 96, 160, 224)
-UNSERVED_SIZE = (218, 178)  # CelebA's own: 2·109 × 2·89, which no compiled kernel transforms
+OTHER_SIZES = (28, 96, 160, 224)
+# Sides with a prime factor above 7, each with the nearest size without any. 218×178 is that of CelebA.
+AWKWARD_SIZES = {
+    (89, 97): (90, 96),
+    (121, 143): (120, 144),
+    (127, 127): (128, 128),
+    (218, 178): (224, 180),
+    (251, 251): (256, 256),
+    (509, 509): (512, 512),
+}
+NEIGHBOURS = tuple((height, width) for height, width in AWKWARD_SIZES.values() if height != width)
 CHANNELS = 3
 PIXELS = {
     "cpu": 256 * CHANNELS * 64 * 64,  # 12 MiB a tensor in fp32: several of them exceed the caches, as in training
@@ -129,7 +138,7 @@ def _batches(base: Case, batches: Sequence[int]) -> list[Case]:
 def loss_cases(pixels: int) -> list[Case]:
     base = standard("wiener_loss", 64, pixels)
     return [
-        *_sizes("wiener_loss", pixels, (*SIZES, *AWKWARD_SIZES, UNSERVED_SIZE)),
+        *_sizes("wiener_loss", pixels, (*SIZES, *OTHER_SIZES, *AWKWARD_SIZES, *NEIGHBOURS)),
         *_batches(base, (1, 4, 16, 64)),
         *(replace(base, shape=batch_of(64, pixels, channels)) for channels in (1, 16, 64)),
         *(replace(base, kernel_size=k) for k in (3, 31, 63)),
@@ -145,7 +154,7 @@ def loss_cases(pixels: int) -> list[Case]:
 def nll_cases(pixels: int) -> list[Case]:
     base = standard("wiener_nll", 64, pixels)
     return [
-        *_sizes("wiener_nll", pixels, (*SIZES, *AWKWARD_SIZES, UNSERVED_SIZE)),
+        *_sizes("wiener_nll", pixels, (*SIZES, *OTHER_SIZES, *AWKWARD_SIZES, *NEIGHBOURS)),
         *_batches(base, (1, 8, 64)),
         *(replace(base, kernel_size=k) for k in (3, 31)),
         replace(base, dtype="bfloat16"),
@@ -158,7 +167,7 @@ def nll_cases(pixels: int) -> list[Case]:
 def ffl_cases(pixels: int) -> list[Case]:
     base = standard("focal_frequency_loss", 64, pixels)
     return [
-        *_sizes("focal_frequency_loss", pixels, (*SIZES, 28, 224, UNSERVED_SIZE)),
+        *_sizes("focal_frequency_loss", pixels, (*SIZES, 28, 224, *AWKWARD_SIZES)),
         *_batches(base, (8,)),
         replace(base, dtype="bfloat16"),
         replace(base, channels_last=True),
@@ -169,7 +178,7 @@ def ffl_cases(pixels: int) -> list[Case]:
 def filter_cases(pixels: int) -> list[Case]:
     two = _sizes("wiener_filter", pixels, (64, 256))
     return [
-        *_sizes("wiener_filter", pixels, (*SIZES, 224, UNSERVED_SIZE)),
+        *_sizes("wiener_filter", pixels, (*SIZES, 224, *AWKWARD_SIZES)),
         *(replace(case, kernel_shared_by="sample") for case in two),
         *(replace(case, backward=True) for case in two),
         *_sizes("blur", pixels, (64, 256)),
@@ -177,7 +186,7 @@ def filter_cases(pixels: int) -> list[Case]:
 
 
 def fft_cases(pixels: int) -> list[Case]:
-    sizes = (*SIZES, *AWKWARD_SIZES, UNSERVED_SIZE)
+    sizes: list[int | tuple[int, int]] = [*SIZES, *OTHER_SIZES, *AWKWARD_SIZES]
     return [case for op in ("rfft2", "irfft2") for case in _sizes(op, pixels, sizes)]
 
 

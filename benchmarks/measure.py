@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +25,18 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e
 SAMPLE_NS = 2_000_000
 # Larger than any second-level cache of a GPU.
 FLUSHED_BYTES = 256 << 20
+# Of glibc's mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc to keep what is freed, for the rest of this process. Whether it does.
+
+    Else it gives large tensors back to the system after some calls and keeps them after others, depending on what was
+    freed before: who pays for the page faults would be decided by the order of the contenders.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def errors(actual: Outputs, truth: Outputs) -> dict[str, float]:

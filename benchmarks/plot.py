@@ -1,4 +1,4 @@
-"""The figures of README.md: time per pixel against the size of the images, and bars against contenders."""
+"""The figures of speed: time per pixel against the size of the images, and bars against contenders."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .cases import Case
+from .cases import AWKWARD_SIZES, Case
 from .contenders import COMPILED, EAGER, FFL, HAND, MSE, OURS, SKIMAGE
-from .report import TIME, Report, headline
+from .readme import processor
+from .report import TIME, Report
 from .tables import number
 
 # Of text, lines and, by contender, of what is drawn.
@@ -48,23 +49,17 @@ WIDTH = 8.6  # inches; a README shows some 860 pixels
 NAMES = {OURS: "blurfft", MSE: "F.mse_loss", EAGER: "torch.fft, autograd"}
 
 
-def figures(report: Report) -> dict[str, Any]:
-    """What can be drawn of the results, by name: functions of a theme."""
-    available = {
-        "sizes": (sizes, report.standard_cases("loss", "wiener_loss")),
-        "contenders": (contenders, report.standard_cases("loss", "wiener_loss")),
-    }
-    return {name: draw for name, (draw, cases) in available.items() if cases}
-
-
-def save(report: Report, folder: Path, format: str = "svg") -> list[Path]:
+def save(reports: list[Report], folder: Path, format: str = "svg") -> list[Path]:
     """Every figure in both themes; the same bytes for the same results."""
+    reports = [report for report in reports if report.standard_cases("loss", "wiener_loss")]
+    if not reports:
+        raise ValueError("the results have no case of wiener_loss")
     paths = []
-    for name, draw in figures(report).items():
+    for name, draw in {"sizes": sizes, "contenders": contenders}.items():
         for theme in THEMES:
             path = folder / f"benchmark-{name}-{theme}.{format}"
             with plt.style.context(_style(theme)):
-                figure = draw(report, THEMES[theme])
+                figure = draw(reports, THEMES[theme])
                 figure.savefig(path, transparent=format == "svg", metadata={"Date": None} if format == "svg" else None)
                 plt.close(figure)
             paths.append(path)
@@ -100,59 +95,73 @@ def _contender(report: Report, suite: str, case: Case, name: str) -> float | Non
     return None if time is None else time.median / case.pixels
 
 
-def sizes(report: Report, colours: dict[str, str]) -> Figure:
-    """Time per pixel against the side of square images, and the time in which the memory could move them."""
-    panels = [("loss", "wiener_loss", "wiener_loss"), ("nll", "wiener_nll", "wiener_nll, a kernel a sample")]
-    panels = [panel for panel in panels if report.standard_cases(panel[0], panel[1])]
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.9), sharey=True, squeeze=False, layout="constrained")
-    for ax, (suite, op, title) in zip(axes[0], panels, strict=True):
-        squares = [case for case in report.standard_cases(suite, op) if case.size[0] == case.size[1]]
-        for name in (EAGER, HAND, MSE, OURS):
-            points = [(case.size[0], _contender(report, suite, case, name)) for case in squares]
-            points = [(side, value) for side, value in points if value is not None]
-            if points:
-                style = {"linewidth": 2.6, "zorder": 3} if name == OURS else {"linewidth": 1.6}
-                ax.plot(
-                    *zip(*points, strict=True),
-                    "o-",
-                    color=colours[name],
-                    markersize=4,
-                    label=NAMES.get(name, name),
-                    **style,
-                )
-        limits = [limit / case.pixels for case in squares if (limit := report.limit(suite, case)) is not None]
-        if limits:  # one line: the memory is the same for all
-            ax.axhline(median(limits), ls="--", color=colours["text"], linewidth=1.2, label="limit: memory traffic")
-        ax.set(title=title, xlabel="side of the images, pixels", xscale="log", yscale="log")
-        ax.xaxis.set_major_locator(FixedLocator([16, 32, 64, 128, 256, 512, 1024]))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes[0, 0].set_ylabel("ns a pixel")
+def _panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
+    size = (WIDTH, 0.5 + height * rows)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+
+
+def sizes(reports: list[Report], colours: dict[str, str]) -> Figure:
+    """Time per pixel against the side of square images of smooth size; a row of panels for each processor."""
+    panels = [("loss", "wiener_loss", "wiener_loss"), ("nll", "wiener_nll", "wiener_nll, one kernel per sample")]
+    panels = [panel for panel in panels if any(report.standard_cases(panel[0], panel[1]) for report in reports)]
+    figure, axes = _panels(len(reports), len(panels), 3.4, sharey=True)
+    for row, report in zip(axes, reports, strict=True):
+        for ax, (suite, op, title) in zip(row, panels, strict=True):
+            _curves(ax, report, suite, op, colours)
+            ax.set_title(title if len(reports) == 1 else f"{title}: {processor(report)}", fontsize=11)
+        row[0].set_ylabel("ns/px")
+    for ax in axes[-1]:
+        ax.set_xlabel("side of the images, pixels")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10)
-    figure.suptitle(headline(report.machine), fontsize=8.5, color=colours["text"])
     return figure
 
 
-def contenders(report: Report, colours: dict[str, str]) -> Figure:
-    """Nanoseconds a pixel of everyone, a panel for each op, at 256²."""
+def _curves(ax: Axes, report: Report, suite: str, op: str, colours: dict[str, str]) -> None:
+    """And the time in which the memory could move them."""
+    cases = (case for case in report.standard_cases(suite, op) if case.size[0] == case.size[1])
+    squares = [case for case in cases if case.size not in AWKWARD_SIZES]
+    for name in (EAGER, HAND, MSE, OURS):
+        points = [(case.size[0], _contender(report, suite, case, name)) for case in squares]
+        points = [(side, value) for side, value in points if value is not None]
+        if points:
+            style: dict[str, Any] = {"linewidth": 2.6, "zorder": 3} if name == OURS else {"linewidth": 1.6}
+            label = NAMES.get(name, name)
+            ax.plot(*zip(*points, strict=True), "o-", color=colours[name], markersize=4, label=label, **style)
+    limits = [limit / case.pixels for case in squares if (limit := report.limit(suite, case)) is not None]
+    if limits:  # one line: the memory is the same for all
+        ax.axhline(median(limits), ls="--", color=colours["text"], linewidth=1.2, label="limit: memory traffic")
+    ax.set(xscale="log", yscale="log")
+    ax.xaxis.set_major_locator(FixedLocator([16, 32, 64, 128, 256, 512, 1024]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def contenders(reports: list[Report], colours: dict[str, str]) -> Figure:
+    """Nanoseconds a pixel of everyone at 256², a panel for each op and processor."""
     ops = [
         ("loss", "wiener_loss"),
         ("nll", "wiener_nll"),
         ("ffl", "focal_frequency_loss"),
         ("filter", "wiener_filter"),
     ]
-    chosen = [(s, case) for s, op in ops for case in report.standard_cases(s, op) if case.size == (256, 256)]
+    chosen = [
+        (report, suite, case)
+        for suite, op in ops
+        for report in reports
+        for case in report.standard_cases(suite, op)
+        if case.size == (256, 256)
+    ]
     if not chosen:
         raise ValueError("the results have no case of 256×256 images")
-    rows = -(-len(chosen) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 0.5 + 2.2 * rows), squeeze=False, layout="constrained")
+    figure, axes = _panels(-(-len(chosen) // 2), 2, 2.2)
     for ax in axes.flat[len(chosen) :]:
         ax.remove()
-    for ax, (suite, case) in zip(axes.flat, chosen, strict=False):
+    for ax, (report, suite, case) in zip(axes.flat, chosen, strict=False):
         _bars(ax, report, suite, case, colours)
-    figure.suptitle(headline(report.machine), fontsize=8.5, color=colours["text"])
+        if len(reports) > 1:
+            ax.set_title(f"{ax.get_title()}: {processor(report)}", fontsize=9)
     return figure
 
 
@@ -170,9 +179,9 @@ def _bars(ax: Axes, report: Report, suite: str, case: Case, colours: dict[str, s
     for i, name in enumerate(names):
         relative = "" if name == OURS else f"  ({number(values[name] / values[OURS])} ×)"
         ax.text(values[name] + 0.015 * largest, i, number(values[name]) + relative, va="center", fontsize=9.5)
-    ax.set_xlim(0, 1.32 * largest)
+    ax.set_xlim(0, 1.4 * largest)
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
     direction = "forward + backward" if case.backward else "forward"
     ax.set_title(f"{case.op}, {direction}", fontsize=11)
-    ax.set_xlabel("ns a pixel", fontsize=9.5)
+    ax.set_xlabel("ns/px (× the time of blurfft)", fontsize=9.5)

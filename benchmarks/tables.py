@@ -33,7 +33,7 @@ def line(report: Report, suite: str, case: Case) -> str:
     elif suite == "accuracy":
         parts = [f"{r.contender} {r.quantity.removeprefix(ERROR)} {r.median:.1e}" for r in results]
     else:
-        scale, unit = {"overhead": (1e3, "µs"), "train": (1e6, "ms")}.get(suite, (case.pixels, "ns/pixel"))
+        scale, unit = {"overhead": (1e3, "µs"), "train": (1e6, "ms")}.get(suite, (case.pixels, "ns/px"))
         parts = [
             f"{r.contender} {number(r.median / scale)} ({number(r.p20 / scale)}–{number(r.p80 / scale)})"
             for r in results
@@ -56,9 +56,9 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _times(report: Report, suite: str) -> Table:
-    """Nanoseconds a pixel; in brackets how many times as long as the fastest backend that serves the case."""
+    """Nanoseconds a pixel; in brackets the time relative to the fastest backend that serves the case."""
     names = report.contenders(suite)
-    title = f"{suite}: ns per pixel, in brackets times as long as blurfft; share of the limit that memory sets"
+    title = f"{suite}: ns/px; in brackets × the time of blurfft; share of the limit that memory sets"
     table = _table(title, "case", *names, "share of limit")
     for case in report.cases(suite):
         ours = report.ours(suite, case)

@@ -1,4 +1,4 @@
-"""Draws the figures of the documentation, light and dark: ``python docs/figures.py``."""
+"""Draws the figures of the documentation: ``python docs/figures.py``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from skimage import data
 
 import blurfft
 from blurfft import psf
@@ -46,7 +48,7 @@ def weight(theme: str) -> Figure:
     def draw(ax: Axes, title: str, curves: list[tuple[str, torch.Tensor]]) -> None:
         for (label, values), colour in zip(curves, lines, strict=False):
             ax.plot(_frequencies(), values, color=colour, linewidth=2, label=label)
-        ax.set(title=title, yscale="log", xlabel="frequency, cycles a pixel", ylim=(1e-4, 2e3), xlim=(0, 0.5))
+        ax.set(title=title, yscale="log", xlabel="frequency, cycles/px", ylim=(1e-4, 2e3), xlim=(0, 0.5))
         ax.legend(frameon=False, fontsize=9.5, loc="upper right")
 
     sharp = psf.gaussian(1.5)
@@ -100,7 +102,36 @@ def data_flow(theme: str) -> Figure:
     arrow((69.8, 10.2), (85.6, 10.2))
     box(41, 33.5, 34.6, 5.5, "kernel, nsr, eps  →  ω, by a pruned DFT", *memory)
     arrow((58.3, 33.2), (58.3, 28.4))
-    ax.text(9, 36, "memory traffic in fp32:\n12 bytes a pixel", ha="center", va="center", fontsize=9.5)
+    ax.text(9, 36, "memory traffic in fp32:\n12 bytes/px", ha="center", va="center", fontsize=9.5)
+    return figure
+
+
+def blur_error() -> Figure:
+    """Two reconstructions with the same squared error, one blurred and one unevenly lit, and their blur-error maps."""
+    kernel = psf.gaussian(2.0)
+    photo = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None] / 255  # (1, 3, 512, 512)
+    detail = (..., slice(16, 316), slice(40, 440))
+    target, blurred = photo[detail], blurfft.blur(photo, kernel)[detail]
+    # Dark on both sides and bright in the middle; the mean square of a cosine is 1/2.
+    width = target.shape[-1]
+    light = -torch.cos(2 * torch.pi * torch.arange(width) / width)
+    uneven = target + (2 * F.mse_loss(blurred, target)).sqrt() * light
+    reconstructions = {"blurred": blurred, "unevenly lit": uneven}
+    maps = {
+        name: blurfft.wiener_loss(reconstruction, target, kernel, reduction="none").mean(1)[0].sqrt()  # (H, W)
+        for name, reconstruction in reconstructions.items()
+    }
+    top = torch.quantile(maps["blurred"], 0.995).item()
+    figure, axes = plt.subplots(1, 4, figsize=(8.6, 1.95), layout="constrained")
+    for (name, reconstruction), (left, right) in zip(reconstructions.items(), axes.reshape(2, 2), strict=True):
+        squared = F.mse_loss(reconstruction, target).item()
+        blur = blurfft.wiener_loss(reconstruction, target, kernel).item()
+        left.imshow(reconstruction[0].clamp(0, 1).permute(1, 2, 0))
+        left.set_title(f"{name}: mse_loss {squared:.4f}")
+        right.imshow(maps[name], cmap="magma", vmin=0, vmax=top)
+        right.set_title(f"wiener_loss {blur:.4f}, per pixel")
+    for ax in axes:
+        ax.axis("off")
     return figure
 
 
@@ -108,6 +139,10 @@ FIGURES: dict[str, Callable[[str], Figure]] = {"weight": weight, "data-flow": da
 
 
 def main() -> None:
+    with plt.style.context({"font.size": 8, "axes.titlesize": 8.5}):
+        path = FOLDER / "blur-error.jpg"
+        blur_error().savefig(path, dpi=200, pil_kwargs={"quality": 85})
+    print(f"Written to {path}")
     for name, draw in FIGURES.items():
         for theme, colours in COLOURS.items():
             style = {

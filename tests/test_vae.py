@@ -353,12 +353,12 @@ def test_only_a_term_with_a_network_has_an_auxiliary_objective():
         vae.AuxiliaryObjective(make_term("mse", (1, 8, 8), 4))
 
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "vae.md"
 
 
-@pytest.mark.skipif(not README.is_file(), reason="the README is not beside the tests: it is not installed")
-def test_the_loop_of_the_readme():
-    code = next(block for block in README.read_text().split("```") if "from blurfft.vae import" in block)
+@pytest.mark.skipif(not PAGE.is_file(), reason="the folder docs is not beside the tests: it is not installed")
+def test_the_loop_of_the_page():
+    code = next(block for block in PAGE.read_text().split("```") if "from blurfft.vae import" in block)
     model = vae.VAE(64, 3, latent=128, width=8)
     names = {"torch": torch, "model": model, "loader": [torch.rand(2, 3, 64, 64)]}
     before = [p.detach().clone() for p in model.parameters()]
