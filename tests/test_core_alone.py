@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import blurfft
 from blurfft._table import Table, plain
 
@@ -60,10 +58,15 @@ def alone(program: str, *arguments: str, **environment: str) -> subprocess.Compl
     )
 
 
-@pytest.mark.parametrize("module", ["PIL", "rich", "typer", "tifffile", "scipy"])
-def test_what_the_tests_below_take_away_is_really_gone(module):
-    result = alone(f"import {module}")
-    assert f"No module named '{module}'" in result.stderr
+def test_what_the_tests_below_take_away_is_really_gone():
+    program = """
+for name in ("PIL", "rich", "typer", "tifffile", "scipy", "tqdm"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError as error:
+        print(error.name)
+"""
+    assert alone(program).stdout.split() == ["PIL", "rich", "typer", "tifffile", "scipy", "tqdm"]
 
 
 def test_losses():
@@ -93,11 +96,10 @@ def test_check():
     assert alone(COMMAND, "check", "--backend", "fastest").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["deblur", "demo", "train"])
-def test_the_other_commands_say_what_to_install(command):
-    result = alone(COMMAND, command, "--help")
+def test_the_other_commands_say_what_to_install():
+    result = alone(COMMAND, "deblur", "photo.jpg", "--out", "sharp", "--kernel", "disk:3")
     assert result.returncode == 1
-    assert result.stderr == (f"blurfft {command} needs packages that are not installed: pip install 'blurfft[cli]'\n")
+    assert result.stderr == "blurfft deblur needs packages that are not installed: pip install 'blurfft[cli]'\n"
 
 
 def test_a_module_of_blurfft_that_is_missing_is_no_missing_extra(tmp_path: Path):

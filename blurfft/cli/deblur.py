@@ -54,7 +54,7 @@ def deblur(
         float,
         typer.Option(
             metavar="C",
-            callback=terminal.nsr,
+            callback=terminal.number,
             help="Noise-to-signal ratio C in W = conj(K) / (|K|^2 + C). No frequency is amplified more than "
             "1/(2 sqrt(C)) times: 0.01 by 5, 0.0001 by 50. Smaller is sharper, with more noise and ringing; start "
             "with 0.01, go down to 0.001 for a clean photograph, up to 0.1 for a grainy one.",

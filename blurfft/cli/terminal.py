@@ -78,8 +78,8 @@ def require_settings() -> None:
         raise fail(problem)
 
 
-def nsr(value: float) -> float:
-    """Checks an option --nsr."""
+def number(value: float) -> float:
+    """Checks an option that is a number of at least 0: NaN, infinity and what float32 cannot hold are none."""
     largest = torch.finfo(torch.float32).max
     if not 0 <= value <= largest:
         raise typer.BadParameter(f"it must be a number from 0 to {largest:.1e}, got {value}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from enum import Enum
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.markup import escape
 from rich.progress import TimeRemainingColumn
 
 from ..files import Refused
-from ..vae.terms import TERMS
+from ..vae import outputs, run
+from ..vae.options import Options, flag
+from ..vae.training import Diverged
 from . import terminal
 
 EXAMPLES = (
@@ -24,76 +28,54 @@ EXAMPLES = (
 )
 
 
-def _loss(name: str) -> str:
-    if name not in TERMS:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(TERMS)}")
-    return name
+def _parameters(options: type[Options]) -> list[inspect.Parameter]:
+    """The fields of ``options`` as typer's parameters: names, defaults, help and limits are those of the fields."""
+    types = get_type_hints(options)
+    return [
+        inspect.Parameter(
+            option.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=option.default,
+            annotation=Annotated[types[option.name], _offered(option, types[option.name])],
+        )
+        for option in fields(options)
+    ]
 
 
-def _one_or_three(value: int | None) -> int | None:
-    if value not in (None, 1, 3):
-        raise typer.BadParameter(f"it must be 1 or 3, got {value}")
-    return value
+def _offered(option: Field[Any], kind: Any) -> Any:
+    facts = option.metadata
+    shown: dict[str, Any] = {name: facts[name] for name in ("help", "metavar", "show_default") if name in facts}
+    if "choices" in facts:
+        shown.setdefault("metavar", "|".join(map(str, facts["choices"])))
+        shown["callback"] = _one_of(facts["choices"])
+    elif kind is float and facts.get("min") == 0:
+        shown["callback"] = terminal.number
+    else:
+        shown |= {name: facts[name] for name in ("min", "max") if name in facts}
+    return typer.Option(flag(option.name), **shown)
 
 
-class _KernelGradient(str, Enum):
-    attached = "attached"
-    detached = "detached"
+def _one_of(choices: tuple[Any, ...]) -> Callable[[Any], Any]:
+    def chosen(value: Any) -> Any:
+        if value is None or value in choices:
+            return value
+        if isinstance(value, str):
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}")
+        raise typer.BadParameter(f"it must be {' or '.join(map(str, choices))}, got {value}")
 
-
-class _Amp(str, Enum):
-    bf16 = "bf16"
+    return chosen
 
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="FOLDER|embedded",
-            help="A folder of images, at any depth, CelebA's layout included; or real images that scikit-image "
-            "(embedded, embedded:photographs) or nilearn (embedded:brain) bring along.",
-        ),
-    ] = "embedded",
-    size: Annotated[int, typer.Option(min=28, max=256, help="Side of the images, a multiple of 4.")] = 32,
-    channels: Annotated[
-        int | None, typer.Option(callback=_one_or_three, help="1 or 3.", show_default="1 for the brain, else 3")
-    ] = None,
-    loss: Annotated[
-        str, typer.Option(metavar="NAME", callback=_loss, help=f"The reconstruction term: {', '.join(TERMS)}.")
-    ] = "blur",
-    kernel_size: Annotated[int, typer.Option(min=1, help="Side of the blur kernels (blur).")] = 5,
-    nsr: Annotated[float, typer.Option(callback=terminal.nsr, help="Noise-to-signal ratio C (blur).")] = 0.01,
-    eps: Annotated[float, typer.Option(help="Floor of the precision, above 0 (blur).")] = 0.1,
-    kernel: Annotated[
-        _KernelGradient,
-        typer.Option(
-            help="Whether the likelihood's gradient also flows through the kernel into the latent, which is the exact "
-            "gradient of the ELBO, or the kernel counts as a constant (blur). The kernel net itself learns by its own "
-            "fit in both cases."
-        ),
-    ] = _KernelGradient.detached,
-    features: Annotated[
-        str | None, typer.Option(metavar="MODULE:NAME", help="Your feature network, or what makes it (perceptual).")
-    ] = None,
-    beta: Annotated[
-        float, typer.Option(min=0, help="Weight of the KL divergence; with --rate, where it starts.")
-    ] = 1.0,
-    rate: Annotated[
-        float | None, typer.Option(metavar="NATS", help="Steer beta so that the KL divergence becomes this.")
-    ] = None,
-    latent: Annotated[int, typer.Option(min=1, help="Dimensions of the latent.")] = 64,
-    width: Annotated[int, typer.Option(min=8, help="Channels of the finest layers, a multiple of 8.")] = 32,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step, of all processes together.")] = 64,
+    *,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps, instead of epochs.", show_default="1000, without epochs")
     ] = None,
-    learning_rate: Annotated[float, typer.Option("--lr", help="Adam's learning rate.")] = 1e-3,
-    amp: Annotated[_Amp | None, typer.Option(help="Networks in bfloat16; losses stay in float32.")] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the step.")] = False,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
+    ] = "auto",
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the run.")] = Path("out/train"),
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, bit for bit as if it had not stopped.")
@@ -106,6 +88,7 @@ def train(
         bool | None,
         typer.Option("--tensorboard/--no-tensorboard", help="Event files too.", show_default="if it is installed"),
     ] = None,
+    **chosen: Any,
 ) -> None:
     """Train a variational autoencoder with the blur error, or another reconstruction term.
 
@@ -113,16 +96,8 @@ def train(
     samples.png, error.png, kernels.png and, for --resume, the decoded images of a folder. What the numbers of the log
     mean: loss = reconstruction + beta x kl, in nats an image where the term is a density.
     """
-    from ..vae import run
-    from ..vae.training import Diverged, Options
-
     terminal.require_settings()
-    values = {
-        name: value.value if isinstance(value, Enum) else value
-        for name, value in context.params.items()
-        if name in Options.__dataclass_fields__
-    }
-    given = {name for name in values if getattr(context.get_parameter_source(name), "name", None) != "DEFAULT"}
+    given = {name for name in chosen if getattr(context.get_parameter_source(name), "name", None) != "DEFAULT"}
     if resume and overwrite:
         raise typer.BadParameter("give --resume or --overwrite, not both", param_hint="--resume")
     if steps is not None and epochs is not None:
@@ -132,7 +107,7 @@ def train(
     show = int(os.environ.get("RANK", "0")) == 0
     bar = terminal.progress(TimeRemainingColumn(), shown=show)
     try:
-        options = run.resumed_options(out, {name: values[name] for name in given}) if resume else Options(**values)
+        options = run.resumed_options(out, {name: chosen[name] for name in given}) if resume else Options(**chosen)
         with bar:
             task = bar.add_task("images", total=None)
 
@@ -155,11 +130,14 @@ def train(
     except (Refused, Diverged, ValueError) as error:
         raise terminal.fail(str(error)) from None
     except KeyboardInterrupt:
-        kept = out / run.CHECKPOINT
-        words = f"{kept} is the last checkpoint; --resume continues" if kept.exists() else "there is no checkpoint yet"
-        terminal.errors.print(f"stopped; {words}", soft_wrap=True)
+        terminal.errors.print(f"stopped; {outputs.kept(out)}", soft_wrap=True)
         raise typer.Exit(130) from None
     if show:
         held_out = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in trainer.evaluate().items())
         terminal.console.print(f"{trainer.steps_done} steps; held out: {held_out}", soft_wrap=True)
         terminal.console.print(f"checkpoint, log and pictures in [bold]{escape(str(out))}[/bold]", soft_wrap=True)
+
+
+_signature = inspect.signature(train, eval_str=True)
+_own = list(_signature.parameters.values())[:-1]  # without **chosen
+train.__signature__ = _signature.replace(parameters=[_own[0], *_parameters(Options), *_own[1:]])  # type: ignore[attr-defined]
