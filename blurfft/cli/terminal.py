@@ -22,6 +22,8 @@ from rich.text import Text
 from .. import _table, info
 from ..files import printable
 
+NUMBER = (0, torch.finfo(torch.float32).max)
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -80,7 +82,7 @@ def require_settings() -> None:
 
 def number(value: float) -> float:
     """Checks an option that is a number of at least 0: NaN, infinity and what float32 cannot hold are none."""
-    largest = torch.finfo(torch.float32).max
-    if not 0 <= value <= largest:
-        raise typer.BadParameter(f"it must be a number from 0 to {largest:.1e}, got {value}")
+    least, largest = NUMBER
+    if not least <= value <= largest:
+        raise typer.BadParameter(f"it must be a number from {least} to {largest:.1e}, got {value}")
     return value

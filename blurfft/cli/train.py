@@ -36,19 +36,19 @@ def _parameters(options: type[Options]) -> list[inspect.Parameter]:
             option.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=option.default,
-            annotation=Annotated[types[option.name], _offered(option, types[option.name])],
+            annotation=Annotated[types[option.name], _offered(option)],
         )
         for option in fields(options)
     ]
 
 
-def _offered(option: Field[Any], kind: Any) -> Any:
+def _offered(option: Field[Any]) -> Any:
     facts = option.metadata
     shown: dict[str, Any] = {name: facts[name] for name in ("help", "metavar", "show_default") if name in facts}
     if "choices" in facts:
         shown.setdefault("metavar", "|".join(map(str, facts["choices"])))
         shown["callback"] = _one_of(facts["choices"])
-    elif kind is float and facts.get("min") == 0:
+    elif (facts.get("min"), facts.get("max")) == terminal.NUMBER:
         shown["callback"] = terminal.number
     else:
         shown |= {name: facts[name] for name in ("min", "max") if name in facts}

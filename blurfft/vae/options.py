@@ -48,7 +48,7 @@ class Options:
     channels: int | None = option(None, "1 or 3.", choices=(1, 3), show_default="1 for the brain, else 3")
     loss: str = option("blur", f"The reconstruction term: {', '.join(TERMS)}.", metavar="NAME", choices=tuple(TERMS))
     kernel_size: int = option(_BLUR["kernel_size"], "Side of the blur kernels (blur).", min=1)
-    nsr: float = option(_BLUR["nsr"], "Noise-to-signal ratio C (blur).", min=0)
+    nsr: float = option(_BLUR["nsr"], "Noise-to-signal ratio C (blur).", min=0, max=torch.finfo(torch.float32).max)
     eps: float = option(_BLUR["eps"], "Floor of the precision, above 0 (blur).")
     kernel: str = option(
         _BLUR["kernel"],
