@@ -65,8 +65,10 @@ PYBIND11_MODULE(_C, m) {
       "The instruction set in force. Raises RuntimeError where BLURFFT_CPU names none of cpu_capabilities().");
   m.def("set_cpu_capability", &blurfft::cpu::set_capability, py::arg("name"), "Force one of cpu_capabilities().");
   m.def("radices", &blurfft::radices, py::arg("length"),
-        "Stages of a transform of this length; empty where the kernels do not serve it (or length is 1).");
+        "Stages of a transform of this length: butterflies up to radix 13, convolutions above.");
+  m.def("convolution_length", &blurfft::convolution_length, py::arg("prime"),
+        "Length of the line that a stage of this radix is convolved by; 0 where it is a butterfly.");
   m.def("supports_length", &blurfft::supports_length, py::arg("length"),
-        "Whether the kernels transform this length themselves.");
+        "Whether the CPU kernels transform this length.");
   m.attr("max_length") = blurfft::kMaxLength;
 }

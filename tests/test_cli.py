@@ -167,9 +167,9 @@ def test_a_backend_that_does_not_exist_is_said_at_once(monkeypatch):
 def test_a_backend_that_cannot_serve_a_photograph_refuses_it(tmp_path, photo):
     if "cpu" not in blurfft.available_backends():
         pytest.skip("the compiled extension is not built")
-    Image.new("L", (109, 89)).save(tmp_path / "awkward.png")
+    Image.new("L", (4099, 9)).save(tmp_path / "long.png")
     with blurfft.use_backend("cpu"):
-        result = run("deblur", tmp_path / "awkward.png", photo, "-o", tmp_path / "out", "-k", "disk:2")
+        result = run("deblur", tmp_path / "long.png", photo, "-o", tmp_path / "out", "-k", "disk:2")
     assert result.exit_code == 1
     assert "refused" in result.output and "backend 'cpu' cannot serve" in result.output
     assert "1 restored, 1 refused" in result.output

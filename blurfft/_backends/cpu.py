@@ -11,7 +11,7 @@ from .. import _ext
 
 DEVICES = "cpu"
 DTYPES = "float32, float64, bfloat16, float16"
-SIZES = "height and width up to 4096 with no prime factor above 7"
+SIZES = "height and width up to 4096"
 
 
 def unavailable() -> str | None:

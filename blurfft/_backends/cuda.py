@@ -44,7 +44,7 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     if device != "cuda":
         return f"it runs on CUDA devices and the tensors are on {device!r}"
     for name, side in (("height", height), ("width", width)):
-        if side > MAX_LENGTH or not extension.supports_length(side):
+        if side > MAX_LENGTH or 210**11 % side:  # 2, 3, 5 and 7, as often as MAX_LENGTH can hold them
             return f"it serves {_LENGTHS}, which the {name} {side} is not"
     return _device_without_code(extension)
 

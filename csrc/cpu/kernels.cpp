@@ -138,15 +138,15 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
   Vec<T> energy = {};
   for (int block = 0; block < blocks; ++block, at += R * step, table += R * entry) {
     Cpx<T> a[R];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < R; ++k) a[k] = load_cpx(at + k * step);
     if constexpr (R > 1) dft<R, false>(a);
     if (power) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int k = 0; k < R; ++k) store(power + k * L, load(power + k * L) + squared_modulus(a[k]));
       power += R * L;
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 0; k < R; ++k) {
       const Cpx<T> y = apply(a[k], table, k, Complex);
       if constexpr (!Complex) energy += a[k].re * y.re + a[k].im * y.im;
@@ -154,7 +154,7 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
     }
     if constexpr (Inverse) {
       if constexpr (R > 1) dft<R, true>(a);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int k = 0; k < R; ++k) store_cpx(at + k * step, a[k]);
     }
   }
@@ -163,8 +163,8 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
   action.energy += energy;
 }
 
-template <bool Complex, bool Inverse, class T>
-void run_middle(const Line<T>& line, int parts, T* at, ptrdiff_t step, Action<T>& action) {
+template <bool Complex, bool Inverse, class T, class Between>
+void run_middle(const Line<T>& line, int parts, T* at, ptrdiff_t step, T* scratch, Action<T>& action, Between between) {
   if (line.stage_count == 0) return middle<1, Complex, Inverse>(at, step, 1, action);
   const Stage<T>& last = line.stages[line.stage_count - 1];
   const int blocks = last.blocks / parts;
@@ -179,8 +179,18 @@ void run_middle(const Line<T>& line, int parts, T* at, ptrdiff_t step, Action<T>
       return middle<5, Complex, Inverse>(at, step, blocks, action);
     case 7:
       return middle<7, Complex, Inverse>(at, step, blocks, action);
-    default:
+    case 8:
       return middle<8, Complex, Inverse>(at, step, blocks, action);
+    case 11:
+      return middle<11, Complex, Inverse>(at, step, blocks, action);
+    case 13:
+      return middle<13, Complex, Inverse>(at, step, blocks, action);
+  }
+  // Block by block, while each is in the first-level cache.
+  for (int block = 0; block < blocks; ++block, at += last.radix * step) {
+    run_stage<false>(last, 1, at, step, at, step, scratch, between);
+    middle<1, Complex, Inverse>(at, step, last.radix, action);
+    if constexpr (Inverse) run_stage<true>(last, 1, at, step, at, step, scratch, between);
   }
 }
 
@@ -191,15 +201,15 @@ void act_on_group(const Plane<T>& p, int c, Action<T>& action) {
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* row = p.row + c * 2 * kLanes<T>;
   const int outer = line.stage_count - 1, parts = outer > 0 ? separate_parts(line) : 1;
+  const auto between = [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); };
   const auto run = [&](auto back, int i, int of_parts, T* at) BLURFFT_LAMBDA_INLINE {
-    p.look_ahead();
-    run_stage<back.value>(line.stages[i], of_parts, at, step, at, step);
+    run_stage<back.value>(line.stages[i], line.stages[i].blocks / of_parts, at, step, at, step, p.scratch, between);
   };
   if (outer > 0) run(Constant<false>(), 0, 1, row);
   for (int part = 0; part < parts; ++part) {
     T* at = row + part * line.stages[0].m * step;
     for (int i = 1; i < outer; ++i) run(Constant<false>(), i, parts, at);
-    run_middle<Complex, Inverse>(line, parts, at, step, action);
+    run_middle<Complex, Inverse>(line, parts, at, step, p.scratch, action, between);
     if constexpr (!Inverse) continue;
     for (int i = outer - 1; i > 0; --i) run(Constant<true>(), i, parts, at);
   }

@@ -162,8 +162,8 @@ T* values(const Tensor& t) {
 }
 
 void check_length(int64_t n, const char* what) {
-  STD_TORCH_CHECK(supports_length(n), "blurfft: the cpu kernels transform lengths up to ", kMaxLength,
-                  " whose prime factors are 2, 3, 5 and 7; the ", what, " is ", n);
+  STD_TORCH_CHECK(supports_length(n), "blurfft: the cpu kernels transform lengths from 1 to ", kMaxLength, "; the ",
+                  what, " is ", n);
 }
 
 RowGroups row_groups(int64_t height, int lanes) {

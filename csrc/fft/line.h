@@ -25,18 +25,18 @@ BLURFFT_INLINE Cpx<T> multiply(Cpx<T> a, const T* w) {
 template <int R, bool Inverse, bool Twiddle, class T>
 BLURFFT_INLINE void butterfly(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t out_leg, const T* tw) {
   Cpx<T> a[R];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < R; ++k) a[k] = R <= 4 ? in_registers(load_cpx(in + k * in_leg)) : load_cpx(in + k * in_leg);
   if constexpr (Inverse && Twiddle) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 1; k < R; ++k) a[k] = multiply<true>(a[k], tw + 2 * k - 2);
   }
   dft<R, Inverse>(a);
   if constexpr (!Inverse && Twiddle) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = 1; k < R; ++k) a[k] = multiply<false>(a[k], tw + 2 * k - 2);
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < R; ++k) store_cpx(out + k * out_leg, a[k]);
 }
 
@@ -68,10 +68,15 @@ void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int
   }
 }
 
-// A stage, or its share in one of the equal `parts` of a line.
-template <bool Inverse, class T>
-void run_stage(const Stage<T>& s, int parts, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step) {
-  const int blocks = s.blocks / parts;
+template <bool Inverse, class T, class Between>
+void convolution_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
+                       T* scratch, Between between);
+
+// A stage of `blocks` blocks: all of a line's, or those of one of its parts, or those of several lines.
+template <bool Inverse, class T, class Between>
+void run_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, T* scratch,
+               Between between) {
+  between();
   switch (s.radix) {
     case 2:
       return radix_stage<2, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
@@ -83,8 +88,14 @@ void run_stage(const Stage<T>& s, int parts, const T* in, ptrdiff_t in_step, T* 
       return radix_stage<5, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
     case 7:
       return radix_stage<7, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    default:
+    case 8:
       return radix_stage<8, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+    case 11:
+      return radix_stage<11, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+    case 13:
+      return radix_stage<13, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+    default:
+      return convolution_stage<Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
   }
 }
 
@@ -98,19 +109,19 @@ BLURFFT_INLINE int separate_parts(const Line<T>& line) {
 }
 
 // All stages of a line: the first to run reads from `line_at`, the last writes there, what lies between stays in
-// `buffer`. The two may be the same. Calls between() before each.
+// `buffer`. The two may be the same. `scratch` is for the line's convolutions. Calls between() before each stage.
 template <bool Inverse, class T, class Between>
-void run_stages(const Line<T>& line, T* line_at, ptrdiff_t line_step, T* buffer, ptrdiff_t buffer_step,
+void run_stages(const Line<T>& line, T* line_at, ptrdiff_t line_step, T* buffer, ptrdiff_t buffer_step, T* scratch,
                 Between between) {
   const int count = line.stage_count;
   if (count == 0) return;
   const auto run = [&](int i, int parts, ptrdiff_t from) BLURFFT_LAMBDA_INLINE {
-    between();
     const bool reads_line = i == (Inverse ? count - 1 : 0), writes_line = i == (Inverse ? 0 : count - 1);
-    run_stage<Inverse>(line.stages[i], parts, reads_line ? line_at + from * line_step : buffer + from * buffer_step,
+    run_stage<Inverse>(line.stages[i], line.stages[i].blocks / parts,
+                       reads_line ? line_at + from * line_step : buffer + from * buffer_step,
                        reads_line ? line_step : buffer_step,
                        writes_line ? line_at + from * line_step : buffer + from * buffer_step,
-                       writes_line ? line_step : buffer_step);
+                       writes_line ? line_step : buffer_step, scratch, between);
   };
   if (!Inverse) run(0, 1, 0);
   const int parts = separate_parts(line);
@@ -123,3 +134,5 @@ void run_stages(const Line<T>& line, T* line_at, ptrdiff_t line_step, T* buffer,
 
 }  // namespace
 }  // namespace blurfft
+
+#include "convolution.h"

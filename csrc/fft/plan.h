@@ -9,26 +9,49 @@ namespace blurfft {
 constexpr int kMaxStages = 16;
 constexpr int64_t kMaxLength = 4096;
 
+template <class T>
+struct Line;
+
+// A transform of prime length p as a cyclic convolution (Rader). With a generator g of the numbers modulo p,
+//   X[g^-r] = x[0] - c + sum over q of (x[g^q] - c) w^(g^(q-r)) for any c,
+// and the inverse has the same form. The mean for c keeps the digits of what lies on it; a spectrum needs none. Where
+// the line is longer than p - 1, zeros follow the values.
+template <class T>
+struct Convolution {
+  const Line<T>* line;      // of length p - 1, or 2p - 3 and more
+  const T* spectrum;        // of w^(g^-r), divided by the line's length: (re, im) in the order of Line::position
+  const int32_t* powers;    // g^q for q < p - 1, then 0 up to the line's length
+  const int32_t* ordinals;  // 1 + q likewise
+  int batch;                // how many transforms go through the line at a time
+};
+
 // A stage splits each of `blocks` blocks of radix * m elements; twiddle holds radix - 1 (re, im) pairs for each j < m.
+// A radix that has no butterfly has a convolution. Of its outputs 1 + r is frequency g^-r, and its twiddle factors,
+// `radix` pairs for each j < m, are in this order.
 template <class T>
 struct Stage {
   int radix, m, blocks;
   const T* twiddle;
+  const Convolution<T>* convolution;
 };
 
 template <class T>
 struct Line {
   int n = 0;
   int stage_count = 0;
+  int scratch = 0;  // vectors of complex numbers that its convolutions need
   Stage<T> stages[kMaxStages] = {};
   const int32_t* position = nullptr;  // frequency -> where the forward transform leaves it
   const T* cosine = nullptr;          // of 2 pi k / n, k < n
   const T* sine = nullptr;
 };
 
-// Radices of n, largest powers of two first; empty for n = 1 or where another prime than 2, 3, 5, 7 divides n.
+constexpr bool supports_length(int64_t n) { return n >= 1 && n <= kMaxLength; }
+
+// Radices of n, largest powers of two first; none for n = 1.
 std::vector<int> radices(int64_t n);
-bool supports_length(int64_t n);
+// The length of the line that a transform of this prime length is convolved by; 0 where there is a butterfly.
+int64_t convolution_length(int64_t prime);
 
 // Never freed, safe from any thread.
 template <class T>

@@ -42,7 +42,7 @@ struct Plane {
   const Geometry<T>& g;
   int total, half, blocks;  // columns of a unit row, packed columns, vectors of packed columns
   ptrdiff_t row_step;
-  T *z, *column, *row, *in_a, *in_b;
+  T *z, *column, *row, *in_a, *in_b, *scratch;
   mutable Ahead ahead_a, ahead_b, ahead_out;
 
   // All but z is a thread's own: `part` is that of a thread with which others share the plane.
@@ -57,11 +57,13 @@ struct Plane {
     row = column + static_cast<ptrdiff_t>(g.height()) * 2 * L;
     in_a = row + static_cast<ptrdiff_t>(half + blocks * L) * 2 * L;
     in_b = in_a + row_length();
+    scratch = in_b + row_length();
   }
   bool whole_vectors() const { return total == 2 * half && half % L == 0; }
   ptrdiff_t row_length() const { return (total + 3 * L) / L * L; }
   ptrdiff_t own_elements() const {
-    return static_cast<ptrdiff_t>(g.height() + half + blocks * L) * 2 * L + 2 * row_length();
+    const int convolutions = g.vertical->scratch > g.horizontal->scratch ? g.vertical->scratch : g.horizontal->scratch;
+    return static_cast<ptrdiff_t>(g.height() + half + blocks * L + convolutions) * 2 * L + 2 * row_length();
   }
   BLURFFT_INLINE void look_ahead() const {
     ahead_a.fetch<false>();
@@ -267,7 +269,7 @@ template <bool Inverse, class T>
 void transform_columns(const Plane<T>& p, int begin, int end) {
   const Line<T>& line = *p.g.vertical;
   for (int b = begin; b < end; ++b) {
-    run_stages<Inverse>(line, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>,
+    run_stages<Inverse>(line, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>, p.scratch,
                         [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
   }
 }
@@ -381,7 +383,7 @@ void transform_rows(const Plane<T>& p, int c) {
   const Line<T>& line = *p.g.horizontal;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  run_stages<Inverse>(line, at, step, at, step, [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
+  run_stages<Inverse>(line, at, step, at, step, p.scratch, [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
 }
 
 // Column f2 of the row spectra of plane c, and of its mirror image.

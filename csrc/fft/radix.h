@@ -1,4 +1,4 @@
-// Butterflies of radix 2, 3, 4, 5, 7 and 8 on vectors of independent transforms.
+// Butterflies of radix 2, 3, 4, 5, 7, 8, 11 and 13 on vectors of independent transforms.
 #pragma once
 
 #include "vec.h"
@@ -28,6 +28,24 @@ struct Roots<7> {
   static constexpr double cos[7] = {1, c1, c2, c3, c3, c2, c1};
   static constexpr double sin[7] = {0, s1, s2, s3, -s3, -s2, -s1};
 };
+template <>
+struct Roots<11> {
+  static constexpr double c1 = 0.84125353283118116886, c2 = 0.41541501300188642553, c3 = -0.14231483827328514044,
+                          c4 = -0.65486073394528506406, c5 = -0.95949297361449738989;
+  static constexpr double s1 = 0.54064081745559758211, s2 = 0.90963199535451837141, s3 = 0.98982144188093273238,
+                          s4 = 0.75574957435425828377, s5 = 0.28173255684142969771;
+  static constexpr double cos[11] = {1, c1, c2, c3, c4, c5, c5, c4, c3, c2, c1};
+  static constexpr double sin[11] = {0, s1, s2, s3, s4, s5, -s5, -s4, -s3, -s2, -s1};
+};
+template <>
+struct Roots<13> {
+  static constexpr double c1 = 0.88545602565320989590, c2 = 0.56806474673115580251, c3 = 0.12053668025532305335,
+                          c4 = -0.35460488704253562597, c5 = -0.74851074817110109863, c6 = -0.97094181742605202716;
+  static constexpr double s1 = 0.46472317204376854566, s2 = 0.82298386589365639458, s3 = 0.99270887409805399280,
+                          s4 = 0.93501624268541482344, s5 = 0.66312265824079520238, s6 = 0.23931566428755776715;
+  static constexpr double cos[13] = {1, c1, c2, c3, c4, c5, c6, c6, c5, c4, c3, c2, c1};
+  static constexpr double sin[13] = {0, s1, s2, s3, s4, s5, s6, -s6, -s5, -s4, -s3, -s2, -s1};
+};
 
 // a * -i forward, a * +i inverse.
 template <bool Inverse, class T>
@@ -45,23 +63,23 @@ template <int R, class T>
 BLURFFT_INLINE void dft_component(const Vec<T> (&along)[R], const Vec<T> (&across)[R], T sign, Vec<T> (&out)[R]) {
   constexpr int half = (R - 1) / 2;
   Vec<T> s[half], d[half];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int k = 0; k < half; ++k) {
     s[k] = along[k + 1] + along[R - 1 - k];
     d[k] = across[k + 1] - across[R - 1 - k];
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int q = 1; q <= half; ++q) {
     Vec<T> even = along[0], odd = (sign * static_cast<T>(Roots<R>::sin[q])) * d[0];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < half; ++k) even += static_cast<T>(Roots<R>::cos[q * (k + 1) % R]) * s[k];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 1; k < half; ++k) odd += (sign * static_cast<T>(Roots<R>::sin[q * (k + 1) % R])) * d[k];
     out[q] = even + odd;
     out[R - q] = even - odd;
   }
   out[0] = along[0];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int k = 0; k < half; ++k) out[0] += s[k];
 }
 
@@ -70,16 +88,16 @@ BLURFFT_INLINE void dft(Cpx<T> (&a)[R]) {
   static_assert(R % 2 == 1);
   constexpr T sign = Inverse ? -1 : 1;
   Vec<T> re[R], im[R], y[R];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < R; ++k) {
     re[k] = a[k].re;
     im[k] = a[k].im;
   }
   dft_component<R, T>(re, im, sign, y);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < R; ++k) a[k].re = y[k];
   dft_component<R, T>(im, re, -sign, y);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int k = 0; k < R; ++k) a[k].im = y[k];
 }
 

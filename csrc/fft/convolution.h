@@ -1,0 +1,202 @@
+// Stages of a radix that has no butterfly. A block is gathered into a line of its own, which is transformed, multiplied
+// by a spectrum and transformed back, and scattered: see Convolution.
+#pragma once
+
+#include "line.h"
+
+namespace blurfft {
+namespace {
+
+// The first stage of a convolution's line, from where a block lies. Values of x are taken less `mean`.
+template <int R, bool Inverse, bool Twiddle, class T>
+void gather_stage(const Stage<T>& s, const int32_t* index, const T* in, ptrdiff_t leg, Cpx<T> mean,
+                  const T* block_twiddle, T* out) {
+  constexpr int step = 2 * kLanes<T>;
+  const int m = s.m;
+  const T* twiddle = s.twiddle;
+  for (int j = 0; j < m; ++j, out += step, twiddle += 2 * R - 2) {
+    Cpx<T> a[R];
+#pragma GCC unroll 8
+    for (int k = 0; k < R; ++k) {
+      const ptrdiff_t at = index[j + k * m];
+      if (at == 0) {
+        a[k] = Cpx<T>{};
+        continue;
+      }
+      a[k] = load_cpx(in + at * leg);
+      if constexpr (Inverse && Twiddle) a[k] = multiply<true>(a[k], block_twiddle + 2 * at);
+      if constexpr (!Inverse) a[k] = a[k] - mean;
+    }
+    dft<R, false>(a);
+    store_cpx(out, a[0]);
+#pragma GCC unroll 8
+    for (int k = 1; k < R; ++k) store_cpx(out + k * m * step, multiply<false>(a[k], twiddle + 2 * k - 2));
+  }
+}
+
+// The last stage of the way back, to where a block lies. What belongs to zeros goes to the first element, which is
+// written afterwards.
+template <int R, bool Inverse, bool Twiddle, class T>
+void scatter_stage(const Stage<T>& s, const int32_t* index, const T* in, Cpx<T> first, T* out, ptrdiff_t leg,
+                   const T* block_twiddle) {
+  constexpr int step = 2 * kLanes<T>;
+  const int m = s.m;
+  const T* twiddle = s.twiddle;
+  for (int j = 0; j < m; ++j, in += step, twiddle += 2 * R - 2) {
+    Cpx<T> a[R];
+    a[0] = load_cpx(in);
+#pragma GCC unroll 8
+    for (int k = 1; k < R; ++k) a[k] = multiply<true>(load_cpx(in + k * m * step), twiddle + 2 * k - 2);
+    dft<R, true>(a);
+#pragma GCC unroll 8
+    for (int k = 0; k < R; ++k) {
+      const ptrdiff_t at = index[j + k * m];
+      a[k] = a[k] + first;
+      if constexpr (!Inverse && Twiddle) a[k] = multiply<false>(a[k], block_twiddle + 2 * at);
+      store_cpx(out + at * leg, a[k]);
+    }
+  }
+}
+
+// The last stage of a line, the product with a spectrum and the first stage back.
+template <int R, bool Conjugate, class T>
+void product_stage(T* at, int blocks, const T* spectrum) {
+  constexpr int step = 2 * kLanes<T>;
+  for (int block = 0; block < blocks; ++block, at += R * step, spectrum += 2 * R) {
+    Cpx<T> a[R];
+#pragma GCC unroll 16
+    for (int k = 0; k < R; ++k) a[k] = load_cpx(at + k * step);
+    if constexpr (R > 1) dft<R, false>(a);
+#pragma GCC unroll 16
+    for (int k = 0; k < R; ++k) a[k] = multiply<Conjugate>(a[k], spectrum + 2 * k);
+    if constexpr (R > 1) dft<R, true>(a);
+#pragma GCC unroll 16
+    for (int k = 0; k < R; ++k) store_cpx(at + k * step, a[k]);
+  }
+}
+template <bool Conjugate, class T, class Between>
+void run_product(const Stage<T>& s, int blocks, T* at, const T* spectrum, T* scratch, Between between) {
+  constexpr int step = 2 * kLanes<T>;
+  between();
+  switch (s.radix) {
+    case 2:
+      return product_stage<2, Conjugate>(at, blocks, spectrum);
+    case 3:
+      return product_stage<3, Conjugate>(at, blocks, spectrum);
+    case 4:
+      return product_stage<4, Conjugate>(at, blocks, spectrum);
+    case 5:
+      return product_stage<5, Conjugate>(at, blocks, spectrum);
+    case 7:
+      return product_stage<7, Conjugate>(at, blocks, spectrum);
+    case 8:
+      return product_stage<8, Conjugate>(at, blocks, spectrum);
+    case 11:
+      return product_stage<11, Conjugate>(at, blocks, spectrum);
+    case 13:
+      return product_stage<13, Conjugate>(at, blocks, spectrum);
+    default:
+      convolution_stage<false>(s, blocks, at, step, at, step, scratch, between);
+      product_stage<1, Conjugate>(at, blocks * s.radix, spectrum);
+      return convolution_stage<true>(s, blocks, at, step, at, step, scratch, between);
+  }
+}
+
+// A convolution's line but for its first stage: there, times the spectrum, and back, `copies` lines at a time.
+template <bool Conjugate, class T, class Between>
+void convolve(const Convolution<T>& c, int copies, T* work, T* scratch, Between between) {
+  constexpr int step = 2 * kLanes<T>;
+  const Line<T>& line = *c.line;
+  const int last = line.stage_count - 1, parts = copies == 1 ? separate_parts(line) : 1;
+  for (int part = 0; part < parts; ++part) {
+    const ptrdiff_t from = static_cast<ptrdiff_t>(part) * line.stages[0].m;
+    T* at = work + from * step;
+    const auto blocks = [&](int i) { return copies * line.stages[i].blocks / parts; };
+    for (int i = 1; i < last; ++i) {
+      run_stage<false>(line.stages[i], blocks(i), at, step, at, step, scratch, between);
+    }
+    for (int copy = 0; copy < copies; ++copy) {
+      run_product<Conjugate>(line.stages[last], blocks(last) / copies, at + copy * line.n * step, c.spectrum + 2 * from,
+                             scratch, between);
+    }
+    for (int i = last - 1; i > 0; --i) {
+      run_stage<true>(line.stages[i], blocks(i), at, step, at, step, scratch, between);
+    }
+  }
+}
+
+// The sum of a block's elements, which is its output 0: as sums of few, whose rounding errors are small.
+template <bool Twiddle, class T>
+Cpx<T> sum_of_block(const T* in, ptrdiff_t leg, int count, const T* block_twiddle) {
+  constexpr int few = 16;
+  Cpx<T> total = {};
+  for (int begin = 0; begin < count; begin += few) {
+    const int end = begin + few < count ? begin + few : count;
+    Cpx<T> part = {};
+    for (int i = begin; i < end; ++i) {
+      Cpx<T> a = load_cpx(in + i * leg);
+      if constexpr (Twiddle) a = multiply<true>(a, block_twiddle + 2 * i);
+      part = part + a;
+    }
+    total = total + part;
+  }
+  return total;
+}
+
+// Blocks that follow each other, as many as go through the line at a time.
+template <int R, bool Inverse, bool Twiddle, class T, class Between>
+void convolve_blocks(const Stage<T>& s, int count, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
+                     const T* block_twiddle, T* scratch, Between between) {
+  constexpr int step = 2 * kLanes<T>;
+  const Convolution<T>& c = *s.convolution;
+  const Stage<T>& first = c.line->stages[0];
+  const T part = 1 / static_cast<T>(s.radix);
+  const ptrdiff_t in_leg = s.m * in_step, out_leg = s.m * out_step, line_step = c.line->n * step;
+  const int32_t *from = Inverse ? c.ordinals : c.powers, *to = Inverse ? c.powers : c.ordinals;
+  // Behind the lines: of each block the sum, and what its other outputs have in common.
+  T* const ends = scratch + c.batch * line_step;
+  for (int i = 0; i < count; ++i, in += s.radix * in_leg) {
+    const Cpx<T> sum = sum_of_block < Inverse && Twiddle > (in, in_leg, s.radix, block_twiddle);
+    const Cpx<T> mean = {part * sum.re, part * sum.im}, x0 = load_cpx(in);
+    gather_stage<R, Inverse, Twiddle>(first, from, in, in_leg, mean, block_twiddle, scratch + i * line_step);
+    store_cpx(ends + 2 * i * step, sum);
+    store_cpx(ends + (2 * i + 1) * step, Inverse ? x0 : x0 - mean);
+  }
+  convolve<Inverse>(c, count, scratch, ends + 2 * c.batch * step, between);
+  for (int i = 0; i < count; ++i, out += s.radix * out_leg) {
+    const Cpx<T> common = load_cpx(ends + (2 * i + 1) * step);
+    scatter_stage<R, Inverse, Twiddle>(first, to, scratch + i * line_step, common, out, out_leg, block_twiddle);
+    store_cpx(out, load_cpx(ends + 2 * i * step));
+  }
+}
+
+template <int R, bool Inverse, class T, class Between>
+void convolve_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
+                    T* scratch, Between between) {
+  const int batch = s.convolution->batch;
+  const T* twiddle = s.twiddle;
+  for (int j = 0; j < s.m; ++j, in += in_step, out += out_step, twiddle += 2 * s.radix) {
+    for (int block = 0; block < blocks; block += batch) {
+      const int count = blocks - block < batch ? blocks - block : batch;
+      const ptrdiff_t at = static_cast<ptrdiff_t>(block) * s.radix * s.m;
+      const auto run =
+          j == 0 ? convolve_blocks<R, Inverse, false, T, Between> : convolve_blocks<R, Inverse, true, T, Between>;
+      run(s, count, in + at * in_step, in_step, out + at * out_step, out_step, twiddle, scratch, between);
+    }
+  }
+}
+template <bool Inverse, class T, class Between>
+void convolution_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
+                       T* scratch, Between between) {
+  switch (s.convolution->line->stages[0].radix) {
+    case 2:
+      return convolve_stage<2, Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
+    case 4:
+      return convolve_stage<4, Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
+    default:
+      return convolve_stage<8, Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
+  }
+}
+
+}  // namespace
+}  // namespace blurfft
