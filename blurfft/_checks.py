@@ -7,52 +7,43 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
-from operator import attrgetter, index
+from collections.abc import Sequence
+from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.masked import MaskedTensor
 
+from ._distributed import beside
 from ._math import as_planes, compute_dtype, constant
 
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 _REDUCTIONS = ("none", "mean", "sum")
 _NORMS = ("forward", "backward", "ortho")
-
-# Tensors are judged by these attributes alone, so that what has passed once passes again; on small images looking once
-# more would take as long as the loss.
-_attributes = attrgetter("dtype", "shape", "layout", "device")
-_PLAIN_TYPES = frozenset((Tensor, torch.nn.Parameter))
-_passed: set[tuple[Any, ...]] = set()
+_NUMPY_NUMBERS = (np.floating, np.integer)
 
 
-def _once(judge: Callable[..., None], *tensors: Tensor) -> None:
-    """``judge(*tensors)``, unless it has let tensors like these pass before."""
-    if torch.compiler.is_compiling() or not _PLAIN_TYPES.issuperset(map(type, tensors)):
-        return judge(*tensors)
-    if any(tensor.is_nested for tensor in tensors):  # which has no shape to remember
-        return judge(*tensors)
-    signature = judge, *map(_attributes, tensors)
-    if signature in _passed:
-        return None
-    judge(*tensors)
-    if torch._C._get_tracing_state() is None:  # there shapes are of tensors
-        if len(_passed) >= 4096:
-            _passed.clear()
-        _passed.add(signature)
-    return None
-
-
-def _floating(name: str, value: object) -> None:
+def _tensor(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.dtype not in _IMAGE_DTYPES:
-        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+
+
+def _dense(name: str, value: Tensor) -> None:
+    if isinstance(value, MaskedTensor):
+        raise TypeError(f"{name} must be a dense (strided) tensor, got a MaskedTensor")
     if value.is_nested:
         raise TypeError(f"{name} must be a dense (strided) tensor, got a nested one")
     if value.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
+
+
+def _floating(name: str, value: Tensor) -> None:
+    _tensor(name, value)
+    if value.dtype not in _IMAGE_DTYPES:
+        raise TypeError(f"{name} must be float32, float64, bfloat16 or float16, got {value.dtype}")
+    _dense(name, value)
 
 
 def _same_device(name: str, value: Tensor, other: str, expected: Tensor) -> None:
@@ -60,31 +51,29 @@ def _same_device(name: str, value: Tensor, other: str, expected: Tensor) -> None
         raise ValueError(f"{name} must be on the device of {other}, {expected.device}, got {value.device}")
 
 
-def plane(name: str, value: Tensor) -> None:
-    """Real, of at least two dimensions, the last two not empty."""
-    _floating(name, value)
+def _planes(name: str, value: Tensor, form: str) -> None:
+    """Of at least two dimensions, the last two not empty."""
     if value.dim() < 2:
-        raise ValueError(f"{name} must have at least 2 dimensions (..., H, W), got shape {tuple(value.shape)}")
+        raise ValueError(f"{name} must have at least 2 dimensions {form}, got shape {tuple(value.shape)}")
     if not (value.shape[-2] and value.shape[-1]):
         raise ValueError(f"{name} must have planes of at least 1x1, got shape {tuple(value.shape)}")
+
+
+def plane(name: str, value: Tensor) -> None:
+    """Real, (..., H, W)."""
+    _floating(name, value)
+    _planes(name, value, "(..., H, W)")
 
 
 def half_spectrum(name: str, value: Tensor) -> Tensor:
     """Complex64 or complex128 of at least two dimensions; real ones are converted, as in torch.fft."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.is_nested:
-        raise TypeError(f"{name} must be a dense (strided) tensor, got a nested one")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
+    _tensor(name, value)
+    _dense(name, value)
     if value.dtype in _IMAGE_DTYPES:
         value = value.to(compute_dtype(value.dtype).to_complex())
     if value.dtype not in (torch.complex64, torch.complex128):
         raise TypeError(f"{name} must be complex64, complex128 or a real floating dtype, got {value.dtype}")
-    if value.dim() < 2:
-        raise ValueError(f"{name} must have at least 2 dimensions (..., H, W//2+1), got shape {tuple(value.shape)}")
-    if not (value.shape[-2] and value.shape[-1]):
-        raise ValueError(f"{name} must have planes of at least 1x1, got shape {tuple(value.shape)}")
+    _planes(name, value, "(..., H, W//2+1)")
     return value
 
 
@@ -92,17 +81,11 @@ def image(name: str, value: Tensor) -> None:
     _floating(name, value)
     if value.dim() != 4:
         raise ValueError(f"{name} must have 4 dimensions (N, C, H, W), got shape {tuple(value.shape)}")
-    if not (value.shape[2] and value.shape[3]):
-        raise ValueError(f"{name} must have planes of at least 1x1, got shape {tuple(value.shape)}")
+    _planes(name, value, "(N, C, H, W)")
 
 
-def image_pair(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def images(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both in their common dtype."""
-    _once(_images, input, target)
-    return _common(input, target)
-
-
-def _images(input: Tensor, target: Tensor) -> None:
     image("input", input)
     image("target", target)
     if input.shape != target.shape:
@@ -110,18 +93,15 @@ def _images(input: Tensor, target: Tensor) -> None:
             f"input and target must have the same shape, got {tuple(input.shape)} and {tuple(target.shape)}"
         )
     _same_device("target", target, "input", input)
-
-
-def _common(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if input.dtype is target.dtype:
         return input, target
     dtype = torch.promote_types(input.dtype, target.dtype)
     return input.to(dtype), target.to(dtype)
 
 
-def planes(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """A kernel or weight as (N|1, C|1, ...), contiguous, in ``dtype``."""
-    value = as_planes(value)
+def _parameter(value: Tensor, image: Tensor) -> Tensor:
+    """A kernel or weight for ``image`` as (N|1, C|1, ...), contiguous, in its compute dtype."""
+    value, dtype = as_planes(beside(image, value)), compute_dtype(image.dtype)
     return (value if value.dtype is dtype else value.to(dtype)).contiguous()
 
 
@@ -147,35 +127,14 @@ def kernel_within(kernel: Tensor, height: int, width: int) -> None:
         raise ValueError(f"kernel must be no larger than the image, {height}x{width}, got {kh}x{kw}")
 
 
-def _kernel_for(value: Tensor, image: Tensor) -> None:
+def kernel_for(image: Tensor, value: Tensor) -> Tensor:
+    """The kernel as (N|1, C|1, kh, kw), contiguous, in the compute dtype of ``image``."""
     kernel(value)
     if value.dim() == 4:
         _shared("kernel", value, value.shape[0], value.shape[1], image)
     kernel_within(value, image.shape[2], image.shape[3])
     _same_device("kernel", value, "input", image)
-
-
-def image_and_kernel(input: Tensor, kernel: Tensor) -> Tensor:
-    """The kernel for ``input`` as (N|1, C|1, kh, kw), contiguous, in its compute dtype."""
-    _once(_image_and_kernel, input, kernel)
-    return planes(kernel, compute_dtype(input.dtype))
-
-
-def _image_and_kernel(input: Tensor, kernel: Tensor) -> None:
-    image("input", input)
-    _kernel_for(kernel, input)
-
-
-def images_and_kernel(input: Tensor, target: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The images in their common dtype and their kernel as (N|1, C|1, kh, kw), contiguous, in the compute dtype."""
-    _once(_images_and_kernel, input, target, kernel)
-    input, target = _common(input, target)
-    return input, target, planes(kernel, compute_dtype(input.dtype))
-
-
-def _images_and_kernel(input: Tensor, target: Tensor, kernel: Tensor) -> None:
-    _images(input, target)
-    _kernel_for(kernel, input)
+    return _parameter(value, image)
 
 
 def weight(weight: Tensor) -> None:
@@ -184,78 +143,70 @@ def weight(weight: Tensor) -> None:
         raise ValueError(f"weight must have shape (H, W//2+1) or (N|1, C|1, H, W//2+1), got {tuple(weight.shape)}")
 
 
-def images_and_weight(input: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The images in their common dtype and the weight as (N|1, C|1, H, W//2+1), contiguous, in the compute dtype."""
-    _once(_images_and_weight, input, target, weight)
-    input, target = _common(input, target)
-    return input, target, planes(weight, compute_dtype(input.dtype))
-
-
-def _images_and_weight(input: Tensor, target: Tensor, value: Tensor) -> None:
-    _images(input, target)
+def weight_for(image: Tensor, value: Tensor) -> Tensor:
+    """The weight as (N|1, C|1, H, W//2+1), contiguous, in the compute dtype of ``image``."""
     weight(value)
-    height, columns = input.shape[2], input.shape[3] // 2 + 1
+    height, columns = image.shape[2], image.shape[3] // 2 + 1
     if value.shape[-2] != height or value.shape[-1] != columns:
         raise ValueError(
             f"weight must lie on the half spectrum of the image, (H, W//2+1) = ({height}, {columns}), "
             f"got shape {tuple(value.shape)}"
         )
     if value.dim() == 4:
-        _shared("weight", value, value.shape[0], value.shape[1], input)
-    _same_device("weight", value, "input", input)
+        _shared("weight", value, value.shape[0], value.shape[1], image)
+    _same_device("weight", value, "input", image)
+    return _parameter(value, image)
 
 
-def per_plane(name: str, value: float | Tensor, image: Tensor, dtype: torch.dtype) -> Tensor:
-    """nsr or eps for ``image`` as (N|1, C|1), contiguous, in ``dtype``."""
-    planes = any_per_plane(name, value, "input", image, dtype)
+def per_plane(name: str, value: float | Tensor, image: Tensor) -> Tensor:
+    """nsr or eps for ``image`` as (N|1, C|1), contiguous, in its compute dtype."""
+    planes = any_per_plane(name, value, "input", image)
     if isinstance(value, Tensor):
         _shared(name, value, planes.shape[0], planes.shape[1], image)
     return planes
 
 
-def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """nsr or eps as (N|1, C|1), contiguous, in ``dtype``, whatever N and C are."""
-    # On a GPU a constant would have to be ordered between streams, and survive the graph that captured its filling.
-    keep = type(value) is float and type(like) is Tensor and like.is_cpu and not torch.compiler.is_compiling()
-    # A trace is to hold how the constant is made, every time.
-    keep = keep and torch._C._get_tracing_state() is None
-    if keep and (known := _constants.get((value, dtype))) is not None:
-        return known
-    non_negative(name, value)
+def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor) -> Tensor:
+    """nsr or eps as (N|1, C|1), contiguous, in the compute dtype of ``like``, whatever N and C are."""
+    dtype = compute_dtype(like.dtype)
+    given, value = value, non_negative(name, value)
     if isinstance(value, Tensor):
+        if value is not given:  # a NumPy scalar
+            value = value.to(like.device)
         _same_device(name, value, other, like)
+        value = beside(like, value)
         if value.dim() < 2:
             value = value.reshape(-1, 1)
         return value.to(dtype).contiguous()
     if value > torch.finfo(dtype).max:
         raise ValueError(f"{name} must be at most {torch.finfo(dtype).max:.1e}, the largest {dtype}, got {value}")
-    made = constant((1, 1), value, like, dtype)
-    # A fake tensor, one of a transform or of inference mode is of no use outside.
-    if keep and not (
-        torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active() or made.is_inference()
-    ):
-        if len(_constants) >= 64:
-            _constants.clear()
-        _constants[value, dtype] = made
-    return made
+    return constant((1, 1), value, like, dtype)
 
 
-_constants: dict[tuple[float | Tensor, torch.dtype], Tensor] = {}
+def _number(value: Any) -> Any:
+    """What is a number to NumPy as one to Python; the compiler takes it for an array."""
+    if isinstance(value, _NUMPY_NUMBERS):
+        return value.item()
+    if torch.compiler.is_compiling() and isinstance(value, np.ndarray):
+        return torch.as_tensor(value)
+    return value
 
 
-def non_negative(name: str, value: float | Tensor) -> None:
+def non_negative(name: str, value: float | Tensor) -> float | Tensor:
     """nsr or eps as given: of a tensor only dtype and shape are looked at."""
+    value = _number(value)
     if isinstance(value, Tensor):
         _floating(name, value)
         if value.dim() > 2:
             raise ValueError(f"{name} must have shape (), (N,) or (N, C), got {tuple(value.shape)}")
-        return
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a float or a torch.Tensor, got {type(value).__name__}")
     if not value >= 0:
         raise ValueError(f"{name} must be non-negative, got {value}")
     if value == math.inf:
         raise ValueError(f"{name} must be finite, got {value}")
+    return value
 
 
 def size(value: Sequence[int], name: str = "size", own: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -290,17 +241,22 @@ def norm(value: str) -> None:
         raise ValueError(f"norm must be 'forward', 'backward' or 'ortho', got {value!r}")
 
 
-def number(name: str, value: float) -> None:
+def number(name: str, value: float) -> float:
+    value = _number(value)
+    if isinstance(value, Tensor) and torch.compiler.is_compiling():  # a NumPy scalar
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
     if not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite float, got {value}")
+    return value
 
 
-def exponent(name: str, value: float) -> None:
-    number(name, value)
-    if value < 0:
+def exponent(name: str, value: float) -> float:
+    value = number(name, value)
+    if not isinstance(value, Tensor) and value < 0:
         raise ValueError(f"{name} must be non-negative, got {value}")
+    return value
 
 
 def flag(name: str, value: bool) -> None:

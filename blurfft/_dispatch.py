@@ -10,17 +10,16 @@ import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from ._backends import cpu, cuda, reference, triton
+from ._backends import Backend, cpu, cuda, reference, triton
 
 AUTO = "auto"
 
 # Fastest first; on the CPU Triton is only interpreted.
-_BACKENDS: dict[str, ModuleType] = {"cuda": cuda, "cpu": cpu, "triton": triton, "reference": reference}
+_BACKENDS: dict[str, Backend] = {"cuda": cuda, "cpu": cpu, "triton": triton, "reference": reference}
 
 _requested: ContextVar[str] = ContextVar("blurfft_backend", default=os.environ.get("BLURFFT_BACKEND") or AUTO)
 # The backend asked for in this thread or by BLURFFT_BACKEND, else "auto".
@@ -72,7 +71,7 @@ def _choose(
             f"backend {name!r} cannot serve {op} of {height}x{width} {dtype} planes: {reason}. "
             f"Ask for {AUTO!r} (blurfft.use_backend or BLURFFT_BACKEND) to let blurfft choose"
         )
-    return getattr(_BACKENDS[name], op)
+    return _BACKENDS[name].functions()[op]
 
 
 def select(op: str, tensor: torch.Tensor, height: int, width: int) -> Callable[..., Any]:
@@ -80,13 +79,13 @@ def select(op: str, tensor: torch.Tensor, height: int, width: int) -> Callable[.
     # The device whole: its type by name would take as long as all the rest.
     function = _choose(requested(), op, tensor.device, tensor.dtype, height, width)
     # No kernel needs to think of an empty batch: of nothing the reference makes the right shapes.
-    return function if tensor.numel() else getattr(reference, op)
+    return function if tensor.numel() else reference.functions()[op]
 
 
 def available_backends() -> tuple[str, ...]:
     """The names of the backends that can be used on this machine, in the order in which blurfft prefers them.
 
-    Example:
+    Examples:
         >>> "reference" in blurfft.available_backends()
         True
     """
@@ -113,7 +112,7 @@ class use_backend:
         ValueError: there is no backend of this name.
         RuntimeError: it is not available on this machine; the message says why.
 
-    Example:
+    Examples:
         >>> with blurfft.use_backend("reference"):
         ...     loss = blurfft.wiener_loss(input, target, kernel)
     """

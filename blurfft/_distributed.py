@@ -6,14 +6,33 @@ The loss and the gradients of whatever all samples share come out as partial sum
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
-import torch
+from torch import Tensor
+
+
+class Placements(NamedTuple):
+    """What an op says with how it is sharded."""
+
+    alone: Any  # every rank has the whole
+    split: Any  # by samples
+    summed: Any  # the ranks' sum is the whole
+    split_along: Callable[[int], Any]
+
+    def parameter(self, parameter: Any) -> Any:
+        """Of a tensor (N|1, ...)."""
+        return self.alone if parameter.shape[0] == 1 else self.split
+
+    def gradient(self, parameter: Any) -> Any:
+        return self.summed if parameter.shape[0] == 1 else self.split
+
 
 _registered = False
 
 
-def register_shardings() -> None:
+def register_shardings(ops: Mapping[str, Any]) -> None:
     """Tells ``DTensor`` about the ops, once and only where somebody has imported it: importing it takes a second."""
     global _registered
     if _registered or "torch.distributed.tensor" not in sys.modules:
@@ -23,54 +42,19 @@ def register_shardings() -> None:
     from torch.distributed.tensor import Partial, Replicate, Shard
     from torch.distributed.tensor.experimental import register_sharding
 
-    ops = torch.ops.blurfft
-    alone, split, summed = Replicate(), Shard(0), Partial()
+    place = Placements(Replicate(), Shard(0), Partial(), Shard)
+    for op in ops.values():
+        register_sharding(op.overload)(partial(op.shardings, place))
 
-    def shared_or_split(parameter: Any) -> Any:
-        return alone if parameter.shape[0] == 1 else split
 
-    def gradient(parameter: Any) -> Any:
-        return summed if parameter.shape[0] == 1 else split
+def beside(image: Tensor, parameter: Tensor) -> Tensor:
+    """``parameter``, which goes with ``image``: of a ``DTensor`` every rank has the whole of a plain one."""
+    if type(image) is Tensor or "torch.distributed.tensor" not in sys.modules:
+        return parameter
 
-    @register_sharding([ops.rfft2.default, ops.irfft2.default, ops.otf.default, ops.otf_backward.default])
-    def _(tensor: Any, *options: Any) -> Any:
-        rest = [None] * len(options)
-        leading = [Shard(dim) for dim in range(tensor.ndim - 2)]
-        return [([placement], [placement, *rest]) for placement in (alone, *leading)]
+    from torch.distributed.tensor import DTensor, Replicate
 
-    @register_sharding(ops.spectral_filter.default)
-    def _(input: Any, transfer: Any) -> Any:
-        return [([alone], [alone, alone]), ([split], [split, shared_or_split(transfer)])]
-
-    @register_sharding(ops.cross_spectrum.default)
-    def _(a: Any, b: Any, n: int, c: int, complex: bool) -> Any:
-        return [
-            ([alone], [alone, alone, None, None, None]),
-            ([summed if n == 1 else split], [split, split, None, None, None]),
-        ]
-
-    @register_sharding(ops.focal_frequency_loss.default)
-    def _(input: Any, target: Any, *options: Any) -> Any:
-        *_, per_sample, input_grad = options
-        rest = [None] * len(options)
-        return [
-            ([alone, alone], [alone, alone, *rest]),
-            ([split if per_sample else summed, split if input_grad else alone], [split, split, *rest]),
-        ]
-
-    @register_sharding([ops.spectral_loss.default, ops.wiener_loss.default, ops.blur_mse.default])
-    def _(input: Any, target: Any, *rest: Any) -> Any:
-        parameters = [p for p in rest if hasattr(p, "placements")]
-        options = rest[len(parameters) :]
-        *_, per_sample, input_grad, parameter_grad = options
-        return [
-            ([alone] * (2 + len(parameters)), [alone] * (2 + len(parameters)) + [None] * len(options)),
-            (
-                [
-                    split if per_sample else summed,
-                    split if input_grad else alone,
-                    *(gradient(p) if parameter_grad else alone for p in parameters),
-                ],
-                [split, split, *map(shared_or_split, parameters), *(None for _ in options)],
-            ),
-        ]
+    if not isinstance(image, DTensor) or isinstance(parameter, DTensor):
+        return parameter
+    mesh = image.device_mesh
+    return DTensor.from_local(parameter, mesh, [Replicate()] * mesh.ndim, run_check=False)

@@ -30,6 +30,8 @@ def as_planes(parameter: Tensor) -> Tensor:
 
 def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dtype) -> Tensor:
     """Filled with ``value``, on the device of ``like``."""
+    if torch.compiler.is_compiling():
+        return like.new_zeros(shape, dtype=dtype) + value  # a graph would hold the number that it is filled with
     if type(like) is Tensor:
         return torch.full(shape, value, dtype=dtype, device=like.device)
     return like.new_full(shape, value, dtype=dtype)  # a DTensor goes with DTensors only

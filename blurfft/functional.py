@@ -16,14 +16,14 @@ floating is differentiable, to any order. Nothing is mutated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, ops
-from ._math import PrecisionSpectrum, compute_dtype, difference, focal_weight, multiplicity, power
+from ._math import PrecisionSpectrum, as_planes, compute_dtype, difference, focal_weight, multiplicity, power
+from .ops._fastpath import remembers
 
 
 def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
@@ -36,18 +36,13 @@ def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
     Returns:
         The half spectrum, (..., H, W//2+1), complex64 or, for float64, complex128.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> blurfft.rfft2(torch.ones(2, 3, 8, 8)).shape
         torch.Size([2, 3, 8, 5])
     """
     _checks.plane("input", input)
     _checks.norm(norm)
-    return ops.value("rfft2", input, norm)
+    return ops.rfft2(input, norm)
 
 
 def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backward") -> Tensor:
@@ -63,12 +58,7 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
     Returns:
         Real planes, (..., H, W), float32 or, for complex128, float64.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> x = torch.randn(2, 3, 8, 7)
         >>> torch.testing.assert_close(blurfft.irfft2(blurfft.rfft2(x), s=(8, 7)), x)
     """
@@ -83,7 +73,7 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
         input = input[..., :height, :columns]
         if input.shape[-2] < height or input.shape[-1] < columns:
             input = F.pad(input, (0, columns - input.shape[-1], 0, height - input.shape[-2]))
-    return ops.value("irfft2", input, width, norm)
+    return ops.irfft2(input, width, norm)
 
 
 def blur(input: Tensor, kernel: Tensor) -> Tensor:
@@ -96,17 +86,13 @@ def blur(input: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         The blurred images, in the shape, dtype and layout of ``input``.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> blurfft.blur(torch.rand(4, 3, 64, 64), torch.full((5, 5), 1 / 25)).shape
         torch.Size([4, 3, 64, 64])
     """
-    kernel = _checks.image_and_kernel(input, kernel)
-    return ops.value("spectral_filter", input, ops.value("otf", kernel, input.shape[2], input.shape[3]))
+    _checks.image("input", input)
+    kernel = _checks.kernel_for(input, kernel)
+    return ops.spectral_filter(input, ops.otf(kernel, input.shape[2], input.shape[3]))
 
 
 def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> Tensor:
@@ -120,22 +106,18 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
     Returns:
         The restored images, in the shape, dtype and layout of ``input``.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> kernel = torch.full((5, 5), 1 / 25)
         >>> restored = blurfft.wiener_filter(blurfft.blur(torch.rand(4, 3, 64, 64), kernel), kernel, nsr=1e-3)
     """
-    kernel = _checks.image_and_kernel(input, kernel)
-    nsr = _checks.per_plane("nsr", nsr, input, kernel.dtype)
-    return ops.value("spectral_filter", input, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
+    _checks.image("input", input)
+    kernel = _checks.kernel_for(input, kernel)
+    nsr = _checks.per_plane("nsr", nsr, input)
+    return ops.spectral_filter(input, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
 
 
 def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Tensor:
-    K = ops.value("otf", kernel, height, width)
+    K = ops.otf(kernel, height, width)
     denominator = power(K) + nsr[:, :, None, None]
     # By a real number: torch would make it complex first, and divide as by one.
     return torch.complex(K.real / denominator, -K.imag / denominator)
@@ -155,27 +137,22 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
     Returns:
         (N|1, C|1, H, W//2+1), in the dtype of ``kernel``: a weight for ``spectral_mse``.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64)).shape
         torch.Size([1, 1, 64, 33])
     """
     _checks.kernel(kernel)
     height, width = _checks.size(size)
     _checks.kernel_within(kernel, height, width)
-    dtype = compute_dtype(kernel.dtype)
-    planes = _checks.planes(kernel, dtype)
-    nsr = _checks.any_per_plane("nsr", nsr, "kernel", kernel, dtype)
-    eps = _checks.any_per_plane("eps", eps, "kernel", kernel, dtype)
+    planes = as_planes(kernel).to(compute_dtype(kernel.dtype)).contiguous()
+    nsr = _checks.any_per_plane("nsr", nsr, "kernel", kernel)
+    eps = _checks.any_per_plane("eps", eps, "kernel", kernel)
     _checks.broadcast(kernel=planes, nsr=nsr, eps=eps)
-    K = ops.value("otf", planes, height, width)
+    K = ops.otf(planes, height, width)
     return PrecisionSpectrum(K, nsr, eps).omega.to(kernel.dtype)
 
 
+@remembers(tensors=3)
 def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str = "mean") -> Tensor:
     """The squared error weighted in the frequency domain: Q = Σ ω |F e|². With ω = 1 it is ``F.mse_loss``.
 
@@ -186,42 +163,24 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[√ω F e])², (N, C, H, W), whose mean
             and sum those are.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> x, y = torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64)
         >>> weight = blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64))
         >>> loss = blurfft.spectral_mse(x, y, weight)
     """
-    settings, given = ("spectral_mse", reduction), (input, target, weight)
-    if (call := ops.remembered(settings, given)) is not None:
-        return call(*given)
     _checks.reduction(reduction)
-    input, target, weight = _checks.images_and_weight(input, target, weight)
+    input, target = _checks.images(input, target)
+    weight = _checks.weight_for(input, weight)
     if reduction == "none":
         mirrored = weight.flip(-2).roll(1, -2)
         own_mirror = multiplicity(input.shape[-1], weight) == 1
         root = torch.where(own_mirror, (weight + mirrored) / 2, weight).sqrt()
         e = difference(input, target)
-        return ops.value("spectral_filter", e, root).square().to(input.dtype)
-    grad = torch.is_grad_enabled()
-    return ops.loss(
-        settings,
-        given,
-        "spectral_loss",
-        input,
-        target,
-        weight,
-        input.numel() if reduction == "mean" else 1,
-        False,
-        grad and (input.requires_grad or target.requires_grad),
-        grad and weight.requires_grad,
-    )
+        return ops.spectral_filter(e, root).square().to(input.dtype)
+    return ops.spectral_loss.prepare(input, target, weight, input.numel() if reduction == "mean" else 1)
 
 
+@remembers(tensors=3)
 def wiener_loss(
     input: Tensor,
     target: Tensor,
@@ -245,32 +204,24 @@ def wiener_loss(
         reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[W F e])² + ε e², (N, C, H, W), which
             shows where the blur error sits.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
         >>> kernel = torch.full((5, 5), 1 / 25)
         >>> blurfft.wiener_loss(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
-    settings, given = ("wiener_loss", nsr, eps, reduction), (input, target, kernel)
-    if (call := ops.remembered(settings, given)) is not None:
-        return call(*given)
     _checks.reduction(reduction)
-    input, target, kernel = _checks.images_and_kernel(input, target, kernel)
-    dtype = kernel.dtype
-    nsr = _checks.per_plane("nsr", nsr, input, dtype)
-    eps = _checks.per_plane("eps", eps, input, dtype)
+    input, target = _checks.images(input, target)
+    kernel = _checks.kernel_for(input, kernel)
+    nsr = _checks.per_plane("nsr", nsr, input)
+    eps = _checks.per_plane("eps", eps, input)
     if reduction == "none":
         e = difference(input, target)
-        restored = ops.value("spectral_filter", e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
+        restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
         return (restored.square() + eps[:, :, None, None] * e.square()).to(input.dtype)
-    count = input.numel() if reduction == "mean" else 1
-    return _fused(settings, given, input, target, kernel, nsr, eps, count, nll=False, per_sample=False)
+    return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, input.numel() if reduction == "mean" else 1, False)
 
 
+@remembers(tensors=3)
 def wiener_nll(
     input: Tensor,
     target: Tensor,
@@ -294,51 +245,21 @@ def wiener_nll(
             removes a frequency.
         reduction: over the batch: ``"mean"``, ``"sum"``, or ``"none"``, (N,).
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
         >>> kernel = torch.rand(4, 1, 11, 11).flatten(1).softmax(1).view(4, 1, 11, 11)
         >>> blurfft.wiener_nll(x, torch.rand(4, 3, 64, 64), kernel).backward()
     """
-    settings, given = ("wiener_nll", nsr, eps, reduction), (input, target, kernel)
-    if (call := ops.remembered(settings, given)) is not None:
-        return call(*given)
     _checks.reduction(reduction)
-    input, target, kernel = _checks.images_and_kernel(input, target, kernel)
-    dtype = kernel.dtype
-    nsr = _checks.per_plane("nsr", nsr, input, dtype)
-    eps = _checks.per_plane("eps", eps, input, dtype)
+    input, target = _checks.images(input, target)
+    kernel = _checks.kernel_for(input, kernel)
+    nsr = _checks.per_plane("nsr", nsr, input)
+    eps = _checks.per_plane("eps", eps, input)
     count = input.shape[0] if reduction == "mean" else 1
-    return _fused(settings, given, input, target, kernel, nsr, eps, count, nll=True, per_sample=reduction == "none")
+    return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, count, True, per_sample=reduction == "none")
 
 
-def _fused(
-    settings: tuple[Any, ...],
-    given: tuple[Tensor, ...],
-    input: Tensor,
-    target: Tensor,
-    kernel: Tensor,
-    nsr: Tensor,
-    eps: Tensor,
-    count: int,
-    nll: bool,
-    per_sample: bool,
-) -> Tensor:
-    input_grad = kernel_grad = False
-    if torch.is_grad_enabled():
-        input_grad = input.requires_grad or target.requires_grad
-        kernel_grad = kernel.requires_grad or nsr.requires_grad or eps.requires_grad
-        if per_sample and kernel_grad:
-            # Of a shared parameter the forward pass knows the sum over all samples only, which is of no use here.
-            kernel_grad = all(t.shape[0] == input.shape[0] for t in (kernel, nsr, eps) if t.requires_grad)
-    flags = nll, per_sample, input_grad, kernel_grad
-    return ops.loss(settings, given, "wiener_loss", input, target, kernel, nsr, eps, count, *flags)
-
-
+@remembers(tensors=3)
 def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "mean") -> Tensor:
     """The squared error to the blurred target, ‖input − kernel ∗ target‖²: what a blur kernel is fitted with.
 
@@ -347,31 +268,21 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
         kernel: (kh, kw) or (N|1, C|1, kh, kw).
         reduction: ``"mean"``, ``"sum"`` or ``"none"``, (N, C, H, W), as in ``F.mse_loss``.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> kernel = torch.full((5, 5), 1 / 25, requires_grad=True)
         >>> blurfft.blur_mse(torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64), kernel).backward()
     """
-    settings, given = ("blur_mse", reduction), (input, target, kernel)
-    if (call := ops.remembered(settings, given)) is not None:
-        return call(*given)
     _checks.reduction(reduction)
-    input, target, kernel = _checks.images_and_kernel(input, target, kernel)
+    input, target = _checks.images(input, target)
+    kernel = _checks.kernel_for(input, kernel)
     if reduction == "none":
         dtype = kernel.dtype
-        K = ops.value("otf", kernel, input.shape[2], input.shape[3])
-        return (input.to(dtype) - ops.value("spectral_filter", target.to(dtype), K)).square().to(input.dtype)
-    count = input.numel() if reduction == "mean" else 1
-    grad = torch.is_grad_enabled()
-    input_grad = grad and (input.requires_grad or target.requires_grad)
-    flags = input_grad, grad and kernel.requires_grad
-    return ops.loss(settings, given, "blur_mse", input, target, kernel, count, False, *flags)
+        K = ops.otf(kernel, input.shape[2], input.shape[3])
+        return (input.to(dtype) - ops.spectral_filter(target.to(dtype), K)).square().to(input.dtype)
+    return ops.blur_mse.prepare(input, target, kernel, input.numel() if reduction == "mean" else 1)
 
 
+@remembers(tensors=2)
 def focal_frequency_loss(
     input: Tensor,
     target: Tensor,
@@ -399,20 +310,11 @@ def focal_frequency_loss(
     Returns:
         A scalar, the mean over all frequencies.
 
-    Raises:
-        TypeError: an argument is of a wrong type, dtype or memory layout; the message names it and what it should be.
-        ValueError: likewise for a wrong shape, device or value.
-        RuntimeError: a backend was asked for by name that cannot serve the call.
-
-    Example:
+    Examples:
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
         >>> blurfft.focal_frequency_loss(x, torch.rand(4, 3, 64, 64)).backward()
     """
-    options = alpha, patch_factor, ave_spectrum, log_matrix, batch_matrix, loss_weight
-    settings, given = ("focal_frequency_loss", *options), (input, target)
-    if (call := ops.remembered(settings, given)) is not None:
-        return call(*given)
-    input, target = _checks.image_pair(input, target)
+    input, target = _checks.images(input, target)
     _checks.exponent("alpha", alpha)
     _checks.number("loss_weight", loss_weight)
     _checks.flag("ave_spectrum", ave_spectrum)
@@ -426,9 +328,7 @@ def focal_frequency_loss(
     input, target = (_patches(t, patch_factor) for t in (input, target))
     if batch_matrix:
         return loss_weight * _batch_focal_frequency_loss(input, target, alpha, log_matrix)
-    input_grad = torch.is_grad_enabled() and (input.requires_grad or target.requires_grad)
-    args = input, target, float(alpha), log_matrix, float(loss_weight), input.numel(), False, input_grad
-    return ops.loss(settings, given, "focal_frequency_loss", *args)
+    return ops.focal_frequency_loss.prepare(input, target, float(alpha), log_matrix, float(loss_weight), input.numel())
 
 
 def _patches(image: Tensor, factor: int) -> Tensor:
@@ -444,7 +344,7 @@ def _batch_focal_frequency_loss(input: Tensor, target: Tensor, alpha: float, log
     e = difference(input, target)
     if e.numel() == 0:
         return e.square().mean()
-    E = ops.value("rfft2", e, "ortho")
+    E = ops.rfft2(e, "ortho")
     distance = power(E)
     # Detached, and not computed without gradients, of which a traced graph would know nothing.
     weight = focal_weight(distance.detach(), alpha, log_matrix, batch_matrix=True) * multiplicity(e.shape[3], distance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,8 +23,8 @@ class Backend(NamedTuple):
     device: str
 
     @property
-    def functions(self) -> ModuleType:
-        return _dispatch._BACKENDS[self.name]
+    def functions(self) -> SimpleNamespace:
+        return SimpleNamespace(**_dispatch._BACKENDS[self.name].functions())
 
     def why_not(self, op: str, dtype: torch.dtype, height: int, width: int) -> str | None:
         return _dispatch.why_not(self.name, op, self.device, dtype, height, width)

@@ -157,7 +157,7 @@ def expected(call: str, arguments: tuple[Any, ...]) -> tuple[Tensor, ...]:
 
 
 def check(functions: Any, call: str, case: Case) -> None:
-    """``functions`` has a function for each op, as a backend's module does."""
+    """``functions`` has a function for each op."""
     arguments = CALLS[call](case)
     before = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
     actual = run(functions, call, arguments)

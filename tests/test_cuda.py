@@ -49,7 +49,7 @@ def emulated(library: ctypes.CDLL) -> Callable[[int], SimpleNamespace]:
             return call
 
         backend = SimpleNamespace(**{name: function(name) for name in FUNCTIONS})
-        backend.blur_mse = functools.partial(composed.blur_mse, backend)
+        backend.blur_mse = functools.partial(composed.blur_mse, vars(backend))
         return backend
 
     return functions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import blurfft
-from blurfft import ops, reference
+from blurfft import reference
+from blurfft.ops import _define, _fastpath
 
+overloads = SimpleNamespace(**{name: op.overload for name, op in _define.OPS.items()})
 f32, f64, bf16, f16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 SHAPE = (2, 3, 6, 5)
 
@@ -41,50 +44,50 @@ def loss_arguments(dtype: torch.dtype = f64, layout: str = "contiguous", target_
 
 # Every op, with what opcheck calls it with.
 SAMPLES: dict[str, tuple[Any, Callable[[], tuple[Any, ...]]]] = {
-    "rfft2": (ops.rfft2, lambda: (images(SHAPE), "ortho")),
-    "rfft2-half-permuted": (ops.rfft2, lambda: (images(SHAPE, bf16, "permuted"), "forward")),
-    "irfft2": (ops.irfft2, lambda: (spectrum(2, 3, 6, 3), 5, "backward")),
-    "irfft2-permuted": (ops.irfft2, lambda: (spectrum(3, 6, 2).permute(2, 1, 0), 4, "ortho")),
-    "otf": (ops.otf, lambda: (kernels((2, 1, 3, 2)), 6, 5)),
-    "otf_backward": (ops.otf_backward, lambda: (spectrum(2, 1, 6, 3), 5, 3, 2)),
-    "spectral_filter": (ops.spectral_filter, lambda: (images(SHAPE), spectrum(2, 1, 6, 3))),
+    "rfft2": (overloads.rfft2, lambda: (images(SHAPE), "ortho")),
+    "rfft2-half-permuted": (overloads.rfft2, lambda: (images(SHAPE, bf16, "permuted"), "forward")),
+    "irfft2": (overloads.irfft2, lambda: (spectrum(2, 3, 6, 3), 5, "backward")),
+    "irfft2-permuted": (overloads.irfft2, lambda: (spectrum(3, 6, 2).permute(2, 1, 0), 4, "ortho")),
+    "otf": (overloads.otf, lambda: (kernels((2, 1, 3, 2)), 6, 5)),
+    "otf_backward": (overloads.otf_backward, lambda: (spectrum(2, 1, 6, 3), 5, 3, 2)),
+    "spectral_filter": (overloads.spectral_filter, lambda: (images(SHAPE), spectrum(2, 1, 6, 3))),
     "spectral_filter-real-permuted": (
-        ops.spectral_filter,
+        overloads.spectral_filter,
         lambda: (images(SHAPE, f32, "permuted"), torch.rand(1, 3, 6, 3)),
     ),
-    "cross_spectrum": (ops.cross_spectrum, lambda: (images(SHAPE), images(SHAPE, layout="sliced"), 1, 3, True)),
-    "cross_spectrum-real": (ops.cross_spectrum, lambda: (images(SHAPE, f32), images(SHAPE, f32), 2, 1, False)),
+    "cross_spectrum": (overloads.cross_spectrum, lambda: (images(SHAPE), images(SHAPE, layout="sliced"), 1, 3, True)),
+    "cross_spectrum-real": (overloads.cross_spectrum, lambda: (images(SHAPE, f32), images(SHAPE, f32), 2, 1, False)),
     "spectral_loss": (
-        ops.spectral_loss,
+        overloads.spectral_loss,
         lambda: (images(SHAPE), images(SHAPE), torch.rand(2, 1, 6, 3, dtype=f64), 7, False, True, True),
     ),
     "spectral_loss-per-sample-permuted": (
-        ops.spectral_loss,
+        overloads.spectral_loss,
         lambda: (images(SHAPE, f32, "permuted"), images(SHAPE, f32), torch.rand(1, 1, 6, 3), 1, True, True, False),
     ),
-    "wiener_loss": (ops.wiener_loss, lambda: (*loss_arguments(), 4, True, False, True, True)),
+    "wiener_loss": (overloads.wiener_loss, lambda: (*loss_arguments(), 4, True, False, True, True)),
     "wiener_loss-half-channels-last": (
-        ops.wiener_loss,
+        overloads.wiener_loss,
         lambda: (*loss_arguments(bf16, "channels_last", "permuted"), 4, False, False, True, True),
     ),
     "wiener_loss-per-sample-expanded": (
-        ops.wiener_loss,
+        overloads.wiener_loss,
         lambda: (*loss_arguments(f32, "expanded", "sliced"), 1, True, True, True, False),
     ),
-    "blur_mse": (ops.blur_mse, lambda: (*loss_arguments()[:3], 4, False, True, True)),
+    "blur_mse": (overloads.blur_mse, lambda: (*loss_arguments()[:3], 4, False, True, True)),
     "blur_mse-half-permuted-per-sample": (
-        ops.blur_mse,
+        overloads.blur_mse,
         lambda: (*loss_arguments(bf16, "permuted", "channels_last")[:3], 4, True, True, True),
     ),
     "focal_frequency_loss": (
-        ops.focal_frequency_loss,
+        overloads.focal_frequency_loss,
         lambda: (images(SHAPE), images(SHAPE), 1.5, True, 2.5, 4, False, True),
     ),
     "focal_frequency_loss-half-permuted": (
-        ops.focal_frequency_loss,
+        overloads.focal_frequency_loss,
         lambda: (images(SHAPE, bf16, "permuted"), images(SHAPE, bf16), 1.0, False, 2.5, 4, True, True),
     ),
-    "wiener_loss-no-gradients": (ops.wiener_loss, lambda: (*loss_arguments(f32), 1, True, True, False, False)),
+    "wiener_loss-no-gradients": (overloads.wiener_loss, lambda: (*loss_arguments(f32), 1, True, True, False, False)),
 }
 
 
@@ -104,13 +107,13 @@ def _tuple(out: Any) -> tuple[Tensor, ...]:
 def test_fakes_have_the_strides_of_the_results(layout: str, backend: Backend) -> None:
     x, y, weight = images(SHAPE, f32, layout), images(SHAPE, f32), torch.rand(2, 1, 6, 3)
     calls: list[tuple[Any, tuple[Any, ...]]] = [
-        (ops.rfft2, (x, "ortho")),
-        (ops.spectral_filter, (x, weight)),
-        (ops.cross_spectrum, (x, y, 2, 3, True)),
-        (ops.spectral_loss, (x, y, weight, 1, True, True, True)),
-        (ops.wiener_loss, (x, y, *loss_arguments(f32)[2:], 1, True, False, True, True)),
-        (ops.blur_mse, (x, y, loss_arguments(f32)[2], 1, True, True, True)),
-        (ops.focal_frequency_loss, (x, y, 1.0, False, 2.5, 1, True, True)),
+        (overloads.rfft2, (x, "ortho")),
+        (overloads.spectral_filter, (x, weight)),
+        (overloads.cross_spectrum, (x, y, 2, 3, True)),
+        (overloads.spectral_loss, (x, y, weight, 1, True, True, True)),
+        (overloads.wiener_loss, (x, y, *loss_arguments(f32)[2:], 1, True, False, True, True)),
+        (overloads.blur_mse, (x, y, loss_arguments(f32)[2], 1, True, True, True)),
+        (overloads.focal_frequency_loss, (x, y, 1.0, False, 2.5, 1, True, True)),
     ]
     for op, args in calls:
         with FakeTensorMode() as mode:
@@ -428,13 +431,13 @@ def test_autocast_unites_the_dtypes_of_an_op(backend: Backend) -> None:
     x, y, k, nsr, eps = loss_arguments(f32)
     half, weight, transfer = x.to(bf16), torch.rand(1, 1, 6, 3), spectrum(1, 1, 6, 3)
     with torch.autocast("cpu", dtype=bf16):
-        loss, gradient, *_ = ops.wiener_loss(half, y, k.half(), nsr.double(), eps, 1, False, False, True, False)
-        united = ops.wiener_loss(half.float(), y, k.half().float(), nsr, eps, 1, False, False, True, False)
+        loss, gradient, *_ = overloads.wiener_loss(half, y, k.half(), nsr.double(), eps, 1, False, False, True, False)
+        united = overloads.wiener_loss(half.float(), y, k.half().float(), nsr, eps, 1, False, False, True, False)
         torch.testing.assert_close((loss, gradient), united[:2])
-        loss, gradient, _ = ops.spectral_loss(half, half * 2, weight.half(), 1, False, True, False)
+        loss, gradient, _ = overloads.spectral_loss(half, half * 2, weight.half(), 1, False, True, False)
         assert (loss.dtype, gradient.dtype) == (f32, bf16)
-        assert ops.spectral_filter(half, transfer).dtype == bf16
-        assert ops.cross_spectrum(half, y, 1, 1, False).dtype == f32
+        assert overloads.spectral_filter(half, transfer).dtype == bf16
+        assert overloads.cross_spectrum(half, y, 1, 1, False).dtype == f32
 
 
 def test_the_saved_gradient_is_handed_out_without_a_copy(backend: Backend) -> None:
@@ -458,14 +461,14 @@ def test_gradients_of_a_loss_that_keeps_its_graph_are_independent(backend: Backe
 
 def test_gradients_are_computed_only_where_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     flags: list[tuple[bool, bool]] = []
-    original = ops.loss
 
-    def record(*args: Any) -> Any:
-        flags.append(args[-2:])
-        return original(*args)
+    class Recorded(_define.Prepared):
+        def __new__(cls, op: Any, args: Any) -> Any:
+            flags.append(args[-2:])
+            return super().__new__(cls, op, args)
 
-    monkeypatch.setattr(ops, "loss", record)
-    monkeypatch.setattr(ops, "remembered", lambda *_: None)
+    monkeypatch.setattr(_define, "Prepared", Recorded)
+    monkeypatch.setattr(_fastpath, "recall", lambda *_: None)
     x, y, k, nsr = every_argument()
     blurfft.wiener_loss(x.detach(), y.detach(), k.detach())
     blurfft.wiener_loss(x, y.detach(), k.detach())
@@ -511,7 +514,7 @@ def gradients(value: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
 @pytest.mark.parametrize("name", LOSSES)
 def test_later_calls_are_as_good_as_the_first(name: str, backend: Backend) -> None:
     loss = LOSSES[name]
-    ops._calls.clear()
+    _fastpath.forget()
     for layout in ("contiguous", "channels_last", "expanded", "contiguous"):
         x, y, given = images(SHAPE, f64, layout), images(SHAPE, f64, layout), parameter(name)
         for k in (given, given.mul_(0.5), given.t().contiguous().t(), given.clone().requires_grad_()):
@@ -525,7 +528,7 @@ def test_later_calls_are_as_good_as_the_first(name: str, backend: Backend) -> No
                 leaves = [t for t in (x, y, k) if t.requires_grad]
                 if actual.requires_grad:
                     torch.testing.assert_close(gradients(actual, *leaves), gradients(expected, *leaves))
-    assert ops._calls
+    assert _fastpath._calls
 
 
 # Of the focal frequency loss the weight is a constant in the gradient.
@@ -599,9 +602,9 @@ def test_later_calls_are_judged_by_all_that_matters() -> None:
         assert not blurfft.wiener_loss(x, y, k, 1.0).requires_grad
     with blurfft.use_backend("reference"):
         loss = blurfft.wiener_loss(x, y, k, 1.0)
-    by_reference = [call for key, calls in ops._calls.items() if "reference" in key for _, call in calls]
+    by_reference = [call for key, calls in _fastpath._calls.items() if "reference" in key for _, call in calls]
     assert {call.backend for call in by_reference} == {"reference"}
-    assert loss.grad_fn is not None and loss.grad_fn.recorded.backend == "reference"
+    assert loss.grad_fn is not None and loss.grad_fn.call.backend == "reference"
 
 
 @pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down
@@ -662,23 +665,46 @@ def test_compiled_autograd(name: str) -> None:
 
 def test_calls_of_many_shapes_are_remembered_newest_first() -> None:
     k = kernels((3, 2), f32)
-    settings = "wiener_loss", 0.3, 0.0, "mean"
+    _fastpath.forget()
 
     def arguments(width: int) -> tuple[Tensor, ...]:
         return images((1, 1, 6, width), f32), images((1, 1, 6, width), f32), k
 
-    for width in range(2, 4 + ops._LIKE_EACH_OTHER):
+    for width in range(2, 4 + _fastpath.LIKE_EACH_OTHER):
         blurfft.wiener_loss(*arguments(width), 0.3)
-    assert ops.remembered(settings, arguments(2)) is None
-    for width in range(4, 4 + ops._LIKE_EACH_OTHER):
+    (settings,) = _fastpath._calls
+    assert _fastpath.recall(settings, arguments(2)) is None
+    for width in range(4, 4 + _fastpath.LIKE_EACH_OTHER):
         x, y, k = arguments(width)
-        call = ops.remembered(settings, (x, y, k))
+        call = _fastpath.recall(settings, (x, y, k))
         assert call is not None
         torch.testing.assert_close(call(x, y, k), reference.wiener_loss(x, y, k, 0.3))
     strided = x.transpose(2, 3).contiguous().transpose(2, 3)
-    assert ops.remembered(settings, (strided, y, k)) is call
+    assert _fastpath.recall(settings, (strided, y, k)) is call
     # Torch's guards mistrust a tensor that is given twice: nothing is remembered, and nothing forgotten for it.
-    for _ in range(ops._LIKE_EACH_OTHER):
+    for _ in range(_fastpath.LIKE_EACH_OTHER):
         torch.testing.assert_close(blurfft.wiener_loss(x, x, k, 0.3), torch.tensor(0.0))
-    assert ops.remembered(settings, (x, x, k)) is None
-    assert ops.remembered(settings, (x, y, k)) is call
+    assert _fastpath.recall(settings, (x, x, k)) is None
+    assert _fastpath.recall(settings, (x, y, k)) is call
+
+
+def remembered() -> int:
+    return sum(map(len, _fastpath._calls.values()))
+
+
+def test_the_least_recently_used_call_is_forgotten_first() -> None:
+    x, y, k = images((1, 1, 6, 5), f32), images((1, 1, 6, 5), f32), kernels((3, 2), f32)
+    wide = images((1, 1, 6, 8), f32)
+    _fastpath.forget()
+    blurfft.wiener_loss(x, y, k, 0.5)
+    blurfft.wiener_loss(wide, wide + 1, k, 0.5)
+    (often,) = _fastpath._calls
+    for i in range(2 * _fastpath.LIMIT):
+        blurfft.wiener_loss(x, y, k, 1.0 + i)
+        assert _fastpath.recall(often, (x, y, k)) is not None
+        assert remembered() == _fastpath._number <= _fastpath.LIMIT
+    assert remembered() == _fastpath.LIMIT
+    assert len(_fastpath._calls[often]) == 2  # the set is as young as its youngest
+    for i in range(_fastpath.LIMIT):
+        blurfft.wiener_loss(x, y, k, 1.0 + i)
+    assert often not in _fastpath._calls

@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +45,7 @@ def fft() -> ModuleType:
 def agree(op: str, *arguments: Any) -> tuple[Tensor, ...]:
     """The op against the formulas in float64; gives its results."""
     wide = [a.to(torch.promote_types(a.dtype, torch.float64)) if isinstance(a, Tensor) else a for a in arguments]
-    actual, expected = getattr(backend, op)(*arguments), getattr(reference, op)(*wide)
+    actual, expected = backend.functions()[op](*arguments), reference.functions()[op](*wide)
     if isinstance(actual, Tensor):
         actual, expected = (actual,), (expected,)
     for a, e in zip(actual, expected, strict=True):
@@ -96,7 +96,7 @@ def test_what_is_not_finite_stays_in_its_plane(
     x[0, 1, 3, 3], y[1, 2, 7, 0] = math.nan, math.inf
     bad = torch.tensor([[False, True, False], [False, False, True]])
     weight = torch.rand(*shared, 8, 7)
-    _, grad, weight_grad = backend.spectral_loss(x, y, weight, 0.5, False, True, True)
+    _, grad, weight_grad = backend.functions()["spectral_loss"](x, y, weight, 0.5, False, True, True)
     sound = [torch.where(bad[..., None, None], 0.0, t).double() for t in (x, y)]
     _, expected, _ = reference.spectral_loss(*sound, weight.double(), 0.5, False, True, False)
     assert not grad[bad].isfinite().any()
@@ -108,7 +108,7 @@ def test_what_is_not_finite_stays_in_its_plane(
     assert torch.equal(weight_grad.isfinite().all((2, 3)), ~touched)
     assert not weight_grad[touched].isfinite().any()
     x[1, 2] = math.inf
-    filtered = backend.spectral_filter(x, torch.randn(*shared, 8, 7, dtype=torch.complex64))
+    filtered = backend.functions()["spectral_filter"](x, torch.randn(*shared, 8, 7, dtype=torch.complex64))
     assert torch.equal(filtered.isfinite().all((2, 3)), ~bad) and not filtered[bad].isfinite().any()
 
 
@@ -127,7 +127,7 @@ def test_configurations_agree(fft: ModuleType, monkeypatch: pytest.MonkeyPatch) 
     for per_warp in (64, 128, 1024):
         monkeypatch.setattr(fft, "_PER_WARP", per_warp)
         first = loss(x, y, weight)
-        again = backend.spectral_loss(x, y, weight, 0.5, False, True, True)
+        again = backend.functions()["spectral_loss"](x, y, weight, 0.5, False, True, True)
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
@@ -212,7 +212,7 @@ def test_planes_larger_than_a_tile(dtype: torch.dtype) -> None:
 )
 def test_stages(case: Case, call: str, fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fft, "TILE", 0)
-    check(backend, call, case)
+    check(SimpleNamespace(**backend.functions()), call, case)
 
 
 @interpreted

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from .._math import as_planes, compute_dtype, gradient_dtype
+from . import Functions
+
+
+def complete(functions: Functions) -> Functions:
+    """The table with the ops that it lacks."""
+    return {**functions, "blur_mse": partial(blur_mse, functions)}
 
 
 def blur_mse(
-    backend: Any,
+    functions: Functions,
     input: Tensor,
     target: Tensor,
     kernel: Tensor,
@@ -23,12 +29,13 @@ def blur_mse(
     dtype = compute_dtype(input.dtype)
     height, width = input.shape[-2:]
     planes = as_planes(kernel).contiguous()
-    residual = input.to(dtype) - backend.spectral_filter(target.to(dtype), backend.otf(planes, height, width))
+    K = functions["otf"](planes, height, width)
+    residual = input.to(dtype) - functions["spectral_filter"](target.to(dtype), K)
     losses = scale * residual.square().sum((1, 2, 3))  # (N,)
     residual_grad = 2 * scale * residual
     kernel_out = None
     if kernel_grad:
-        dK = backend.cross_spectrum(target.to(dtype), -residual_grad, *planes.shape[:2], True)
-        kernel_out = backend.otf_backward(dK, width, *kernel.shape[-2:]).view(kernel.shape)
+        dK = functions["cross_spectrum"](target.to(dtype), -residual_grad, *planes.shape[:2], True)
+        kernel_out = functions["otf_backward"](dK, width, *kernel.shape[-2:]).view(kernel.shape)
     grad = torch.empty_like(input, dtype=gradient_dtype(input.dtype)).copy_(residual_grad) if input_grad else None
     return losses if per_sample else losses.sum(), grad, kernel_out

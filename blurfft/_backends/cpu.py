@@ -1,13 +1,13 @@
-"""The compiled C++ kernels: each op forwards to ``torch.ops.blurfft_cpu`` of the same name."""
+"""The compiled C++ kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import cache
 
 import torch
 
 from .. import _ext
+from . import Functions
 
 DEVICES = "cpu"
 DTYPES = "float32, float64, bfloat16, float16"
@@ -29,9 +29,18 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     return None
 
 
-def __getattr__(op: str) -> Callable[..., Any]:
-    # The ops exist once the extension is loaded, which nothing asks for before the first call.
-    if op.startswith("_") or _ext.module() is None:
-        raise AttributeError(op)
-    # Past OpOverload.__call__, which only forwards to it.
-    return getattr(torch.ops.blurfft_cpu, op).default._op
+@cache
+def functions() -> Functions:
+    ops = torch.ops.blurfft_cpu
+    return {
+        "rfft2": ops.rfft2.default,
+        "irfft2": ops.irfft2.default,
+        "otf": ops.otf.default,
+        "otf_backward": ops.otf_backward.default,
+        "spectral_filter": ops.spectral_filter.default,
+        "cross_spectrum": ops.cross_spectrum.default,
+        "spectral_loss": ops.spectral_loss.default,
+        "wiener_loss": ops.wiener_loss.default,
+        "blur_mse": ops.blur_mse.default,
+        "focal_frequency_loss": ops.focal_frequency_loss.default,
+    }

@@ -1,15 +1,14 @@
-"""The compiled CUDA kernels: each op forwards to ``torch.ops.blurfft_cuda`` of the same name."""
+"""The compiled CUDA kernels."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 
 from .. import _ext
-from . import composed
+from . import Functions, composed
 
 # The longest line that a block transforms in its shared memory (csrc/cuda/kernels.h).
 MAX_LENGTH = 2048
@@ -81,13 +80,19 @@ def _runs(code: str, capability: tuple[int, int]) -> bool:
     return of <= capability and (of[0] == capability[0] or (kind == "compute" and not name.endswith("f")))
 
 
-def blur_mse(*args: Any) -> tuple[torch.Tensor | None, ...]:
-    return composed.blur_mse(sys.modules[__name__], *args)
-
-
-def __getattr__(op: str) -> Callable[..., Any]:
-    # The ops exist once the extension is loaded, which nothing asks for before the first call.
-    extension = None if op.startswith("_") else _ext.module()
-    if extension is None or not extension.build_info()["cuda"]:
-        raise AttributeError(op)
-    return getattr(torch.ops.blurfft_cuda, op).default._op  # as in cpu.py
+@cache
+def functions() -> Functions:
+    ops = torch.ops.blurfft_cuda
+    return composed.complete(
+        {
+            "rfft2": ops.rfft2.default,
+            "irfft2": ops.irfft2.default,
+            "otf": ops.otf.default,
+            "otf_backward": ops.otf_backward.default,
+            "spectral_filter": ops.spectral_filter.default,
+            "cross_spectrum": ops.cross_spectrum.default,
+            "spectral_loss": ops.spectral_loss.default,
+            "wiener_loss": ops.wiener_loss.default,
+            "focal_frequency_loss": ops.focal_frequency_loss.default,
+        }
+    )

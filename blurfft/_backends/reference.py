@@ -20,6 +20,7 @@ from .._math import (
     multiplicity,
     power,
 )
+from . import Functions
 
 DEVICES = "any"
 DTYPES = "float32, float64, bfloat16, float16"
@@ -194,3 +195,21 @@ def focal_frequency_loss(
     weight = focal_weight(power(E).detach(), alpha, log_matrix)
     loss, grad, _ = _weighted(E, weight, input, scale, per_sample, input_grad)
     return loss, grad
+
+
+_FUNCTIONS: Functions = {
+    "rfft2": rfft2,
+    "irfft2": irfft2,
+    "otf": otf,
+    "otf_backward": otf_backward,
+    "spectral_filter": spectral_filter,
+    "cross_spectrum": cross_spectrum,
+    "spectral_loss": spectral_loss,
+    "wiener_loss": wiener_loss,
+    "blur_mse": blur_mse,
+    "focal_frequency_loss": focal_frequency_loss,
+}
+
+
+def functions() -> Functions:
+    return _FUNCTIONS

@@ -1,36 +1,22 @@
-"""Triton kernels: each op is a function of the same name in a module of the same name in ``blurfft.kernels``.
+"""The Triton kernels, ``blurfft.kernels``.
 
 With ``TRITON_INTERPRET=1`` in the environment when triton is imported they run on CPU tensors, slowly, for tests.
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from functools import cache, lru_cache, wraps
 from typing import Any
 
 import torch
 
-from . import composed
+from . import Functions, composed
 
 _OLDEST = (3, 6)
-# Each op in the module of its name, but for the adjoint of otf.
-_MODULES = {
-    "rfft2": "rfft2",
-    "irfft2": "irfft2",
-    "otf": "otf",
-    "otf_backward": "otf",
-    "spectral_filter": "spectral_filter",
-    "cross_spectrum": "cross_spectrum",
-    "spectral_loss": "spectral_loss",
-    "wiener_loss": "wiener_loss",
-    "focal_frequency_loss": "focal_frequency_loss",
-}
 
 
 def _interpreted() -> bool:
@@ -60,20 +46,40 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     served = "cpu" if _interpreted() else "cuda"
     if device != served:
         return f"it runs on {served!r} and the tensors are on {device!r}"
-    return importlib.import_module("blurfft.kernels.fft").why_not(height, width)
+    from ..kernels import fft
 
-
-def blur_mse(*args: Any) -> tuple[torch.Tensor | None, ...]:
-    return composed.blur_mse(sys.modules[__name__], *args)
-
-
-def __getattr__(op: str) -> Callable[..., Any]:
-    if op not in _MODULES:
-        raise AttributeError(op)
-    return _on_plain_memory(getattr(importlib.import_module(f"blurfft.kernels.{_MODULES[op]}"), op))
+    reason: str | None = fft.why_not(height, width)
+    return reason
 
 
 @cache
+def functions() -> Functions:
+    from ..kernels import (  # which import triton
+        cross_spectrum,
+        focal_frequency_loss,
+        irfft2,
+        otf,
+        rfft2,
+        spectral_filter,
+        spectral_loss,
+        wiener_loss,
+    )
+
+    return composed.complete(
+        {
+            "rfft2": _on_plain_memory(rfft2.rfft2),
+            "irfft2": _on_plain_memory(irfft2.irfft2),
+            "otf": _on_plain_memory(otf.otf),
+            "otf_backward": _on_plain_memory(otf.otf_backward),
+            "spectral_filter": _on_plain_memory(spectral_filter.spectral_filter),
+            "cross_spectrum": _on_plain_memory(cross_spectrum.cross_spectrum),
+            "spectral_loss": _on_plain_memory(spectral_loss.spectral_loss),
+            "wiener_loss": _on_plain_memory(wiener_loss.wiener_loss),
+            "focal_frequency_loss": _on_plain_memory(focal_frequency_loss.focal_frequency_loss),
+        }
+    )
+
+
 def _on_plain_memory(function: Callable[..., Any]) -> Callable[..., Any]:
     # Kernels read what a pointer points at; torch may have noted that the values are its negatives or conjugates.
     @wraps(function)

@@ -1,0 +1,42 @@
+"""Q_n = Σ m weight |F(input − target)|² over sample n."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._math import as_planes, difference
+from ._define import Args, Grads, LossOp, Needs
+from .cross_spectrum import cross_spectrum
+from .spectral_filter import spectral_filter
+
+
+def quadratic_vjp(
+    grad: Tensor, e: Tensor, weight: Tensor, dtype: torch.dtype, needs: Needs
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of sum_n grad_n * Q_n by input, target and weight, differentiable; the last if any parameter's is."""
+    ge = grad.view(-1, 1, 1, 1) * e
+    input_grad = weight_grad = None
+    if needs[0] or needs[1]:
+        input_grad = (2 * spectral_filter(ge, weight)).to(dtype)
+    if True in needs[2:]:
+        weight_grad = cross_spectrum(ge, e, weight.shape[0], weight.shape[1], False)
+    return (
+        input_grad if needs[0] else None,
+        -input_grad if needs[1] and input_grad is not None else None,
+        weight_grad,
+    )
+
+
+class SpectralLoss(LossOp):
+    name = "spectral_loss"
+    parameters = ("weight",)  # (N|1, C|1, H, W//2+1)
+
+    def vjp(self, args: Args, grad: Tensor, needs: Needs) -> Grads:
+        input, target, weight, count, *_ = args
+        e = difference(input, target)
+        *image_grads, weight_grad = quadratic_vjp(grad / count, e, as_planes(weight), input.dtype, needs)
+        return *image_grads, None if weight_grad is None else weight_grad.view(weight.shape)
+
+
+spectral_loss = SpectralLoss()

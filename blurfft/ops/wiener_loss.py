@@ -1,0 +1,44 @@
+"""``spectral_loss`` with weight ω = s / (s + nsr)² + eps, s = |otf(kernel)|²; nll: the Gaussian negative log-likelihood
+of target, Q_n / 2 − Σ m log(ω) / 2 + C H W log(2 π) / 2."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .._math import PrecisionSpectrum, as_planes, difference, multiplicity
+from ._define import Args, Grads, LossOp, Needs
+from .otf import otf, otf_backward
+from .spectral_loss import quadratic_vjp
+
+
+class WienerLoss(LossOp):
+    name = "wiener_loss"
+    parameters = ("kernel", "nsr", "eps")  # (N|1, C|1, kh, kw), (N|1, C|1), (N|1, C|1)
+    options = "SymInt count, bool nll"
+
+    def vjp(self, args: Args, grad: Tensor, needs: Needs) -> Grads:
+        input, target, kernel, nsr, eps, count, nll, *_ = args
+        samples, channels, height, width = input.shape
+        e = difference(input, target)
+        precision = PrecisionSpectrum(otf(as_planes(kernel), height, width), nsr, eps)
+        weight = precision.omega
+        grad = grad / (2 * count if nll else count)
+
+        input_grad, target_grad, dweight = quadratic_vjp(grad, e, weight, input.dtype, needs)
+        if dweight is None:
+            return input_grad, target_grad, None, None, None
+        if nll:
+            # Each plane that shares an entry of the spectrum contributes its own log-determinant.
+            planes = grad.view(-1, 1, 1, 1).expand(samples, channels, 1, 1).sum_to_size(*weight.shape[:2], 1, 1)
+            dweight = dweight - planes * multiplicity(width, e) / weight
+        dK, dnsr, deps = precision.vjp(dweight)
+        return (
+            input_grad,
+            target_grad,
+            otf_backward(dK, width, *kernel.shape[-2:]).view(kernel.shape) if needs[2] else None,
+            dnsr if needs[3] else None,
+            deps if needs[4] else None,
+        )
+
+
+wiener_loss = WienerLoss()
