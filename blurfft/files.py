@@ -25,13 +25,30 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
         ...     file.write(b"all of it, or none")
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Names have at most 255 bytes on most systems, and a character up to four.
+    part = path.with_name(f".{path.name[:58]}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             yield file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def expanded(path: Path) -> Path:
+    """The path with ``~`` as the home folder, as shells expand it where they see it; a file that is really called so
+    stays."""
+    if os.path.exists(path):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user
+        return path
+
+
+def why(error: Exception) -> str:
+    """Why something failed, in words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def printable(text: str) -> str:

@@ -24,6 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .files import expanded
+
 # A kernel drawn on more pixels than this is an image given by mistake.
 MAX_SIDE = 1025
 
@@ -128,7 +130,7 @@ def motion(length: float, angle: float = 0.0) -> Tensor:
     half_h, half_w = (math.ceil(round(abs(d) * length / 2, 9)) for d in (dy, dx))
     _side(2 * max(half_h, half_w) + 1, "length", length)
     kernel = torch.zeros(2 * half_h + 1, 2 * half_w + 1, dtype=torch.float64)
-    if length == 0:
+    if kernel.numel() == 1:
         return kernel + 1
 
     breaks = [torch.tensor([-length / 2, length / 2], dtype=torch.float64)]
@@ -163,7 +165,7 @@ def load(path: str | Path) -> Tensor:
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a str or a Path, got {type(path).__name__}")
-    path = Path(path)
+    path = expanded(Path(path))
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:  # and not np.load, which takes archives too
@@ -190,13 +192,23 @@ def load(path: str | Path) -> Tensor:
 
 
 def _drawn(path: Path) -> NDArray[Any]:
-    """The luminance of an image (H, W)."""
+    """The brightness of an image (H, W): its luma times its alpha, or alpha alone if the visible colour is uniform."""
     try:
-        from PIL import Image
+        from .images import Refused, read
     except ModuleNotFoundError:
         raise ValueError("images need packages that are not installed: pip install 'blurfft[cli]'") from None
-    with Image.open(path) as image:
-        return np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
+    try:
+        photo = read(path)
+    except Refused as error:
+        raise ValueError(str(error)) from None
+    colour = photo.colour.double()
+    luma = torch.tensor([0.299, 0.587, 0.114] if len(colour) == 3 else [1.0], dtype=torch.float64)
+    brightness = torch.einsum("chw,c->hw", colour, luma).numpy()
+    if photo.alpha is None:
+        return brightness
+    visible = colour[:, torch.from_numpy(photo.alpha > 0)]
+    uniform = visible.numel() > 0 and bool((visible == visible[:, :1]).all())
+    return photo.alpha * (1.0 if uniform else brightness)
 
 
 def parse(spec: str) -> Tensor:

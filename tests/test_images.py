@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
+import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 import blurfft
 from blurfft import images, psf
 from blurfft.files import atomic
+from blurfft.images import samples as decoded
 
 RNG = np.random.default_rng(0)
 
@@ -438,3 +442,318 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with atomic(target) as file:
         file.write(b"new")
     assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_alpha_multiplied_into_sixteen_bits_is_divided_out(tmp_path, order, compression):
+    colour, alpha = samples16(3), samples16(1)
+    alpha[0, :3, 0] = 0, 1, 65535
+    multiplied = np.rint(colour * (alpha / 65535.0)).astype(np.uint16)
+    samples = np.dstack((multiplied, alpha))
+    source = tmp_path / "a.tif"
+    options = {"photometric": "rgb", "extrasamples": ["assocalpha"], "byteorder": order, "compression": compression}
+    tifffile.imwrite(source, samples, **options)
+    photo = images.read(source)
+    np.testing.assert_array_equal(photo.alpha, alpha[..., 0])
+    # Rounding when it was multiplied is off by at most 1/2, which the division makes larger.
+    error = np.abs(levels(photo) - colour.astype(int))
+    assert (error <= np.ceil(0.5 * 65535 / np.maximum(alpha, 1)))[alpha[..., 0] > 0].all()
+    again, _, _ = rewrite(source)
+    np.testing.assert_array_equal(levels(again), levels(photo))
+    np.testing.assert_array_equal(again.alpha, photo.alpha)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_is_zero(tmp_path, dtype):
+    top = np.iinfo(dtype).max
+    samples = RNG.integers(0, top + 1, (19, 17), dtype=dtype)
+    tifffile.imwrite(tmp_path / "w.tif", samples, photometric="miniswhite")
+    again, _, _ = rewrite(tmp_path / "w.tif")
+    for photo in (images.read(tmp_path / "w.tif"), again):
+        np.testing.assert_array_equal(levels(photo)[..., 0], top - samples.astype(int))
+
+
+def test_white_is_zero_in_floating_point(tmp_path):
+    samples = RNG.uniform(0, 1, (19, 17)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "w.tif", samples, photometric="miniswhite")
+    photo = images.read(tmp_path / "w.tif")
+    np.testing.assert_allclose(photo.colour[0].numpy(), 1 - samples, atol=1e-6)
+    tifffile.imwrite(
+        tmp_path / "r.tif",
+        100 * samples,
+        photometric="miniswhite",
+        extratags=[(340, "f", 1, -50.0), (341, "f", 1, 150.0)],
+    )
+    photo = images.read(tmp_path / "r.tif")
+    np.testing.assert_allclose(photo.colour[0].numpy(), 100 - 100 * samples, atol=1e-4)
+    assert any("counts from white" in note for note in photo.notes)
+
+
+def tiff_of(bits: int, data: bytes, width: int, height: int) -> bytes:
+    """A grey TIFF of one strip."""
+    tags = [(256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    tags += [(278, 3, height), (279, 4, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    padded = data + bytes(len(data) % 2)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded + directory
+
+
+def test_twelve_bits_fill_the_range(tmp_path):
+    (tmp_path / "t.tif").write_bytes(tiff_of(12, bytes([0x00, 0x0F, 0xFF, 0x80, 0x08, 0x00]), 4, 1))
+    np.testing.assert_array_equal(levels(images.read(tmp_path / "t.tif"))[0, :, 0], [0, 65535, 0x8008, 0x8008])
+
+
+def test_integers_below_zero_are_named(tmp_path):
+    tifffile.imwrite(tmp_path / "s.tif", np.full((4, 4), -3, np.int16))
+    with pytest.raises(images.Refused, match="integers below 0"):
+        images.read(tmp_path / "s.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_channel_without_a_meaning_is_noted(tmp_path, dtype):
+    samples = RNG.integers(0, 256, (19, 17, 4), dtype=np.uint16).astype(dtype)
+    tifffile.imwrite(tmp_path / "x.tif", samples, photometric="rgb", extrasamples=["unspecified"])
+    photo = images.read(tmp_path / "x.tif")
+    np.testing.assert_array_equal(levels(photo), samples[..., :3])
+    assert photo.alpha is None and "a channel without a meaning is left out" in photo.notes
+
+
+def avif_header(flags: int) -> bytes:
+    return b"av1C" + bytes([0x81, 0x00, flags, 0])
+
+
+def test_the_depth_of_compressed_colour_is_read_from_its_header():
+    siz = b"\xff\x4f\xff\x51" + bytes(38)
+    assert [decoded._codestream_bits(b"jP" + siz + bytes([ssiz])) for ssiz in (7, 15, 0x8B)] == [8, 16, 12]
+    assert [decoded._av1_bits(avif_header(flags)) for flags in (0x0C, 0x4C, 0x6C)] == [8, 10, 12]
+
+
+def test_depth_that_is_lost_is_noted(tmp_path):
+    words = "more than 8 bits, of which 8 are read"
+    tifffile.imwrite(tmp_path / "cmyk.tif", samples16(4), photometric="separated")
+    photo = images.read(tmp_path / "cmyk.tif")
+    assert photo.bits == 8 and photo.notes == ("converted from CMYK to RGB, without its colour profile", words)
+    for name, options in (("a.jp2", {}), ("a.png", {}), ("a.tif", {}), ("a.webp", {}), ("a.avif", {})):
+        Image.fromarray(samples8(19, 17, 3)).save(tmp_path / name, **options)
+        assert words not in images.read(tmp_path / name).notes
+    whole = bytearray((tmp_path / "a.avif").read_bytes())
+    at = whole.index(b"av1C")
+    whole[at + 6] |= 0x40
+    with Image.open(tmp_path / "a.avif") as image:
+        image.fp = image._fp = io.BytesIO(whole)
+        assert decoded.stored_bits(image) == 10
+
+
+def test_sixteen_bit_colour_of_jpeg_2000_is_noted(tmp_path):
+    """Of a grey image with three times its component's header, which is all that the depth is read from."""
+    Image.fromarray(samples16(1)[..., 0]).save(tmp_path / "g.jp2")
+    with Image.open(tmp_path / "g.jp2") as image:
+        assert decoded.stored_bits(image) == 16
+
+
+def with_chunk(tmp_path: Path, *extra: bytes) -> tuple[Path, np.ndarray]:
+    pixels = samples8(19, 17, 3)
+    plain = io.BytesIO()
+    Image.fromarray(pixels).save(plain, "PNG")
+    (tmp_path / "c.png").write_bytes(plain.getvalue()[:33] + b"".join(extra) + plain.getvalue()[33:])
+    return tmp_path / "c.png", pixels
+
+
+EXIF_OF_A_MAKER = b"MM\0*\0\0\0\x08\0\x01\x01\x0f\0\x02\0\0\0\x04abc\0\0\0\0\0"
+LONG_TEXT = chunk(b"zTXt", b"w\0\0" + zlib.compress(bytes(1048577)))
+
+
+@pytest.mark.parametrize(
+    ("extra", "note"),
+    [
+        (chunk(b"eXIf", b"nonsense"), "its EXIF data are damaged and left out"),
+        (chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"), "its EXIF data are damaged and left out"),
+        (LONG_TEXT, "its texts are damaged or too long and left out"),
+        (
+            chunk(b"iTXt", b"w\0\1\0\0\0" + zlib.compress(bytes(1048577))),
+            "its texts are damaged or too long and left out",
+        ),
+        (chunk(b"zTXt", b"w\0\7" + bytes(9)), "its texts are damaged or too long and left out"),
+        (chunk(b"tEXt", b"w\0words")[:-1] + b"?", "its texts are damaged or too long and left out"),
+        (chunk(b"iCCP", b"name\0\0not compressed"), "its colour profile is damaged and left out"),
+        (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"not a profile")), "its colour profile is damaged and left out"),
+        (chunk(b"iCCP", b"name\0\7" + zlib.compress(b"x")), "its metadata are damaged and left out"),
+        (chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(1048577))), "its metadata are damaged and left out"),
+        (chunk(b"pHYs", b"\0"), "its metadata are damaged and left out"),
+        (chunk(b"gAMA", b"")[:-1] + b"?", "its metadata are damaged and left out"),
+    ],
+)
+def test_damaged_metadata_cost_the_metadata(tmp_path, extra, note):
+    source, pixels = with_chunk(tmp_path, extra)
+    photo = images.read(source)
+    np.testing.assert_array_equal(levels(photo), pixels)
+    assert photo.notes == (note,)
+    again, _, _ = rewrite(source)
+    np.testing.assert_array_equal(levels(again), pixels)
+
+
+def test_what_is_sound_beside_a_damaged_text_stays(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    icc = chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
+    source, _ = with_chunk(tmp_path, icc, chunk(b"eXIf", EXIF_OF_A_MAKER), LONG_TEXT)
+    photo = images.read(source)
+    assert photo.icc_profile == profile and b"abc" in photo.exif
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.tif"])
+def test_metadata_are_damaged_in_other_formats_too(tmp_path, name):
+    exif = {} if name == "a.tif" else {"exif": b"Exif\0\0nonsense"}  # a TIFF's EXIF data are its own tags
+    Image.fromarray(samples8(19, 17, 3)).save(tmp_path / name, icc_profile=b"no profile", **exif)
+    photo = images.read(tmp_path / name)
+    assert photo.colour.shape == (3, 19, 17) and photo.icc_profile is None
+    assert "its colour profile is damaged and left out" in photo.notes
+    assert ("its EXIF data are damaged and left out" in photo.notes) == bool(exif)
+
+
+def test_metadata_that_cannot_be_written_cost_the_metadata(tmp_path):
+    photo = replace(photo_of(torch.rand(3, 4, 5)), format="TIFF", suffix=".tif", exif=b"Exif\0\0nonsense")
+    assert images.write(photo, photo.colour, tmp_path / "a.tif") == ["EXIF data are not kept in TIFF"]
+    np.testing.assert_array_equal(levels(images.read(tmp_path / "a.tif")), levels(photo))
+
+
+def test_damaged_pixels_are_no_damaged_metadata(tmp_path):
+    source, _ = with_chunk(tmp_path, LONG_TEXT)
+    source.write_bytes(source.read_bytes()[:-200])
+    with pytest.raises(images.Refused, match="cannot be decoded"):
+        images.read(source)
+
+
+def psd(pixels: np.ndarray, layers: int) -> bytes:
+    """A PSD with uncompressed layers of noise above its composite (H, W, 3)."""
+    height, width, _ = pixels.shape
+    records = planes = b""
+    for _ in range(layers):
+        channels = b"".join(struct.pack(">hI", c, 2 + width * height) for c in range(3))
+        extra = bytes(8) + b"\x03abc"
+        records += struct.pack(">iiiiH", 0, 0, height, width, 3) + channels + b"8BIMnorm\xff\0\0\0"
+        records += struct.pack(">I", len(extra)) + extra
+        planes += b"".join(bytes(2) + samples8(height, width).tobytes() for _ in range(3))
+    info = struct.pack(">h", layers) + records + planes
+    info += bytes(len(info) % 2)
+    section = struct.pack(">I", len(info)) + info + bytes(4)
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, height, width, 8, 3) + bytes(8)
+    return head + struct.pack(">I", len(section)) + section + bytes(2) + pixels.transpose(2, 0, 1).tobytes()
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_a_psd_gives_its_composite(tmp_path, layers):
+    pixels = samples8(60, 80, 3)
+    (tmp_path / "a.psd").write_bytes(psd(pixels, layers))
+    photo = images.read(tmp_path / "a.psd")
+    np.testing.assert_array_equal(levels(photo), pixels)
+    assert photo.notes == (("the composite of 3 layers",) if layers == 3 else ())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a.bmp", "deep.png"])
+def test_the_resolution_is_kept(tmp_path, name):
+    source = tmp_path / name
+    if name == "deep.png":
+        source.write_bytes(png16(samples16(3), chunk(b"pHYs", struct.pack(">IIB", 11811, 5906, 1))))
+    else:
+        Image.fromarray(samples8(19, 17, 3)).save(source, dpi=(300, 300 if name == "a.jpg" else 150))
+    _, target, notes = rewrite(source)
+    with Image.open(target) as image:
+        np.testing.assert_allclose(
+            [float(x) for x in image.info["dpi"]], (300, 300 if name == "a.jpg" else 150), atol=0.1
+        )
+    assert notes == []
+
+
+def test_the_resolution_turns_with_the_photograph(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[282], exif[283], exif[296] = 6, 300.0, 150.0, 2
+    Image.fromarray(samples8(19, 17, 3)).save(tmp_path / "a.png", exif=exif, dpi=(300, 150))
+    photo, target, _ = rewrite(tmp_path / "a.png")
+    assert photo.dpi == pytest.approx((150, 300), abs=0.1)
+    with Image.open(target) as image:
+        assert image.getexif()[282] == pytest.approx(150) and image.getexif()[283] == pytest.approx(300)
+
+
+def test_a_resolution_that_is_lost_is_noted(tmp_path):
+    Image.fromarray(samples8(19, 17, 3)).save(tmp_path / "a.png", dpi=(300, 300))
+    photo = replace(images.read(tmp_path / "a.png"), format="WEBP", suffix=".webp")
+    assert images.write(photo, photo.colour, tmp_path / "a.webp") == ["resolution is not kept in WEBP"]
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".png", "\N{SNOWMAN}" * 83 + ".png", "~x.png", ".a.1.part.png"])
+def test_names_of_any_length(tmp_path, name):
+    photo = photo_of(torch.rand(1, 4, 5))
+    images.write(photo, photo.colour, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert images.read(tmp_path / name).colour.shape == (1, 4, 5)
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    with pytest.raises(images.Refused, match="File name too long"):
+        images.read(tmp_path / ("a" * 300))
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(images.Refused, match="no such file"):
+        images.read(tmp_path / "a.png" / "b.png")
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a.heic", "HEIC .*pip install pillow-heif"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a.jpg", "HEIC .*pip install pillow-heif"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a.cr3", "camera's raw file.* darktable"),
+        (b"FUJIFILMCCD-RAW 0201", "a.raf", "camera's raw file"),
+        (b"\xff\x0a" + bytes(30), "a.jxl", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a.jxl", "JPEG XL"),
+        (b"v/1\x01\2\0\0\0", "a.exr", "OpenEXR"),
+        (b"#?RADIANCE\n", "a.hdr", "Radiance HDR"),
+        (b"%PDF-1.7\n", "a.pdf", "a PDF"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg", "an SVG, which has no pixels"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a.mp4", "a video"),
+    ],
+)
+def test_formats_that_pillow_does_not_read_are_named(tmp_path, start, name, words):
+    if b"heic" in start and importlib.util.find_spec("pillow_heif"):
+        pytest.skip("pillow-heif is installed and reads it")
+    (tmp_path / name).write_bytes(start + bytes(100))
+    with pytest.raises(images.Refused, match=words):
+        images.read(tmp_path / name)
+
+
+def test_the_preview_in_a_raw_file_is_not_taken_for_the_photograph(tmp_path):
+    for name, extra in (("a.nef", []), ("a.tif", [(50706, "B", 4, (1, 4, 0, 0))])):
+        tifffile.imwrite(tmp_path / name, samples8(4, 4), extratags=extra)
+        with pytest.raises(images.Refused, match="raw file, of which Pillow reads the preview"):
+            images.read(tmp_path / name)
+
+
+def test_a_tiff_that_pillow_does_not_read_is_named(tmp_path):
+    tifffile.imwrite(tmp_path / "f.tif", np.zeros((4, 4, 3), np.float32), photometric="rgb")
+    with pytest.raises(images.Refused, match="a TIFF with samples of a kind that Pillow does not read"):
+        images.read(tmp_path / "f.tif")
+
+
+def test_settings_of_the_process_stay(tmp_path, monkeypatch):
+    """Whatever happens to the file."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12345)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
+    Image.fromarray(samples8(19, 17, 3)).save(tmp_path / "good.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:-300])
+    with_chunk(tmp_path, LONG_TEXT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        images.read(tmp_path / "good.png")
+        images.read(tmp_path / "c.png")
+        with pytest.raises(images.Refused):
+            images.read(tmp_path / "cut.png")
+        assert warnings.filters == before
+    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == (12345, False)
+
+
+def test_only_who_has_the_option_is_told_of_it(tmp_path):
+    (tmp_path / "huge.pgm").write_bytes(b"P5 100000 100000 255\n" + bytes(10))
+    with pytest.raises(images.Refused, match=r"^larger than 100000000 pixels$"):
+        images.read(tmp_path / "huge.pgm")

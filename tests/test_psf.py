@@ -199,3 +199,47 @@ def test_size_must_be_odd():
     for size in (4, 0, -1, 2.5, True):
         with pytest.raises(ValueError, match="size must be an odd positive int"):
             psf.gaussian(1.0, size=size)
+
+
+@pytest.mark.parametrize(
+    "spec", ["motion:5e-324,0", "motion:1e-300,45", "motion:1e-10,90", "gaussian:5e-324", "disk:5e-324"]
+)
+def test_the_smallest_numbers_are_no_blur(spec):
+    kernel = psf.parse(spec)
+    expected = torch.zeros_like(kernel)
+    expected[kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
+    assert kernel.equal(expected)
+
+
+def drawn(pixels: np.ndarray, folder: Path) -> torch.Tensor:
+    Image.fromarray(pixels).save(folder / "drawn.png")
+    return psf.load(folder / "drawn.png")
+
+
+@pytest.mark.parametrize("ink", [0, 90, 255])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_kernel_drawn_in_alpha(tmp_path, ink, bands):
+    shape = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    pixels = np.dstack([np.full((3, 4, bands), ink, np.uint8), 20 * shape])
+    torch.testing.assert_close(drawn(pixels, tmp_path).double(), torch.from_numpy(shape / shape.sum()))
+
+
+def test_alpha_hides_what_is_drawn_in_colour(tmp_path):
+    grey = np.array([[10, 20], [30, 40]], np.uint8)
+    opacity = np.array([[255, 255], [255, 0]], np.uint8)
+    expected = torch.tensor([[1.0, 2.0], [3.0, 0.0]], dtype=torch.float64) / 6
+    torch.testing.assert_close(drawn(np.dstack([grey, opacity]), tmp_path).double(), expected)
+
+
+def test_a_kernel_in_sixteen_bits_and_in_the_home_folder(tmp_path, monkeypatch):
+    samples = np.array([[1, 65535], [300, 2]], np.uint16)
+    Image.fromarray(samples).save(tmp_path / "k.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.testing.assert_close(psf.parse("~/k.png").double(), torch.from_numpy(samples / samples.sum()))
+
+
+def test_a_kernel_that_counts_from_white(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    samples = np.array([[1, 9], [4, 2]], np.uint16)
+    tifffile.imwrite(tmp_path / "k.tif", 65535 - samples, photometric="miniswhite")
+    torch.testing.assert_close(psf.load(tmp_path / "k.tif").double(), torch.from_numpy(samples / samples.sum()))

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from .. import selfcheck
-from .terminal import console, errors, fail, progress, require_settings, show
+from .terminal import console, errors, fail, progress, require_settings, show, stopped
 
 EXAMPLES = (
     "**Examples**\n\nblurfft check\n\nblurfft check --backend cpu --all\n\n"
@@ -39,12 +39,16 @@ def check(
     require_settings()
     plan = selfcheck.plan(backends)
     results = []
-    with progress() as bar:
-        task = bar.add_task("", total=len(plan))
-        for case in plan:
-            bar.update(task, description=f"{case[0]} {case[1]}")
-            results.append(selfcheck.check_one(*case))
-            bar.advance(task)
+    try:
+        with progress() as bar:
+            task = bar.add_task("", total=len(plan))
+            for case in plan:
+                bar.update(task, description=f"{case[0]} {case[1]}")
+                results.append(selfcheck.check_one(*case))
+                bar.advance(task)
+    except KeyboardInterrupt:
+        failed = sum(not result.passed for result in results)
+        raise stopped(f"{len(results)} of {len(plan)} checks were made, {failed} failed") from None
 
     for name in backends:
         console.print()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +13,9 @@ from rich.markup import escape
 from torch import Tensor
 
 from .. import images, psf
-from ..files import Refused, atomic
+from ..files import Refused, atomic, expanded, printable, why
 from . import terminal
-from .panel import panel as panel_of
+from .panel import panel as draw_panel
 
 EXAMPLES = (
     "**Examples**\n\n"
@@ -91,89 +94,97 @@ def deblur(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--kernel") from None
     terminal.require_settings()
+    out = expanded(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise typer.BadParameter(f"cannot make the folder {out}: {error.strerror}", param_hint="--out") from None
-    options = f"{kernel}, nsr {nsr:g}" + (", tapered" if taper else "")
+        raise typer.BadParameter(f"cannot make the folder {out}: {why(error)}", param_hint="--out") from None
+    photos = [expanded(path) for path in photos]
+    caption = f"{kernel}, nsr {nsr:g}" + (", tapered" if taper else "")
+    restoration = _Restoration(psf_kernel, nsr, taper, caption if panel else None, out, overwrite, max_pixels, photos)
 
-    written: set[Path] = set()
-    refused = 0
-    with terminal.progress() as bar:
-        task = bar.add_task("", total=len(photos))
-        for path in photos:
-            bar.update(task, description=path.name)
-            try:
-                target, notes = _deblur_one(
-                    path,
-                    out,
-                    psf_kernel,
-                    nsr,
-                    taper,
-                    options if panel else None,
-                    overwrite,
-                    max_pixels,
-                    written,
-                    photos,
-                )
-            except Refused as error:
-                refused += 1
-                terminal.say(bar, terminal.errors, f"[red]refused[/red] {escape(str(path))}: {escape(str(error))}")
-            else:
-                detail = f"  [dim]({escape('; '.join(notes))})[/dim]" if notes else ""
-                terminal.say(bar, terminal.console, f"{escape(str(path))} -> {escape(str(target))}{detail}")
-            bar.advance(task)
+    restored = refused = 0
+    try:
+        with terminal.progress() as bar:
+            task = bar.add_task("", total=len(photos))
+            for path in photos:
+                bar.update(task, description=escape(printable(path.name)))
+                try:
+                    target, notes = restoration.of(path)
+                except Refused as error:
+                    refused += 1
+                    terminal.say(bar, terminal.errors, f"[red]refused[/red] {escape(str(path))}: {escape(str(error))}")
+                else:
+                    restored += 1
+                    detail = f"  [dim]({escape('; '.join(notes))})[/dim]" if notes else ""
+                    terminal.say(bar, terminal.console, f"{escape(str(path))} -> {escape(str(target))}{detail}")
+                bar.advance(task)
+    except KeyboardInterrupt:
+        raise terminal.stopped(f"{restored} of {len(photos)} photographs are restored, in {out}") from None
     if len(photos) > 1 or refused:
-        summary = f"{len(photos) - refused} restored"
-        (terminal.errors if refused else terminal.console).print(
-            summary + (f", [red]{refused} refused[/red]" if refused else "")
-        )
+        summary = f"{restored} restored" + (f", [red]{refused} refused[/red]" if refused else "")
+        (terminal.errors if refused else terminal.console).print(summary)
     if refused:
         raise typer.Exit(1)
 
 
-def _deblur_one(
-    path: Path,
-    out: Path,
-    kernel: Tensor,
-    nsr: float,
-    taper: bool,
-    panel_options: str | None,
-    overwrite: bool,
-    max_pixels: int,
-    written: set[Path],
-    inputs: list[Path],
-) -> tuple[Path, list[str]]:
-    """Restores one photograph; the file written and notes. Raises ``Refused``."""
-    photo = images.read(path, max_pixels)
-    _, suffix, note = images.output(photo)
-    target = out / (path.stem + suffix)
-    panel_target = out / f"{path.stem}-panel.png"
-    for file in (target, panel_target) if panel_options else (target,):
-        if file in written:
-            raise Refused(f"{file} was just written for another photograph of that name")
-        if file.exists():
-            if any(source.exists() and file.samefile(source) for source in inputs):
-                raise Refused(f"{file} is one of the inputs; choose another folder with --out")
-            if not overwrite:
-                raise Refused(f"{file} exists; --overwrite replaces it")
-    try:
-        restored = images.restore(photo, kernel, nsr, taper)
-    except (RuntimeError, MemoryError) as error:  # too large for the memory, or for the backend that was asked for
-        raise Refused(str(error) or "too large for the memory of this machine") from None
-    notes = [*photo.notes, *([note] if note else [])]
-    try:
-        notes += images.write(photo, restored, target)
-        written.add(target)
-    except OSError as error:
-        raise Refused(f"cannot write {target}: {error.strerror or error}") from None
-    if panel_options:
+@dataclass
+class _Restoration:
+    """What is done with each photograph, and the files that were written."""
+
+    kernel: Tensor
+    nsr: float
+    taper: bool
+    caption: str | None  # of the panel; None for no panel
+    out: Path
+    overwrite: bool
+    max_pixels: int
+    inputs: list[Path]
+    written: set[Path] = field(default_factory=set)
+
+    def of(self, path: Path) -> tuple[Path, list[str]]:
+        """Restores one photograph; the file written and notes.
+
+        Raises:
+            Refused: it cannot be read, restored or written.
+        """
+        photo = images.read(path, self.max_pixels)
+        _, suffix, note = images.output(photo)
+        target, panel_target = self.out / (path.stem + suffix), self.out / f"{path.stem}-panel.png"
+        self._require_free(target)
+        if self.caption:
+            self._require_free(panel_target)
         try:
-            with atomic(panel_target) as stream:
-                panel_of(photo, restored, kernel, path.name, panel_options).save(stream, "PNG")
-            written.add(panel_target)
+            restored = images.restore(photo, self.kernel, self.nsr, self.taper)
+        except (RuntimeError, MemoryError) as error:  # for the memory, or for the backend that was asked for
+            raise Refused(str(error) or "too large for the memory of this machine") from None
+        notes = [*photo.notes, *([note] if note else [])]
+        with _writing(target):
+            notes += images.write(photo, restored, target)
+        self.written.add(target)
+        if self.caption:
+            picture = draw_panel(photo, restored, self.kernel, path.name, self.caption)
+            with _writing(panel_target, f"; the result itself is in {target}"), atomic(panel_target) as stream:
+                picture.save(stream, "PNG")
+            self.written.add(panel_target)
             notes.append(f"panel in {panel_target}")
-        except OSError as error:
-            why = f"cannot write {panel_target}: {error.strerror or error}"
-            raise Refused(f"{why}; the result itself is in {target}") from None
-    return target, notes
+        return target, notes
+
+    def _require_free(self, file: Path) -> None:
+        if file in self.written:
+            raise Refused(f"{file} was just written for another photograph of that name")
+        with _writing(file):
+            if not file.exists():
+                return
+            if any(source.exists() and file.samefile(source) for source in self.inputs):
+                raise Refused(f"{file} is one of the inputs; choose another folder with --out")
+        if not self.overwrite:
+            raise Refused(f"{file} exists; --overwrite replaces it")
+
+
+@contextmanager
+def _writing(file: Path, kept: str = "") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"cannot write {file}: {why(error)}{kept}") from None

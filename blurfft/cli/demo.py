@@ -24,7 +24,7 @@ from torch import Tensor
 import blurfft
 
 from .. import _dispatch, images, info, psf, reference, selfcheck
-from ..files import Refused, atomic
+from ..files import Refused, atomic, expanded, why
 from ..images import pictures
 from . import terminal
 
@@ -55,9 +55,11 @@ def demo(
     """
     terminal.require_settings()
     try:
-        run(out, terminal.console)
+        run(expanded(out), terminal.console)
     except Refused as error:
         raise terminal.fail(str(error)) from None
+    except KeyboardInterrupt:
+        raise terminal.stopped("no picture was written") from None
 
 
 class Tile(NamedTuple):
@@ -108,7 +110,7 @@ def run(out: Path, console: Console) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"cannot make the folder {out}: {error.strerror}") from None
+        raise Refused(f"cannot make the folder {out}: {why(error)}") from None
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("")
@@ -146,7 +148,7 @@ def run(out: Path, console: Console) -> Path:
             with atomic(path) as file:
                 picture.save(file, "PNG")
         except OSError as error:
-            raise Refused(f"cannot write {path}: {error.strerror or error}") from None
+            raise Refused(f"cannot write {path}: {why(error)}") from None
     console.print(f"\nPicture: [bold]{path}[/bold]", soft_wrap=True)
     return path
 

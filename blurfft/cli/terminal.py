@@ -74,6 +74,12 @@ def fail(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def stopped(kept: str) -> typer.Exit:
+    """Says after Ctrl-C what there is; to be raised."""
+    errors.print(f"stopped; {escape(kept)}", soft_wrap=True)
+    return typer.Exit(130)
+
+
 def require_settings() -> None:
     """Says at once what every single call would fail for."""
     for problem in info.problems():

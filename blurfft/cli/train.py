@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.progress import TimeRemainingColumn
 
-from ..files import Refused
+from ..files import Refused, expanded
 from ..vae import outputs, run
 from ..vae.options import Options, flag
 from ..vae.training import Diverged
@@ -97,6 +97,7 @@ def train(
     mean: loss = reconstruction + beta x kl, in nats an image where the term is a density.
     """
     terminal.require_settings()
+    out = expanded(out)
     given = {name for name in chosen if getattr(context.get_parameter_source(name), "name", None) != "DEFAULT"}
     if resume and overwrite:
         raise typer.BadParameter("give --resume or --overwrite, not both", param_hint="--resume")
@@ -130,8 +131,7 @@ def train(
     except (Refused, Diverged, ValueError) as error:
         raise terminal.fail(str(error)) from None
     except KeyboardInterrupt:
-        terminal.errors.print(f"stopped; {outputs.kept(out)}", soft_wrap=True)
-        raise typer.Exit(130) from None
+        raise terminal.stopped(outputs.kept(out)) from None
     if show:
         held_out = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in trainer.evaluate().items())
         terminal.console.print(f"{trainer.steps_done} steps; held out: {held_out}", soft_wrap=True)

@@ -21,6 +21,7 @@ class Photo:
     icc_profile: bytes | None
     exif: bytes | None
     notes: tuple[str, ...]
+    dpi: tuple[float, float] | None = None  # pixels an inch, across and down
 
     @property
     def mode(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -26,7 +27,10 @@ _LOSSLESS: dict[str, tuple[set[str], dict[str, Any]]] = {
     "TGA": ({"L", "LA", "RGB", "RGBA"}, {"compression": "tga_rle"}),
 }
 _NOTHING: tuple[set[str], dict[str, Any]] = (set(), {})
-_KEEPS_METADATA = {"PNG", "TIFF", "WEBP"}
+# What each format can say beside the pixels, by Pillow's names.
+_KEEPS = {"PNG": {"icc_profile", "exif", "dpi"}, "TIFF": {"icc_profile", "exif", "dpi"}, "BMP": {"dpi"}}
+_KEEPS["WEBP"] = {"icc_profile", "exif"}
+_WORDS = {"icc_profile": "colour profile", "exif": "EXIF data", "dpi": "resolution"}
 
 
 def output(photo: Photo) -> tuple[str, str, str | None]:
@@ -70,21 +74,30 @@ def write(photo: Photo, colour: Tensor, path: str | Path) -> list[str]:
         samples = np.dstack((samples, photo.alpha))
     samples = np.ascontiguousarray(samples[..., 0] if samples.shape[-1] == 1 else samples)
 
-    notes = []
-    metadata = {"icc_profile": photo.icc_profile, "exif": photo.exif}
-    metadata = {name: value for name, value in metadata.items() if value}
-    if metadata and format not in _KEEPS_METADATA:
-        notes.append(f"colour profile and EXIF data are not kept in {format}")
-        metadata = {}
+    said = {name: getattr(photo, name) for name in _WORDS}
+    metadata = {name: value for name, value in said.items() if value and name in _KEEPS.get(format, ())}
+    lost = [_WORDS[name] for name, value in said.items() if value and name not in metadata]
+    encoded = io.BytesIO()  # in memory first: some encoders hide why a file cannot be written
+    if photo.mode.endswith("A;16") or photo.mode == "RGB;16":
+        _write_png16(encoded, samples, photo)
+    else:
+        picture, options = Image.fromarray(samples), _LOSSLESS[format][1]
+        try:
+            picture.save(encoded, format, **options, **metadata)
+        except MemoryError:
+            raise
+        except Exception:  # Pillow may have read what it cannot write
+            if not metadata:
+                raise
+            encoded = io.BytesIO()
+            picture.save(encoded, format, **options)
+            lost = [_WORDS[name] for name, value in said.items() if value]
     with atomic(path) as file:
-        if photo.mode.endswith("A;16") or photo.mode == "RGB;16":
-            _write_png16(file, samples, photo.icc_profile, photo.exif)
-        else:
-            Image.fromarray(samples).save(file, format, **_LOSSLESS[format][1], **metadata)
-    return notes
+        file.write(encoded.getbuffer())
+    return [f"{' and '.join(lost)} {'is' if lost == ['resolution'] else 'are'} not kept in {format}"] if lost else []
 
 
-def _write_png16(file: BinaryIO, samples: NDArray[Any], icc_profile: bytes | None, exif: bytes | None) -> None:
+def _write_png16(file: BinaryIO, samples: NDArray[Any], photo: Photo) -> None:
     """A 16-bit PNG of (H, W, 2|3|4) samples, every row stored as its difference to the one above (filter 2)."""
     height, width, bands = samples.shape
     rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
@@ -98,9 +111,11 @@ def _write_png16(file: BinaryIO, samples: NDArray[Any], icc_profile: bytes | Non
     file.write(b"\x89PNG\r\n\x1a\n")
     colour_type = {2: 4, 3: 2, 4: 6}[bands]
     chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
-    if icc_profile:
-        chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
-    if exif:
-        chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if photo.icc_profile:
+        chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(photo.icc_profile))
+    if photo.dpi:
+        chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in photo.dpi), 1))
+    if photo.exif:
+        chunk(b"eXIf", photo.exif.removeprefix(b"Exif\0\0"))
     chunk(b"IDAT", zlib.compress(filtered.data, 6))
     chunk(b"IEND", b"")

@@ -1,0 +1,76 @@
+"""Names for the formats that Pillow does not read, with what reads or converts them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+from PIL import Image
+
+_RAW = {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}
+_RAW |= {".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+
+CAMERA_RAW = (
+    "a camera's raw file, of which Pillow reads the preview at most; develop it to a 16-bit TIFF or PNG first, for "
+    "example with darktable or RawTherapee"
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+# The first bytes, and what the file is.
+_SIGNATURES = (
+    (b"\xff\x0a", "JPEG XL, which Pillow does not read; convert it first, for example with djxl of libjxl"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL, which Pillow does not read; convert it first, for example with djxl of libjxl"),
+    (b"II\xbc", "JPEG XR, which Pillow does not read; save it as PNG or TIFF first"),
+    (b"v/1\x01", "OpenEXR, which Pillow does not read; save it as TIFF first"),
+    (b"#?", "Radiance HDR, which Pillow does not read; save it as TIFF first"),
+    (b"gimp xcf", "a file of GIMP (XCF); export it as PNG or TIFF first"),
+    (b"%PDF", "a PDF; extract its photographs first, for example with pdfimages"),
+    (b"<svg", "an SVG, which has no pixels; export it as PNG first"),
+    (b"<?xml", "XML, perhaps an SVG, which has no pixels; export it as PNG first"),
+    (b"RIFF", "a sound or a video; save one of its frames as PNG first"),
+    (b"\x1aE\xdf\xa3", "a video; save one of its frames as PNG first"),
+)
+
+
+def is_camera_raw(path: Path, image: Image.Image | None = None) -> bool:
+    """Whether the file holds a sensor's data. Many are TIFF files in which Pillow finds a small preview."""
+    if image is None:
+        return path.suffix.lower() in _RAW
+    if image.format != "TIFF":
+        return False
+    return path.suffix.lower() in _RAW or 50706 in getattr(image, "tag_v2", {})  # DNGVersion
+
+
+def name(path: Path) -> str | None:
+    """What a file that Pillow does not identify is, and what helps; None if it is nothing known."""
+    with path.open("rb") as file:
+        start = file.read(32)
+    if is_camera_raw(path):
+        return CAMERA_RAW
+    if start[4:8] == b"ftyp":
+        return _isobmff(start[8:12])
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "a TIFF with samples of a kind that Pillow does not read; save it as PNG, or with 8 bits as grey or RGB"
+    return next((words for signature, words in _SIGNATURES if start.startswith(signature)), None)
+
+
+def _isobmff(brand: bytes) -> str:
+    if brand in (b"avif", b"avis"):
+        return "AVIF, which this Pillow does not read: pip install --upgrade 'pillow>=11.3'"
+    if brand in _HEIF_BRANDS:
+        return "HEIC (HEIF), which Pillow does not read: pip install pillow-heif, and blurfft reads it"
+    if brand == b"crx ":
+        return CAMERA_RAW
+    return "a video; save one of its frames as PNG first"
+
+
+def open_heif(path: Path) -> Image.Image | None:
+    """The primary image of a HEIF file, if pillow-heif is installed. Pillow itself is left as it is."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start[4:8] != b"ftyp" or start[8:12] not in _HEIF_BRANDS or importlib.util.find_spec("pillow_heif") is None:
+        return None
+    image: Image.Image = importlib.import_module("pillow_heif").open_heif(path).to_pillow()
+    image.format = "HEIF"
+    return image

@@ -1,0 +1,103 @@
+"""What a file says beside its pixels: EXIF data, colour profile, resolution. Damage costs only what is damaged."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageCms
+
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION = 274, 282, 283
+
+# TIFF tags that describe how the pixels of the input file are laid out; they would be false in another file.
+_LAYOUT_TAGS = {*range(254, 260), 262, 266, 273, *range(277, 280), 284, *range(290, 294), 297, 317, *range(320, 326)}
+_LAYOUT_TAGS |= {330, *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675}
+
+# The chunks of a PNG without which its pixels would be others.
+_PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+
+
+@dataclass(frozen=True)
+class Metadata:
+    exif: bytes | None  # without orientation and layout
+    orientation: int
+    icc_profile: bytes | None
+    dpi: tuple[float, float] | None  # of the stored image, which the orientation may turn
+
+
+def of(image: Image.Image, notes: list[str]) -> Metadata:
+    """The metadata of an image that is loaded; ``notes`` tells what of it is damaged."""
+    exif, orientation = _exif(image, notes)
+    return Metadata(exif, orientation, _icc_profile(image, notes), _dpi(image))
+
+
+def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
+    orientation = 1
+    try:
+        exif = image.getexif()
+        damaged = bool(image.info.get("exif", b"").removeprefix(b"Exif\0\0")) and not len(exif)
+        # Pillow turns a TIFF upright itself, while loading it.
+        if isinstance(turned := exif.get(_ORIENTATION), int) and 1 <= turned <= 8:
+            orientation = turned
+        if orientation >= 5 and {_X_RESOLUTION, _Y_RESOLUTION} <= set(exif):
+            exif[_X_RESOLUTION], exif[_Y_RESOLUTION] = exif[_Y_RESOLUTION], exif[_X_RESOLUTION]
+        for tag in {_ORIENTATION, *_LAYOUT_TAGS} & set(exif):
+            del exif[tag]
+        kept = exif.tobytes() if len(exif) else None
+    except Exception:  # Pillow raises all kinds for damaged EXIF data
+        kept, damaged = None, True
+    if damaged:
+        notes.append("its EXIF data are damaged and left out")
+    return kept, orientation
+
+
+def _icc_profile(image: Image.Image, notes: list[str]) -> bytes | None:
+    if "icc_profile" not in image.info or image.mode in ("CMYK", "LAB"):
+        return None
+    profile: Any = image.info["icc_profile"]
+    if profile is not None and len(profile) == 0:
+        return None
+    try:
+        ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    except ImportError:  # a Pillow without LittleCMS
+        pass
+    except Exception:
+        notes.append("its colour profile is damaged and left out")
+        return None
+    return bytes(profile)
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    try:
+        x, y = (float(value) for value in image.info["dpi"])
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    return (x, y) if all(math.isfinite(value) and 0 < value < 1e6 for value in (x, y)) else None
+
+
+def png_without_metadata(path: Path) -> Iterator[tuple[bytes, str]]:
+    """The PNG in ``path`` without its texts, then without everything but its pixels, each with a note; nothing if it
+    is no PNG."""
+    data = path.read_bytes()
+    chunks = list(_png_chunks(data))
+    for dropped, words in (
+        ({name for name, _ in chunks} & _PNG_TEXTS, "its texts are damaged or too long and left out"),
+        ({name for name, _ in chunks} - _PNG_PIXELS, "its metadata are damaged and left out"),
+    ):
+        if dropped:
+            yield data[:8] + b"".join(chunk for name, chunk in chunks if name not in dropped), words
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The names of a PNG's chunks and the chunks whole."""
+    position = 8 if data[:8] == b"\x89PNG\r\n\x1a\n" else len(data)
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        yield name, data[position : position + 12 + length]
+        position += 12 + length
