@@ -31,6 +31,13 @@ def kernels(shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
     return (k / k.sum((-2, -1), keepdim=True)).to(dtype)
 
 
+def edge_detectors(shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
+    """Each summing to 0, exactly in any dtype."""
+    k = torch.randint(-8, 9, tuple(shape), dtype=torch.float64) / 64
+    k[..., shape[-2] // 2, shape[-1] // 2] -= k.sum((-2, -1))
+    return k.to(dtype)
+
+
 def positive(shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
     """Noise-to-signal ratios and floors, between 0.05 and 0.15."""
     return (0.05 + 0.1 * torch.rand(tuple(shape), dtype=torch.float64)).to(dtype)

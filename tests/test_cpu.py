@@ -15,11 +15,13 @@ from typing import Any
 import conformance
 import pytest
 import torch
-from conformance import CALLS, TAKING_IMAGES, Case
+from conformance import CALLS, CONTENTS, TAKING_IMAGES, Case
 from inputs import images
 from tolerances import assert_close
 
+import blurfft
 from blurfft import _ext
+from blurfft import reference as formulas
 from blurfft._backends import reference
 
 extension = _ext.module()
@@ -53,6 +55,13 @@ def check_every_op(ops: Any, case: Case) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=lambda s: f"{s[0]}x{s[1]}")
 def test_every_radix(capability: str, size: tuple[int, int], dtype: torch.dtype) -> None:
     check_every_op(torch.ops.blurfft_cpu, Case(*size, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("content", CONTENTS)
+def test_hard_images(capability: str, content: str, dtype: torch.dtype) -> None:
+    # Rows 0 and H/2 share a transform.
+    check_every_op(torch.ops.blurfft_cpu, Case(64, 24, dtype, content=content))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
@@ -184,7 +193,8 @@ def test_long_lines(capability: str, size: tuple[int, int], dtype: torch.dtype, 
 _TO_THE_END_OF_MEMORY = """
 import ctypes, itertools, mmap, sys
 import torch, blurfft
-from blurfft import _ext
+import blurfft
+from blurfft import _ext, reference as formulas
 
 libc = ctypes.CDLL(None)
 libc.mmap.restype = ctypes.c_void_p
@@ -305,3 +315,15 @@ def test_errors_out_of_range_are_not_none(capability: str, alpha: float) -> None
     loss, grad = torch.ops.blurfft_cpu.focal_frequency_loss(x, y, alpha, False, 1.0, True, True)
     assert not loss[0].isfinite() and grad[0].isnan().all()
     assert loss[1].isfinite() and grad[1].isfinite().all()
+
+
+def test_rows_that_share_a_transform_do_not_share_their_error(capability: str) -> None:
+    """The mean of these images is far larger than all else, and has no weight; row H/2 has one."""
+    laplacian = torch.tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]]) / 8
+    for dtype, tolerance in ((torch.float32, 2e-4), (torch.float64, 1e-12)):
+        for _ in range(20):
+            x = 1000 + 0.1 * torch.randn(1, 1, 64, 64, dtype=dtype)
+            arguments = x, torch.zeros_like(x), laplacian.to(dtype)
+            truth = formulas.wiener_loss(*(t.double() for t in arguments), nsr=0.1)
+            loss = blurfft.wiener_loss(*arguments, nsr=0.1)
+            assert loss.item() == pytest.approx(truth.item(), rel=tolerance)

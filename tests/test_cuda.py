@@ -67,6 +67,7 @@ CASES = [
     Case(28, 28, bf16, "channels_last", "transposed", samples=3, channels=1),
     Case(32, 32, f32),
     Case(64, 64, f16, "sliced", "contiguous", samples=1, channels=2),
+    *(Case(16, 16, f32, content=content, channels=2) for content in ("mean-100", "edges", "waves")),
 ]
 
 

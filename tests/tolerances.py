@@ -22,15 +22,23 @@ if INTERPRETED:
     TOLERANCES[torch.bfloat16] *= 2
 
 
-def assert_close(actual: Tensor, truth: Tensor, factor: float = 1.0) -> None:
-    """``factor`` widens the tolerance where the problem, not the code, amplifies rounding errors. The truth may be on
-    another device."""
+def _largest(values: Tensor) -> float:
+    return values.detach().abs().nan_to_num(0.0).max().item() if values.numel() else 0.0
+
+
+def relative_error(actual: Tensor, truth: Tensor) -> float:
+    """The largest difference relative to the largest entry."""
+    return _largest(actual.to(truth) - truth) / max(_largest(truth), torch.finfo(torch.float64).tiny)
+
+
+def assert_close(actual: Tensor, truth: Tensor, factor: float = 1.0, at_least: float = 0.0) -> None:
+    """``factor`` widens the tolerance where the problem, not the code, amplifies rounding errors; ``at_least`` is one
+    that holds where it is larger. The truth may be on another device."""
     real = actual.dtype.to_real() if actual.is_complex() else actual.dtype
-    largest = truth.detach().abs().nan_to_num(0.0).max().item() if truth.numel() else 0.0
     torch.testing.assert_close(
         actual.detach().to(truth),
         truth.detach(),
         rtol=0.0,
-        atol=factor * TOLERANCES[real] * largest,
+        atol=max(factor * TOLERANCES[real], at_least) * _largest(truth),
         equal_nan=True,
     )

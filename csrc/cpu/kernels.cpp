@@ -114,15 +114,6 @@ BLURFFT_INLINE Cpx<T> apply(Cpx<T> z, const T* table, int position, bool complex
   const Vec<T> t = load(table + position * kLanes<T>);
   return {t * z.re, t * z.im};
 }
-// The same for lane 0 alone, by a table of row H/2.
-template <class T>
-BLURFFT_INLINE Cpx<T> apply_to_first(Cpx<T> z, const T* table, int position, bool complex_table) {
-  const T* t = table + middle_row_entry<T>(position, complex_table);
-  const Vec<T> re = {t[0]};
-  if (!complex_table) return {re * z.re, re * z.im};
-  const Vec<T> im = {t[kLanes<T>]};
-  return {z.re * re - z.im * im, z.re * im + z.im * re};
-}
 template <class T>
 BLURFFT_INLINE Vec<T> squared_modulus(Cpx<T> z) {
   return z.re * z.re + z.im * z.im;
@@ -216,54 +207,83 @@ void act_on_group(const Plane<T>& p, int c, Action<T>& action) {
   if (Inverse && outer > 0) run(Constant<true>(), 0, 1, row);
 }
 
-// Rows 0 and H/2 share lane 0 of the first group as X_0 + iX_n: separated through the mirror column.
+// A column of row 0 and of row H/2.
 template <class T>
-BLURFFT_INLINE void separate(Cpx<T> z, Cpx<T> w, T (&x0)[2], T (&xn)[2]) {
+struct Entry {
+  T re, im;
+  BLURFFT_INLINE T squared_modulus() const { return re * re + im * im; }
+};
+template <class T>
+struct EntryPair {
+  Entry<T> first, middle;
+};
+// The two rows share lane 0 of the first group as X_0 + iX_n, which in the mirror column is conj(X_0) + i conj(X_n).
+// What is nonlinear, or has a weight for each of them, must separate them first: their sizes may be far apart.
+template <class T>
+BLURFFT_INLINE EntryPair<T> separate(Cpx<T> z, Cpx<T> mirror) {
   constexpr T half = static_cast<T>(0.5);
-  x0[0] = half * (z.re[0] + w.re[0]);
-  x0[1] = half * (z.im[0] - w.im[0]);
-  xn[0] = half * (z.im[0] + w.im[0]);
-  xn[1] = half * (w.re[0] - z.re[0]);
+  return {{half * (z.re[0] + mirror.re[0]), half * (z.im[0] - mirror.im[0])},
+          {half * (z.im[0] + mirror.im[0]), half * (mirror.re[0] - z.re[0])}};
 }
 template <class T>
-BLURFFT_INLINE void separate(const MirrorPair<T>& m, T (&x0)[2], T (&xn)[2]) {
-  separate(load_cpx(m.at), load_cpx(m.mirror), x0, xn);
+BLURFFT_INLINE EntryPair<T> separate(const MirrorPair<T>& m) {
+  return separate(load_cpx(m.at), load_cpx(m.mirror));
+}
+template <class T>
+BLURFFT_INLINE void unite(const EntryPair<T>& x, Cpx<T>& z, Cpx<T>& mirror) {
+  z.re[0] = x.first.re - x.middle.im;
+  z.im[0] = x.first.im + x.middle.re;
+  mirror.re[0] = x.first.re + x.middle.im;
+  mirror.im[0] = x.middle.re - x.first.im;
+}
+// Each times its own entry of the first group and of row H/2 of a table.
+template <class T>
+BLURFFT_INLINE EntryPair<T> apply(const EntryPair<T>& x, const T* table, const T* middle, int position,
+                                  bool complex_table) {
+  const auto times = [&](Entry<T> z, const T* t) BLURFFT_LAMBDA_INLINE -> Entry<T> {
+    if (!complex_table) return {z.re * t[0], z.im * t[0]};
+    return {z.re * t[0] - z.im * t[kLanes<T>], z.re * t[kLanes<T>] + z.im * t[0]};
+  };
+  const T* first = table + position * kLanes<T> * (complex_table ? 2 : 1);
+  return {times(x.first, first), times(x.middle, middle + middle_row_entry<T>(position, complex_table))};
 }
 
-// `table` and `extra`: the first group and row H/2 of an operator table.
+// `table` and `middle`: the first group and row H/2 of a table; so `power` and `middle_power`.
 template <bool Complex, class T>
-double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* extra, T* power, T* extra_power) {
+double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* middle, T* power, T* middle_power) {
   constexpr int L = kLanes<T>;
   Vec<T> energy = {};
+  double shared_energy = 0;
   for (int f2 = 0; f2 <= p.g.width() / 2; ++f2) {
     const MirrorPair<T> m = mirror_pair(p, c, f2);
+    const bool paired = m.position != m.mirror_position;
     const Cpx<T> z = load_cpx(m.at), w = load_cpx(m.mirror);
+    const EntryPair<T> x = separate(z, w);
     if (power) {
-      T x0[2], xn[2];
-      separate(m, x0, xn);
-      const T row0 = x0[0] * x0[0] + x0[1] * x0[1], row_n = xn[0] * xn[0] + xn[1] * xn[1];
+      const T first = x.first.squared_modulus(), other = x.middle.squared_modulus();
       const auto add = [&](int position, Cpx<T> value) {
         Vec<T> square = squared_modulus(value);
-        square[0] = row0;
+        square[0] = first;
         store(power + position * L, load(power + position * L) + square);
-        extra_power[middle_row_entry<T>(position, false)] += row_n;
+        middle_power[middle_row_entry<T>(position, false)] += other;
       };
       add(m.position, z);
-      if (m.position != m.mirror_position) add(m.mirror_position, w);
+      if (paired) add(m.mirror_position, w);
     }
-    const Cpx<T> z_bar = {z.re, -z.im}, w_bar = {w.re, -w.im};
-    const Cpx<T> y = apply(z, table, m.position, Complex) + apply_to_first(w_bar, extra, m.position, Complex);
-    const Cpx<T> v =
-        apply(w, table, m.mirror_position, Complex) + apply_to_first(z_bar, extra, m.mirror_position, Complex);
+    // The rows of a real sequence's transform: their mirror columns, and those of a table, are conjugates.
+    const EntryPair<T> xt = apply(x, table, middle, m.position, Complex);
+    Cpx<T> y = apply(z, table, m.position, Complex), v = apply(w, table, m.mirror_position, Complex);
     energy += z.re * y.re + z.im * y.im;
+    if (paired) energy += w.re * v.re + w.im * v.im;
+    shared_energy += (paired ? 2 : 1) * static_cast<double>(x.first.re * xt.first.re + x.first.im * xt.first.im +
+                                                            (x.middle.re * xt.middle.re + x.middle.im * xt.middle.im));
+    unite(xt, y, v);
+    store_cpx(m.mirror, v);
     store_cpx(m.at, y);
-    if (m.position != m.mirror_position) {
-      energy += w.re * v.re + w.im * v.im;
-      store_cpx(m.mirror, v);
-    }
   }
   // Every other row stands for its mirror too.
-  return 2 * sum<T>(energy) - static_cast<double>(energy[0]);
+  energy[0] = 0;
+  return 2 * sum<T>(energy) + shared_energy;
 }
 
 template <bool Complex, bool Inverse, class T>
@@ -327,8 +347,8 @@ void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* o
 
 // ---- Spectra in and out ----------------------------------------------------------------------------------------
 
-template <class T>
-BLURFFT_INLINE Cpx<T> conj_product(Cpx<T> u, Cpx<T> v) {
+template <class Complex>
+BLURFFT_INLINE Complex conj_product(Complex u, Complex v) {
   return {u.re * v.re + u.im * v.im, u.re * v.im - u.im * v.re};
 }
 
@@ -349,20 +369,19 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
       transform_rows<false>(p, c);
       transform_rows<false>(q, c);
       T* out = sum + c * sum_step + group * group_step;
-      T* extra = sum + c * sum_step + middle_row(g, true);
+      T* middle = sum + c * sum_step + middle_row(g, true);
       for (int f2 = 0; f2 < g.width(); ++f2) {
         const MirrorPair<T> x = mirror_pair(p, c, f2), y = mirror_pair(q, c, f2);
         Cpx<T> product = conj_product(load_cpx(x.at), load_cpx(y.at));
         T* at = out + x.position * 2 * L;
         if (group == 0 && g.rows.shared) {
-          T x0[2], xn[2], y0[2], yn[2];
-          separate(x, x0, xn);
-          separate(y, y0, yn);
-          product.re[0] = x0[0] * y0[0] + x0[1] * y0[1];
-          product.im[0] = x0[0] * y0[1] - x0[1] * y0[0];
+          const EntryPair<T> u = separate(x), v = separate(y);
+          const Entry<T> first = conj_product(u.first, v.first), other = conj_product(u.middle, v.middle);
+          product.re[0] = first.re;
+          product.im[0] = first.im;
           const ptrdiff_t entry = middle_row_entry<T>(x.position, true);
-          extra[entry] += xn[0] * yn[0] + xn[1] * yn[1];
-          extra[entry + L] += xn[0] * yn[1] - xn[1] * yn[0];
+          middle[entry] += other.re;
+          middle[entry + L] += other.im;
         }
         store_cpx(at, load_cpx(at) + product);
       }
@@ -395,45 +414,46 @@ double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table
   return sum<T>(multiplicity * energy);
 }
 template <class T>
-double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const T* extra, T scale,
-                              T* cross, T* extra_cross) {
+double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const T* middle, T scale,
+                              T* cross, T* middle_cross) {
   constexpr int L = kLanes<T>;
   constexpr T half = static_cast<T>(0.5);
   Vec<T> energy = {};
+  double shared_energy = 0;
   for (int f2 = 0; f2 <= p.g.width() / 2; ++f2) {
     const MirrorPair<T> a = mirror_pair(p, c, f2), b = mirror_pair(q, c, f2);
     const bool paired = a.position != a.mirror_position;
-    const Cpx<T> y = load_cpx(b.at), w = load_cpx(b.mirror);
-    const Cpx<T> y_bar = {y.re, -y.im}, w_bar = {w.re, -w.im};
-    const Cpx<T> r =
-        load_cpx(a.at) - (apply(y, table, a.position, true) + apply_to_first(w_bar, extra, a.position, true));
-    const Cpx<T> s = load_cpx(a.mirror) -
-                     (apply(w, table, a.mirror_position, true) + apply_to_first(y_bar, extra, a.mirror_position, true));
+    const Cpx<T> x = load_cpx(a.at), u = load_cpx(a.mirror), y = load_cpx(b.at), w = load_cpx(b.mirror);
+    Cpx<T> r = x - apply(y, table, a.position, true), s = u - apply(w, table, a.mirror_position, true);
+    const EntryPair<T> other = separate(y, w), blurred = apply(other, table, middle, a.position, true);
+    EntryPair<T> rest = separate(x, u);
+    rest = {{rest.first.re - blurred.first.re, rest.first.im - blurred.first.im},
+            {rest.middle.re - blurred.middle.re, rest.middle.im - blurred.middle.im}};
     energy += squared_modulus(r);
     if (paired) energy += squared_modulus(s);
+    shared_energy +=
+        (paired ? 2 : 1) * static_cast<double>(rest.first.squared_modulus() + rest.middle.squared_modulus());
     if (cross) {
-      T y0[2], yn[2], r0[2], rn[2];
-      separate(y, w, y0, yn);
-      separate(r, s, r0, rn);
-      const T re0 = half * (y0[0] * r0[0] + y0[1] * r0[1]), im0 = half * (y0[0] * r0[1] - y0[1] * r0[0]);
-      const T re_n = half * (yn[0] * rn[0] + yn[1] * rn[1]), im_n = half * (yn[0] * rn[1] - yn[1] * rn[0]);
+      const Entry<T> first = conj_product(other.first, rest.first), last = conj_product(other.middle, rest.middle);
       // The rows of a real sequence's transform: their mirror columns are conjugates.
       const auto add = [&](int position, Cpx<T> product, T sign) {
-        product.re[0] = re0;
-        product.im[0] = sign * im0;
+        product.re[0] = half * first.re;
+        product.im[0] = sign * half * first.im;
         T* sum = cross + position * 2 * L;
         store_cpx(sum, load_cpx(sum) + product);
         const ptrdiff_t entry = middle_row_entry<T>(position, true);
-        extra_cross[entry] += re_n;
-        extra_cross[entry + L] += sign * im_n;
+        middle_cross[entry] += half * last.re;
+        middle_cross[entry + L] += sign * half * last.im;
       };
       add(a.position, conj_product(y, r), 1);
       if (paired) add(a.mirror_position, conj_product(w, s), -1);
     }
+    unite(rest, r, s);
+    store_cpx(a.mirror, Cpx<T>{scale * s.re, scale * s.im});
     store_cpx(a.at, Cpx<T>{scale * r.re, scale * r.im});
-    if (paired) store_cpx(a.mirror, Cpx<T>{scale * s.re, scale * s.im});
   }
-  return 2 * sum<T>(energy) - static_cast<double>(energy[0]);
+  energy[0] = 0;
+  return 2 * sum<T>(energy) + shared_energy;
 }
 
 template <class T>
@@ -504,7 +524,7 @@ BLURFFT_INLINE void each_entry(const Geometry<T>& g, bool complex_values, Visit 
 
 // Columns 0 and W/2 hold rows f1 and -f1 both; as torch.fft.irfft2 does, their Hermitian part is what counts.
 template <class T>
-void pack(const Geometry<T>& g, const T* half, bool complex_values, T* packed) {
+void pack(const Geometry<T>& g, const T* half, bool complex_values, T scale, T* packed) {
   constexpr int L = kLanes<T>;
   const int height = g.height(), width = g.width(), columns = width / 2 + 1;
   std::memset(packed, 0, sizeof(T) * packed_elements(g, L, complex_values));
@@ -517,14 +537,14 @@ void pack(const Geometry<T>& g, const T* half, bool complex_values, T* packed) {
       const ptrdiff_t from = stored ? direct + f2 : mirrored + width - f2;
       T* to = packed + packed_entry(g, row, f2, complex_values);
       if (!complex_values) {
-        to[0] = self_paired ? (half[from] + half[mirrored + f2]) / 2 : half[from];
+        to[0] = scale * (self_paired ? (half[from] + half[mirrored + f2]) / 2 : half[from]);
       } else if (self_paired) {
         const ptrdiff_t other = mirrored + f2;
-        to[0] = (half[2 * from] + half[2 * other]) / 2;
-        to[L] = (half[2 * from + 1] - half[2 * other + 1]) / 2;
+        to[0] = scale * ((half[2 * from] + half[2 * other]) / 2);
+        to[L] = scale * ((half[2 * from + 1] - half[2 * other + 1]) / 2);
       } else {
-        to[0] = half[2 * from];
-        to[L] = stored ? half[2 * from + 1] : -half[2 * from + 1];
+        to[0] = scale * half[2 * from];
+        to[L] = (stored ? scale : -scale) * half[2 * from + 1];
       }
     }
   }
@@ -552,30 +572,6 @@ void pack_cotangent(const Geometry<T>& g, const T* half, T* packed) {
     packed[to] += half[2 * from];
     packed[to + L] += conjugate ? -half[2 * from + 1] : half[2 * from + 1];
   });
-}
-
-// What makes an operator table of a packed spectrum.
-template <class T>
-void join_shared_rows(const Geometry<T>& g, bool complex_values, T* packed) {
-  constexpr int L = kLanes<T>;
-  if (!g.rows.shared) return;
-  const int values = complex_values ? 2 : 1;
-  for (int position = 0; position < g.width(); ++position) {
-    T* first = packed + static_cast<ptrdiff_t>(position) * values * L;
-    T* middle = packed + middle_row(g, complex_values) + middle_row_entry<T>(position, complex_values);
-    for (int i = 0; i < values * L; i += L) {
-      const T sum = first[i] + middle[i], difference = first[i] - middle[i];
-      first[i] = sum / 2;
-      middle[i] = difference / 2;
-    }
-  }
-}
-template <class T>
-void make_operator(const Geometry<T>& g, bool complex_values, T scale, T* packed) {
-  constexpr int L = kLanes<T>;
-  const ptrdiff_t elements = static_cast<ptrdiff_t>(packed_elements(g, L, complex_values));
-  for (ptrdiff_t i = 0; i < elements; i += L) store(packed + i, load(packed + i) * scale);
-  join_shared_rows(g, complex_values, packed);
 }
 
 // Where the lanes of a group lie in a half spectrum: as RowGroups has them, lanes without a row at `unused`.
@@ -689,12 +685,11 @@ void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work, co
       if (group > 0 || !g.rows.shared) continue;
       T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
       for (int f2 = 0; f2 <= width / 2; ++f2) {
-        T x0[2], xn[2];
-        separate(mirror_pair(p, 0, f2), x0, xn);
-        for (int i = 0; i < 2; ++i) {
-          out[2 * f2 + i] = scale / 2 * x0[i];
-          middle_row[2 * f2 + i] = scale / 2 * xn[i];
-        }
+        const EntryPair<T> x = separate(mirror_pair(p, 0, f2));
+        out[2 * f2] = scale / 2 * x.first.re;
+        out[2 * f2 + 1] = scale / 2 * x.first.im;
+        middle_row[2 * f2] = scale / 2 * x.middle.re;
+        middle_row[2 * f2 + 1] = scale / 2 * x.middle.im;
       }
     }
   });
@@ -1163,9 +1158,8 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
     const Vec<T> m = load(at) / largest;
     // NaN, as of 0 / 0 in a plane without an error, counts as 0.
     const Vec<T> within = m >= one ? one : m > zero ? m : zero;
-    store(at, (all_numbers ? within : zero) + valid);
+    store(at, args.table_scale * ((all_numbers ? within : zero) + valid));
   }
-  make_operator(g, false, args.table_scale, args.table);
 }
 
 // ---- Precision spectrum and log-determinant --------------------------------------------------------------------
@@ -1304,7 +1298,6 @@ void wiener(const Geometry<T>& g, const TapGeometry<T>& t, const WienerArgs<T>& 
     }
     *args.log_determinant = regular ? logs.total() : plain_log_determinant(g, args);
   }
-  join_shared_rows(g, false, args.table);
 }
 
 template <class T>
@@ -1363,7 +1356,6 @@ constexpr Kernels<T> kKernels = {
     inverse<T>,
     pack<T>,
     unpack<T>,
-    make_operator<T>,
     tap_table_elements<T>,
     fill_taps<T>,
     transfer<T>,

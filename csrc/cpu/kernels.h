@@ -5,10 +5,8 @@
 //
 // Packed spectrum: [rows.groups][W][1 | 2 (re, im)][lanes]. Lanes are rows f1 = group * lanes + lane; columns are in
 // the order of Line::position. Where row H/2 would need a group of its own it shares a transform with row 0, and
-// follows the groups with columns as lanes: [W / lanes][1 | 2][lanes]. Unused lanes hold zero.
-//
-// Operator table: a packed spectrum in which, where the two rows share, that of row 0 holds (T_0 + T_{H/2}) / 2 and
-// that of row H/2 (T_0 - T_{H/2}) / 2, which is what the shared transform needs.
+// follows the groups with columns as lanes: [W / lanes][1 | 2][lanes]. Unused lanes hold zero. The tables that spectra
+// are multiplied by are packed spectra too.
 #pragma once
 
 #include <cstddef>
@@ -96,7 +94,7 @@ struct FocalArgs {
   bool log_matrix;
   T power_scale;  // makes |F e|^2 of the power in the table
   T table_scale;
-  T* table;  // packed power in, operator table out
+  T* table;  // packed power in, weight out
 };
 
 template <class T>
@@ -104,7 +102,7 @@ struct WienerArgs {
   const T* kernel;  // (kh, kw)
   T nsr, eps;
   T* transfer;  // packed complex, kept for the gradient
-  T* table;     // packed real in, operator table out
+  T* table;     // packed, assigned
   T table_scale;
   double* log_determinant;  // null where it is not wanted
 };
@@ -137,10 +135,9 @@ struct Kernels {
   // out (H, W/2+1) interleaved complex = scale * unnormalised transform; one plane.
   void (*forward)(const Geometry<T>&, const Image& in, T* out, T scale, T* work, const Team*);
   void (*inverse)(const Geometry<T>&, const T* in, const Image& out, T scale, T* work, const Team*);
-  void (*pack)(const Geometry<T>&, const T* half, bool complex_values, T* packed);
+  void (*pack)(const Geometry<T>&, const T* half, bool complex_values, T scale, T* packed);
   // Times the multiplicity of the column.
   void (*unpack)(const Geometry<T>&, const T* packed, bool complex_values, T scale, bool multiplicity, T* half);
-  void (*make_operator)(const Geometry<T>&, bool complex_values, T scale, T* packed);
   size_t (*tap_table_elements)(const Geometry<T>&, int kh, int kw);
   TapGeometry<T> (*fill_taps)(const Geometry<T>&, int kh, int kw, T* tables);
   void (*transfer)(const Geometry<T>&, const TapGeometry<T>&, const T* kernel, T* packed, T* work);

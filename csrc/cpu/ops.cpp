@@ -351,7 +351,7 @@ void each_weighted_unit(const Units& units, const Sharing& sharing, bool weights
   finish(0, sums.get());
 }
 
-// Fused loss of every plane with the operator tables that fill makes; finish takes |F e|^2 summed over the planes that
+// Fused loss of every plane with the weights that fill makes; finish takes |F e|^2 summed over the planes that
 // share each of them.
 template <class T, class Fill, class Finish>
 void fused_loss(const Tensor& input, const Tensor& target, const Gradient& grad, bool weights_per_sample,
@@ -525,8 +525,7 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
     const Images inputs(input), outs(out);
     const auto fill = [&](int64_t n, T* tables) {
       for (int64_t c = 0; c < tables_c; ++c) {
-        k.pack(g, values<T>(half) + (n * tables_c + c) * entries, complex_values, tables + c * packed);
-        k.make_operator(g, complex_values, scale, tables + c * packed);
+        k.pack(g, values<T>(half) + (n * tables_c + c) * entries, complex_values, scale, tables + c * packed);
       }
     };
     const auto run = [&](int64_t unit, const T* tables, T* work, const Team* team) {
@@ -617,8 +616,8 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
         input, target, grad, weights_n > 1, weights_c, weight_grad, energy.data(),
         [&](int64_t index, T* tables) {
           for (int64_t c = 0; c < weights_c; ++c) {
-            k.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, tables + c * packed);
-            k.make_operator(g, false, static_cast<T>(scale / n), tables + c * packed);
+            k.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, static_cast<T>(scale / n),
+                   tables + c * packed);
           }
         },
         [&](int64_t index, const T* power) {
@@ -779,7 +778,6 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
       for (int64_t c = 0; c < kernels_c; ++c) {
         T* table = tables + c * packed;
         k.transfer(g, taps, values<T>(taps_in) + (index * kernels_c + c) * kh * kw, table, tap_work());
-        k.make_operator(g, true, 1, table);
       }
     };
     const auto run = [&](int64_t unit, const T* tables, T* cross, T* work, const Team*) {

@@ -279,9 +279,10 @@ void transform_columns(const Plane<T>& p) {
   transform_columns<Inverse>(p, 0, p.blocks);
 }
 
-// Row 0 and row H/2 of the packed columns are Z0 = A0 + iB0 and Zn = An + iBn with real A, B. Where they share a lane:
-// rewritten as Z0 + iZn and Z0 - iZn they unpack, like any row and its mirror, to the transforms of A0 + iAn and
-// B0 + iBn.
+// Row 0 and row H/2 of the packed columns are Z0 = A0 + iB0 and Zn = An + iBn with real A, B. Where they share a lane
+// they unpack to the transforms of A0 + iAn and B0 + iBn: on the way out rewritten as Z0 + iZn and Z0 - iZn, like any
+// row and its mirror; on the way in as 2 Z0 and -2i Zn, of which load_rows adds nothing up, since Z0 may be so much
+// larger, the image's mean being in it, that no more than its rounding error would be left of Zn.
 template <bool Inverse, class T>
 void mix_special_rows(const Plane<T>& p) {
   if (!p.g.rows.shared) return;
@@ -294,8 +295,8 @@ void mix_special_rows(const Plane<T>& p) {
       store_cpx(first, Cpx<T>{half * (x.re + y.re), half * (x.im + y.im)});
       store_cpx(second, Cpx<T>{half * (x.im - y.im), half * (y.re - x.re)});
     } else {
-      store_cpx(first, Cpx<T>{x.re - y.im, x.im + y.re});
-      store_cpx(second, Cpx<T>{x.re + y.im, x.im - y.re});
+      store_cpx(first, Cpx<T>{2 * x.re, 2 * x.im});
+      store_cpx(second, Cpx<T>{2 * y.im, -2 * y.re});
     }
   }
 }
@@ -309,11 +310,16 @@ void load_columns(const Plane<T>& p, const Image& image) {
 }
 
 // Rows f1 and -f1 of packed columns A + iB give twice row f1 of the left half, A, and of the right half, B.
-// Transposed on the way: p.row holds one vector (lanes are rows) for every column.
-template <class T>
-void load_rows(const Plane<T>& p, int group) {
+// Transposed on the way: p.row holds one vector (lanes are rows) for every column. `Shared`: lane 0 is that of rows 0
+// and H/2, whose parts are complete as they are.
+template <bool Shared, class T>
+void load_group(const Plane<T>& p, int group) {
   constexpr int L = kLanes<T>, Q = kQuad<T>;
   const int half = p.half;
+  Vec<T> paired = splat(static_cast<T>(1));
+  paired[0] = 0;
+  const auto plus = [&](Vec<T> u, Vec<T> v) BLURFFT_LAMBDA_INLINE { return Shared ? u + paired * v : u + v; };
+  const auto minus = [&](Vec<T> u, Vec<T> v) BLURFFT_LAMBDA_INLINE { return Shared ? u - paired * v : u - v; };
   const T *row[L], *mirror[L];
   for (int l = 0; l < L; ++l) {
     row[l] = p.z + p.g.rows.row[group * L + l] * p.row_step;
@@ -332,16 +338,20 @@ void load_rows(const Plane<T>& p, int group) {
     load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + re; }, y);
 #pragma GCC unroll 4
     for (int c = 0; c < Q; ++c) {
-      store(left_out + c * 2 * L, x[c] + y[c]);
-      right_im[c] = y[c] - x[c];
+      store(left_out + c * 2 * L, plus(x[c], y[c]));
+      right_im[c] = minus(y[c], x[c]);
     }
     load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + im; }, x);
     load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + im; }, y);
 #pragma GCC unroll 4
-    for (int c = 0; c < Q; ++c) store(left_out + c * 2 * L + L, x[c] - y[c]);
+    for (int c = 0; c < Q; ++c) store(left_out + c * 2 * L + L, Shared ? paired * x[c] - y[c] : x[c] - y[c]);
 #pragma GCC unroll 4
-    for (int c = 0; c < Q; ++c) store_cpx(right_out + c * 2 * L, Cpx<T>{x[c] + y[c], right_im[c]});
+    for (int c = 0; c < Q; ++c) store_cpx(right_out + c * 2 * L, Cpx<T>{plus(x[c], y[c]), right_im[c]});
   }
+}
+template <class T>
+void load_rows(const Plane<T>& p, int group) {
+  group == 0 && p.g.rows.shared ? load_group<true>(p, group) : load_group<false>(p, group);
 }
 template <class T>
 void store_rows(const Plane<T>& p, int group) {
