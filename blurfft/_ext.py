@@ -9,7 +9,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from functools import cache
+from pathlib import Path
 from types import ModuleType
+
+_SOURCES = Path(__file__).resolve().parents[1]
+
+
+def how_to_build() -> str:
+    """The command that builds blurfft here: from the sources it runs from, or from those that a wheel's user gets."""
+    if (_SOURCES / "setup.py").is_file() and (_SOURCES / "csrc").is_dir():
+        return "in the folder of its sources, pip install --no-build-isolation -e ."
+    return "with its sources unpacked or cloned, pip install --no-build-isolation FOLDER"
 
 
 @cache
@@ -21,7 +31,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
     if spec is None:
         return None, (
             "the compiled extension is not built; install blurfft with a C++ compiler present and without "
-            "BLURFFT_EXT=0 (pip install --no-build-isolation -e .)"
+            f"BLURFFT_EXT=0 ({how_to_build()})"
         )
     try:
         module = importlib.import_module(name)
@@ -30,7 +40,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return None, (
             f"the compiled extension {spec.origin} exists but does not load: {error}. It was probably built for "
-            "another Python, another torch or an older blurfft; build it again (pip install --no-build-isolation -e .)"
+            f"another Python, another torch or an older blurfft; build it again ({how_to_build()})"
         )
 
 

@@ -367,3 +367,85 @@ def test_names_with_brackets_are_shown_as_they_are(tmp_path, photo):
     odd = photo.rename(tmp_path / "[red]photo.png")
     result = run("deblur", odd, tmp_path / "[b]no.png", "-o", tmp_path / "out", "-k", "gaussian:1")
     assert "[red]photo.png" in result.output and "[b]no.png" in result.output
+
+
+def test_the_home_folder(tmp_path, photo, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = run("deblur", "~/photo.png", "--out=~/out", "-k", "disk:1")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "photo.png").is_file() and not (tmp_path / "~").exists()
+    photo.rename(tmp_path / "~photo.png")
+    assert run("deblur", "~photo.png", "--out=~/out", "-k", "disk:1").exit_code == 0
+
+
+def test_a_full_disk_ends_in_a_sentence_and_keeps_what_there_was(tmp_path):
+    names = ["photo.png", "photo.tif", "photo.webp", "photo.bmp"]
+    pixels = Image.fromarray(RNG.integers(0, 256, (200, 200, 3), dtype=np.uint8))
+    (tmp_path / "out").mkdir()
+    for name in names:
+        pixels.save(tmp_path / name)
+        (tmp_path / "out" / name).write_bytes(b"old")
+    program = """if True:
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+        from blurfft.cli import app
+        app(sys.argv[1:], prog_name="blurfft")
+    """
+    arguments = ["deblur", *names, "--out", "out", "--kernel", "disk:1", "--overwrite"]
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    for name in names:
+        assert f"refused {name}: cannot write out/{name}: File too large" in result.stderr
+        assert (tmp_path / "out" / name).read_bytes() == b"old"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+
+
+def test_an_interrupt_says_what_was_kept(tmp_path, photo, monkeypatch):
+    photos = [photo, *(tmp_path / name for name in ("b.png", "c.png"))]
+    for other in photos[1:]:
+        other.write_bytes(photo.read_bytes())
+    read = images.read
+
+    def interrupted(path: Path, *arguments: Any) -> images.Photo:
+        if path.name == "c.png":
+            raise KeyboardInterrupt
+        return read(path, *arguments)
+
+    monkeypatch.setattr(images, "read", interrupted)
+    result = run("deblur", *photos, "-o", tmp_path / "out", "-k", "disk:1")
+    assert result.exit_code == 130
+    assert f"stopped; 2 of 3 photographs are restored, in {tmp_path / 'out'}" in words(result.output)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "photo.png"]
+
+
+def test_an_interrupted_check_says_how_far_it_came(monkeypatch):
+    few(monkeypatch)
+    checked = selfcheck.check_one
+    calls = iter(range(100))
+
+    def interrupted(*case: Any) -> selfcheck.Result:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return checked(*case)
+
+    monkeypatch.setattr(selfcheck, "check_one", interrupted)
+    result = run("check", "--backend", "reference")
+    assert (result.exit_code, words(result.output)) == (130, "stopped; 3 of 36 checks were made, 0 failed")
+
+
+def test_messages_name_only_options_that_exist():
+    """Of every text in the sources of the command."""
+    from typer.main import get_command
+
+    commands = get_command(cli.app).commands.values()  # type: ignore[attr-defined]
+    known = {
+        name for command in commands for option in command.params for name in (*option.opts, *option.secondary_opts)
+    }
+    known |= {"--help", "--version"}
+    foreign = {"--no-build-isolation", "--nproc-per-node", "--upgrade"}  # of pip and torchrun
+    package = Path(blurfft.__file__).parent
+    for file in (*package.glob("cli/*.py"), *package.glob("images/*.py"), *package.glob("vae/**/*.py")):
+        assert set(re.findall(r"--[a-z][a-z-]+", file.read_text())) <= known | foreign, file

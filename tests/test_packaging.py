@@ -155,6 +155,7 @@ def test_pure_python_wheel(tree: Path, tmp_path: Path):
     assert files.split() == [str(installed / "blurfft/__init__.py"), str(installed / "blurfft/kernels/__init__.py")]
     assert backends == "('reference',)"
     assert "is not built" in reason
+    assert "--no-build-isolation FOLDER" in reason  # a wheel has no sources beside it
 
 
 @from_source

@@ -28,7 +28,7 @@ def unavailable() -> str | None:
     if not info["cuda"]:
         return (
             f"the extension was built without CUDA kernels ({info['cuda_reason']}); install blurfft with the CUDA "
-            "toolkit and a torch for CUDA present (pip install --no-build-isolation .)"
+            f"toolkit and a torch for CUDA present ({_ext.how_to_build()})"
         )
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is a build without CUDA; install one for CUDA, then blurfft again"

@@ -30,7 +30,7 @@ def restore(photo: Photo, kernel: Tensor, nsr: float, taper: bool = False) -> Te
     Raises:
         Refused: the kernel is larger than the photograph, or the result is not finite.
 
-    Example:
+    Examples:
         >>> sharp = restore(read("holiday.jpg"), psf.gaussian(2.0), nsr=0.01, taper=True)
     """
     height, width = photo.colour.shape[1:]
@@ -71,7 +71,7 @@ def edge_taper(image: Tensor, kernel: Tensor) -> Tensor:
     Returns:
         The image with tapered borders, of the same shape and dtype.
 
-    Example:
+    Examples:
         >>> edge_taper(torch.rand(64, 64), torch.full((5, 5), 1 / 25)).shape
         torch.Size([64, 64])
     """
