@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps, features
 
 import blurfft
 from blurfft import images, psf
@@ -535,19 +535,23 @@ def test_depth_that_is_lost_is_noted(tmp_path):
     tifffile.imwrite(tmp_path / "cmyk.tif", samples16(4), photometric="separated")
     photo = images.read(tmp_path / "cmyk.tif")
     assert photo.bits == 8 and photo.notes == ("converted from CMYK to RGB, without its colour profile", words)
-    for name, options in (("a.jp2", {}), ("a.png", {}), ("a.tif", {}), ("a.webp", {}), ("a.avif", {})):
-        Image.fromarray(samples8(19, 17, 3)).save(tmp_path / name, **options)
+    for name in ("a.jp2", "a.png", "a.tif", "a.webp"):
+        Image.fromarray(samples8(19, 17, 3)).save(tmp_path / name)
         assert words not in images.read(tmp_path / name).notes
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_the_depth_of_an_avif(tmp_path):
+    Image.fromarray(samples8(24, 20, 3)).save(tmp_path / "a.avif")
     whole = bytearray((tmp_path / "a.avif").read_bytes())
-    at = whole.index(b"av1C")
-    whole[at + 6] |= 0x40
     with Image.open(tmp_path / "a.avif") as image:
+        assert decoded.stored_bits(image) == 8
+        whole[whole.index(b"av1C") + 6] |= 0x40
         image.fp = image._fp = io.BytesIO(whole)
         assert decoded.stored_bits(image) == 10
 
 
-def test_sixteen_bit_colour_of_jpeg_2000_is_noted(tmp_path):
-    """Of a grey image with three times its component's header, which is all that the depth is read from."""
+def test_the_depth_of_a_jpeg_2000(tmp_path):
     Image.fromarray(samples16(1)[..., 0]).save(tmp_path / "g.jp2")
     with Image.open(tmp_path / "g.jp2") as image:
         assert decoded.stored_bits(image) == 16
@@ -610,6 +614,20 @@ def test_metadata_are_damaged_in_other_formats_too(tmp_path, name):
     assert photo.colour.shape == (3, 19, 17) and photo.icc_profile is None
     assert "its colour profile is damaged and left out" in photo.notes
     assert ("its EXIF data are damaged and left out" in photo.notes) == bool(exif)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_damaged_exif_of_an_avif(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    Image.fromarray(samples8(24, 20, 3)).save(tmp_path / "a.avif", exif=exif)
+    whole = (tmp_path / "a.avif").read_bytes()
+    truth = levels(images.read(tmp_path / "a.avif"))
+    at = whole.index(exif.tobytes().removeprefix(b"Exif\0\0")[:8])
+    (tmp_path / "a.avif").write_bytes(whole[:at] + b"nonsense" + whole[at + 8 :])
+    photo = images.read(tmp_path / "a.avif")
+    np.testing.assert_array_equal(levels(photo), truth)
+    assert photo.exif is None and "its EXIF data are damaged and left out" in photo.notes
 
 
 def test_metadata_that_cannot_be_written_cost_the_metadata(tmp_path):
@@ -710,6 +728,7 @@ def test_names_that_no_file_can_have(tmp_path):
         (b"v/1\x01\2\0\0\0", "a.exr", "OpenEXR"),
         (b"#?RADIANCE\n", "a.hdr", "Radiance HDR"),
         (b"%PDF-1.7\n", "a.pdf", "a PDF"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "a.avif", "AVIF"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg", "an SVG, which has no pixels"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "a.mp4", "a video"),
     ],

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, features
 
 _RAW = {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}
 _RAW |= {".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
@@ -57,6 +57,8 @@ def name(path: Path) -> str | None:
 
 def _isobmff(brand: bytes) -> str:
     if brand in (b"avif", b"avis"):
+        if features.check("avif"):
+            return "an AVIF that is damaged"
         return "AVIF, which this Pillow does not read: pip install --upgrade 'pillow>=11.3'"
     if brand in _HEIF_BRANDS:
         return "HEIC (HEIF), which Pillow does not read: pip install pillow-heif, and blurfft reads it"

@@ -137,7 +137,7 @@ def _read(path: Path) -> Photo:
     except (Refused, Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
         raise
     except Exception:
-        for data, note in metadata.png_without_metadata(path):
+        for data, note in metadata.without_metadata(path):
             try:
                 return _decoded(_File(path, data), [note])
             except Exception:  # then it was not the metadata
