@@ -67,7 +67,7 @@ bench: $(BUILT)
 measure: $(BUILT)
 	$(if $(RESULTS),,$(error name the file of the results, as in make measure RESULTS=cpu-epyc-avx2))
 	$(if $(findstring --resume,$(ARGS)),,rm -f benchmarks/results/$(RESULTS).json)
-	$(BIN)/python -m benchmarks run --out benchmarks/results/$(RESULTS).json $(ARGS)
+	$(BIN)/python -m benchmarks run --pages --rounds 9 --out benchmarks/results/$(RESULTS).json $(ARGS)
 	$(MAKE) figures
 
 figures: $(BUILT)

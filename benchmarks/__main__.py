@@ -19,7 +19,8 @@ from . import compare as comparison
 from . import measure, memory, report, tables, train
 from .cases import LOSSES, PIXELS, SUITES, Case, Inputs, standard
 from .contenders import COPY, MSE, Contender, backends, contenders, truths
-from .readme import RESULTS, pages, rewrite
+from .readme import RESULTS, rewrite, shows
+from .readme import pages as pages_with_tables
 from .report import ROOT, Failure, Report, Result
 
 ROUNDS = 25
@@ -97,6 +98,7 @@ def run(
     attempts: Annotated[
         int, typer.Option(min=1, help="Measurements of a case that other processes disturb, of which the best counts.")
     ] = ATTEMPTS,
+    pages: Annotated[bool, typer.Option("--pages", help="Only what README.md and docs/ show.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two sizes, small tensors, few rounds: whether it works, not how fast.")
     ] = False,
@@ -138,7 +140,9 @@ def run(
         (name, case)
         for name in suites
         for case in SUITES[name](options.pixels)
-        if (sizes is None or case.size[0] in sizes) and not (resume and case in results.cases(name))
+        if (sizes is None or case.size[0] in sizes)
+        and not (pages and not shows(name, case, options.pixels))
+        and not (resume and case in results.cases(name))
     ]
 
     console = Console()
@@ -249,7 +253,7 @@ def readme(
     A table stands between the lines <!-- benchmark: NAME FILES --> and <!-- /benchmark -->.
     """
     stale = False
-    for path in file or pages():
+    for path in file or pages_with_tables():
         text = path.read_text(encoding="utf-8")
         try:
             current = rewrite(text)

@@ -533,6 +533,33 @@ def test_tables_of_several_processors_follow_one_another(tmp_path: Path):
     assert "not measured" not in readme.rewrite(text.format("processors"), tmp_path)
 
 
+def test_everything_on_the_pages_is_measured_for_them(tmp_path: Path):
+    """And nothing else: a report of these cases alone fills every table."""
+    pixels = cases.PIXELS["cpu"]
+    names = [*cases.SUITES]
+    shown = {name: [case for case in cases.SUITES[name](pixels) if readme.shows(name, case, pixels)] for name in names}
+    assert {len(shown[name]) < len(cases.SUITES[name](pixels)) for name in ("loss", "nll", "ffl", "filter", "fft")} == {
+        True
+    }
+    results = measured(1)
+    results.runs |= {name: results.runs["loss"] for name in names}
+
+    def write(plan: dict[str, list[Case]]) -> str:
+        results.results = []
+        for name, entries in plan.items():
+            for case in entries:
+                for contender in (contenders.MSE, "blurfft cpu"):
+                    quantities = (report.TIME, report.SHARE, memory.PROCESS, report.ERROR + cases.RESULT)
+                    found = [Result(name, case, contender, quantity, "", 1e6) for quantity in quantities]
+                    results.results += found
+                results.results.append(Result(name, case, "blurfft cpu", report.OVERHEAD + contenders.MSE, "", 1.0))
+        results.save(tmp_path / "mine.json")
+        blocks = [f"<!-- benchmark: {name} mine -->\n<!-- /benchmark -->" for name in readme._BLOCKS]
+        return readme.rewrite("\n".join(blocks), tmp_path)
+
+    assert write(shown) == write({name: cases.SUITES[name](pixels) for name in names})
+
+
 def test_awkward_sizes_stand_beside_their_neighbours(tmp_path: Path):
     results = measured(100)
     size, neighbour = (218, 178), (224, 180)
