@@ -102,7 +102,7 @@ def load(
         Refused: there is nothing to train on, in words for the user.
         ValueError: ``channels`` is neither 1 nor 3.
 
-    Example:
+    Examples:
         >>> load("embedded", size=32).train.shape[1:]
         (3, 32, 32)
     """

@@ -13,7 +13,7 @@ LEVELS = 256
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL(N(mean, diag exp log_variance) ‖ N(0, 1)) in nats: the rate. (N, latent) to (N,).
 
-    Example:
+    Examples:
         >>> kl_divergence(torch.ones(2, 4), torch.zeros(2, 4))
         tensor([2., 2.])
     """
@@ -26,7 +26,7 @@ def dequantise(pixels: Tensor, noise: Tensor) -> Tensor:
     A density of values with no noise could be made as large as one likes by putting it on the 256 levels (Theis et
     al., *A note on the evaluation of generative models*, ICLR 2016).
 
-    Example:
+    Examples:
         >>> dequantise(torch.tensor([0, 255], dtype=torch.uint8), torch.tensor([0.5, 0.5]))
         tensor([0.0020, 0.9980])
     """
@@ -42,7 +42,7 @@ def bits_per_dimension(nats: Tensor | float, dimensions: int) -> Tensor | float:
         nats: −log p or a bound of it.
         dimensions: C · H · W.
 
-    Example:
+    Examples:
         >>> bits_per_dimension(0.0, 12)
         8.0
     """
@@ -63,7 +63,7 @@ class RateController:
         gain: of the integral part: what a constant log-ratio of 1 adds to log β in a step.
         damping: of the proportional part, which keeps the integral one from overshooting.
 
-    Example:
+    Examples:
         >>> control = RateController(rate=20.0)
         >>> control.update(torch.tensor(10.0))
         >>> bool(control.beta < 1)

@@ -30,7 +30,7 @@ class KernelNet(nn.Module):
     Raises:
         ValueError: an argument is none of these; the message names it.
 
-    Example:
+    Examples:
         >>> KernelNet(latent=8, kernel_size=11)(torch.zeros(2, 8)).shape
         torch.Size([2, 1, 11, 11])
     """

@@ -81,7 +81,7 @@ class VAE(nn.Module):
     Raises:
         ValueError: an argument is none of these; the message names it.
 
-    Example:
+    Examples:
         >>> vae = VAE(size=64, channels=3)
         >>> mean, log_variance = vae.encode(torch.rand(2, 3, 64, 64))
         >>> vae.decode(mean).shape

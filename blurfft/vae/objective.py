@@ -24,7 +24,7 @@ class Objective(nn.Module):
             device beforehand.
         amp: the dtype in which the networks are run, under autocast.
 
-    Example:
+    Examples:
         >>> from blurfft.vae import VAE, BlurError
         >>> objective = Objective(VAE(32, 3, latent=16, width=8), BlurError((3, 32, 32), latent=16))
         >>> loss, distortion, kl, reconstruction, z = objective(torch.rand(2, 3, 32, 32), torch.randn(2, 16))
@@ -72,7 +72,7 @@ class AuxiliaryObjective(nn.Module):
     Raises:
         ValueError: the term has no network.
 
-    Example:
+    Examples:
         >>> from blurfft.vae import BlurError
         >>> fit = AuxiliaryObjective(BlurError((3, 32, 32), latent=16))
         >>> fit(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.randn(2, 16)).backward()

@@ -34,7 +34,7 @@ def make_term(name: str, image_shape: tuple[int, int, int], latent: int, **optio
         TypeError: its class has no such option.
         ValueError: there is none of that name, or its class refuses the options.
 
-    Example:
+    Examples:
         >>> make_term("laplace", (1, 28, 28), latent=8).why_no_density is None
         True
     """

@@ -35,7 +35,7 @@ class BlurError(ReconstructionTerm):
     Raises:
         ValueError: an argument is none of these; the message names it.
 
-    Example:
+    Examples:
         >>> term = BlurError((3, 32, 32), latent=16)
         >>> term(torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32), torch.randn(2, 16)).shape
         torch.Size([2])
