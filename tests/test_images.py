@@ -741,6 +741,23 @@ def test_formats_that_pillow_does_not_read_are_named(tmp_path, start, name, word
         images.read(tmp_path / name)
 
 
+def test_heic_where_pillow_heif_is_installed(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    y, x = np.mgrid[:48, :64]
+    pixels = np.dstack([x * 4, y * 5, 2 * (x + y)])
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    heif = pillow_heif.from_pillow(Image.fromarray(pixels.astype(np.uint8)))
+    heif.save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
+    photo = images.read(tmp_path / "a.heic")
+    np.testing.assert_allclose(levels(photo), np.rot90(pixels, -1), atol=10)
+    assert b"maker" in photo.exif and images.output(photo)[:2] == ("PNG", ".png")
+    with pytest.raises(images.Refused, match="larger than 100 pixels"):
+        images.read(tmp_path / "a.heic", max_pixels=100)
+    pillow_heif.from_bytes("RGB;16", (17, 19), samples16(3).tobytes()).save(tmp_path / "deep.heic", quality=-1)
+    assert images.read(tmp_path / "deep.heic").notes == ("more than 8 bits, of which 8 are read",)
+
+
 def test_the_preview_in_a_raw_file_is_not_taken_for_the_photograph(tmp_path):
     for name, extra in (("a.nef", []), ("a.tif", [(50706, "B", 4, (1, 4, 0, 0))])):
         tifffile.imwrite(tmp_path / name, samples8(4, 4), extratags=extra)

@@ -73,6 +73,9 @@ def open_heif(path: Path) -> Image.Image | None:
         start = file.read(12)
     if start[4:8] != b"ftyp" or start[8:12] not in _HEIF_BRANDS or importlib.util.find_spec("pillow_heif") is None:
         return None
-    image: Image.Image = importlib.import_module("pillow_heif").open_heif(path).to_pillow()
+    found = importlib.import_module("pillow_heif").open_heif(path)  # upright
+    if Image.MAX_IMAGE_PIXELS is not None and found.size[0] * found.size[1] > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+    image: Image.Image = found.to_pillow()
     image.format = "HEIF"
     return image

@@ -44,7 +44,7 @@ def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
     orientation = 1
     try:
         exif = image.getexif()
-        damaged = bool(image.info.get("exif", b"").removeprefix(b"Exif\0\0")) and not len(exif)
+        damaged = bool((image.info.get("exif") or b"").removeprefix(b"Exif\0\0")) and not len(exif)
         # Pillow turns a TIFF upright itself, while loading it.
         if isinstance(turned := exif.get(_ORIENTATION), int) and 1 <= turned <= 8:
             orientation = turned

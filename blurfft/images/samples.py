@@ -69,7 +69,7 @@ def stored_bits(image: Image.Image) -> int:
     if any(tile.codec_name.startswith("ppm") for tile in tiles):
         return int(max(tile.args[-1] if isinstance(tile.args, tuple) else 255 for tile in tiles)).bit_length()
     if image.format not in ("JPEG2000", "AVIF"):
-        return 8
+        return int(image.info.get("bit_depth", 8))  # of pillow-heif
     file: Any = getattr(image, "fp", None) or getattr(image, "_fp", None)
     if file is None:
         return 8

@@ -41,7 +41,11 @@ def output(photo: Photo) -> tuple[str, str, str | None]:
         format, note = photo.format, None
     else:
         format = "TIFF" if photo.bits == 32 else "PNG"
-        why = "is lossy" if photo.format in ("JPEG", "MPO", "AVIF") else f"is not written with {photo.bits}-bit {kind}"
+        why = (
+            "is lossy"
+            if photo.format in ("JPEG", "MPO", "AVIF", "HEIF")
+            else f"is not written with {photo.bits}-bit {kind}"
+        )
         note = f"written as {format}, since {photo.format} {why}"
     suffix = {"TIFF": ".tif", "JPEG2000": ".jp2", "PPM": ".ppm" if kind == "RGB" else ".pgm"}
     keep = format not in ("JPEG2000", "PPM") and Image.registered_extensions().get(photo.suffix.lower()) == format
