@@ -403,6 +403,15 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_what_there_was(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_output_that_cannot_be_written(option):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "blurfft", "info", *option]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, "blurfft: No space left on device\n")
+
+
 def test_an_interrupt_says_what_was_kept(tmp_path, photo, monkeypatch):
     photos = [photo, *(tmp_path / name for name in ("b.png", "c.png"))]
     for other in photos[1:]:

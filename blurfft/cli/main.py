@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import blurfft
 
+from ..files import why
 from . import check, deblur, demo, info, train
 
-app = typer.Typer(
+
+class _Command(typer.Typer):
+    """The command; what stops its output, such as a full disk, ends it with a sentence."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            try:
+                return super().__call__(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            # Python writes what is left once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(f"blurfft: {why(error)}")
+
+
+app = _Command(
     name="blurfft",
     no_args_is_help=True,
     rich_markup_mode="markdown",
