@@ -22,6 +22,7 @@ from ._math import as_planes, compute_dtype, constant
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 _REDUCTIONS = ("none", "mean", "sum")
 _NORMS = ("forward", "backward", "ortho")
+_LONGEST = 2**31 - 1  # what the backends count in
 _NUMPY_NUMBERS = (np.floating, np.integer)
 
 
@@ -158,6 +159,21 @@ def weight_for(image: Tensor, value: Tensor) -> Tensor:
     return _parameter(value, image)
 
 
+def matrix_for(image: Tensor, value: Tensor, patch_factor: int) -> Tensor:
+    """The weight of a focal frequency loss as (N * patches|1, C|1, h, w), a constant in the compute dtype."""
+    _floating("matrix", value)
+    _same_device("matrix", value, "input", image)
+    samples, channels, height, width = image.shape
+    shape = samples, patch_factor**2, channels, height // patch_factor, width // patch_factor
+    if value.dim() > 5 or any(side not in (1, n) for side, n in zip(value.shape[::-1], shape[::-1], strict=False)):
+        raise ValueError(f"matrix must broadcast to (N, patches, C, h, w) = {shape}, got shape {tuple(value.shape)}")
+    value = value.detach().to(compute_dtype(image.dtype))
+    value = value[(None,) * (5 - value.dim())]
+    shared = value.shape[0] == value.shape[1] == 1
+    n, p = (1, 1) if shared else shape[:2]
+    return value.expand(n, p, value.shape[2], *shape[3:]).flatten(0, 1)
+
+
 def per_plane(name: str, value: float | Tensor, image: Tensor) -> Tensor:
     """nsr or eps for ``image`` as (N|1, C|1), contiguous, in its compute dtype."""
     planes = any_per_plane(name, value, "input", image)
@@ -221,6 +237,8 @@ def size(value: Sequence[int], name: str = "size", own: tuple[int, int] | None =
         height, width = (there if side == -1 else side for side, there in zip((height, width), own, strict=True))
     if height < 1 or width < 1:
         raise ValueError(f"{name} must be positive, got {(height, width)}")
+    if not torch.compiler.is_compiling() and max(height, width) > _LONGEST:
+        raise ValueError(f"{name} must be at most {_LONGEST} a side, got {(height, width)}")
     return height, width
 
 
@@ -236,9 +254,12 @@ def reduction(value: str) -> None:
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {value!r}")
 
 
-def norm(value: str) -> None:
+def norm(value: str | None) -> str:
+    if value is None:
+        return "backward"
     if not isinstance(value, str) or value not in _NORMS:
         raise ValueError(f"norm must be 'forward', 'backward' or 'ortho', got {value!r}")
+    return value
 
 
 def number(name: str, value: float) -> float:

@@ -55,16 +55,32 @@ def power(spectrum: Tensor) -> Tensor:
     return spectrum.real.square() + spectrum.imag.square()
 
 
+def over_plane(value: Tensor, like: Tensor) -> Tensor:
+    """nsr or eps (N|1, C|1) as it goes with planes ``like`` (N|1, C|1, h, w).
+
+    Torch's sums depend on the number of threads. One that is trained is spread by doubling, whose gradient is a tree of
+    additions.
+    """
+    value = value[:, :, None, None]
+    if not value.requires_grad or type(value) is not Tensor or torch.compiler.is_compiling():
+        return value
+    for dim, size in enumerate(torch.broadcast_shapes(value.shape, like.shape)):
+        while value.shape[dim] < size:
+            value = torch.cat((value, value), dim)
+        value = value.narrow(dim, 0, size)
+    return value
+
+
 class PrecisionSpectrum:
     """ω = s / (s + C)² + ε with s = |K|², and its derivative. K (N|1, C|1, H, W//2+1), nsr and eps (N|1, C|1)."""
 
     def __init__(self, K: Tensor, nsr: Tensor, eps: Tensor) -> None:
         self._K, self._nsr, self._eps = K, nsr, eps
         self._s = power(K)
-        self._C = nsr[:, :, None, None]
+        self._C = over_plane(nsr, K)
         self._q = self._s + self._C
         # Powers of q are out of range long before the quotients are.
-        self.omega = self._s / self._q / self._q + eps[:, :, None, None]  # (N|1, C|1, H, W//2+1)
+        self.omega = self._s / self._q / self._q + over_plane(eps, K)  # (N|1, C|1, H, W//2+1)
 
     def vjp(self, cotangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The cotangents of K, nsr and eps from that of ω, which may also be of every plane that shares ω."""
@@ -78,10 +94,18 @@ class PrecisionSpectrum:
         )
 
 
-def focal_weight(power: Tensor, alpha: float, log_matrix: bool, batch_matrix: bool = False) -> Tensor:
-    """The weight of the focal frequency loss for the power |F e|², (..., h, w) or its half spectrum."""
-    matrix = power.sqrt() ** alpha
+def focal_weight(power: Tensor, alpha: float | Tensor, log_matrix: bool, batch_matrix: bool = False) -> Tensor:
+    """The weight of the focal frequency loss for the power |F e|², (..., h, w) or its half spectrum.
+
+    It is |F e|^α or log(1 + |F e|^α) relative to its maximum, also where these powers are out of range.
+    """
+    size = power.sqrt()
+    largest = size.max() if batch_matrix else size.amax((-2, -1), keepdim=True)
     if log_matrix:
-        matrix = (matrix + 1.0).log()
-    matrix = matrix / (matrix.max() if batch_matrix else matrix.amax((-2, -1), keepdim=True))
+        log, largest_log = size.log(), largest.log()
+        matrix, maximum = (size**alpha).log1p(), (largest**alpha).log1p()
+        beyond = (log.relu() + (-alpha * log.abs()).exp().log1p() / alpha) / largest_log
+        matrix = torch.where(maximum.isinf(), beyond, matrix / maximum)
+    else:
+        matrix = (size / largest) ** alpha
     return matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)

@@ -22,16 +22,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, ops
-from ._math import PrecisionSpectrum, as_planes, compute_dtype, difference, focal_weight, multiplicity, power
+from ._math import (
+    PrecisionSpectrum,
+    as_planes,
+    compute_dtype,
+    constant,
+    difference,
+    focal_weight,
+    multiplicity,
+    over_plane,
+    power,
+)
 from .ops._fastpath import remembers
 
 
-def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
+def rfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = "backward") -> Tensor:
     """The 2-D discrete Fourier transform of real planes, as ``torch.fft.rfft2`` over the last two dimensions.
 
     Args:
         input: (..., H, W), real. Half precision is transformed in float32.
-        norm: ``"backward"`` (unscaled), ``"ortho"`` (1/√HW) or ``"forward"`` (1/HW).
+        s: the (H, W) to which the planes are cropped or zero-padded first. Default, also of a side of -1: their own.
+        norm: ``"backward"`` or None (unscaled), ``"ortho"`` (1/√HW) or ``"forward"`` (1/HW).
 
     Returns:
         The half spectrum, (..., H, W//2+1), complex64 or, for float64, complex128.
@@ -41,11 +52,13 @@ def rfft2(input: Tensor, *, norm: str = "backward") -> Tensor:
         torch.Size([2, 3, 8, 5])
     """
     _checks.plane("input", input)
-    _checks.norm(norm)
+    norm = _checks.norm(norm)
+    if s is not None:
+        input = _resized(input, *_checks.size(s, "s", (input.shape[-2], input.shape[-1])))
     return ops.rfft2(input, norm)
 
 
-def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backward") -> Tensor:
+def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = "backward") -> Tensor:
     """The inverse of ``rfft2``, as ``torch.fft.irfft2`` over the last two dimensions.
 
     Args:
@@ -53,7 +66,7 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
             count.
         s: the (H, W) of the result, to which the half spectrum is cropped or zero-padded. Default, also of a side of
             -1: the input's H and the even W that fits; give it for an odd W.
-        norm: ``"backward"`` (1/HW), ``"ortho"`` (1/√HW) or ``"forward"`` (unscaled).
+        norm: ``"backward"`` or None (1/HW), ``"ortho"`` (1/√HW) or ``"forward"`` (unscaled).
 
     Returns:
         Real planes, (..., H, W), float32 or, for complex128, float64.
@@ -63,17 +76,22 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str = "backwa
         >>> torch.testing.assert_close(blurfft.irfft2(blurfft.rfft2(x), s=(8, 7)), x)
     """
     input = _checks.half_spectrum("input", input)
-    _checks.norm(norm)
+    norm = _checks.norm(norm)
     own = input.shape[-2], 2 * (input.shape[-1] - 1)
     height, width = own if s is None else _checks.size(s, "s", own)
     if width < 1:
         raise ValueError(f"s must be given for an input of one column, got shape {tuple(input.shape)}")
     if s is not None:
-        columns = width // 2 + 1
-        input = input[..., :height, :columns]
-        if input.shape[-2] < height or input.shape[-1] < columns:
-            input = F.pad(input, (0, columns - input.shape[-1], 0, height - input.shape[-2]))
+        input = _resized(input, height, width // 2 + 1)
     return ops.irfft2(input, width, norm)
+
+
+def _resized(input: Tensor, height: int, width: int) -> Tensor:
+    """Planes (..., H, W), cropped or zero-padded."""
+    input = input[..., :height, :width]
+    if input.shape[-2] < height or input.shape[-1] < width:
+        input = F.pad(input, (0, width - input.shape[-1], 0, height - input.shape[-2]))
+    return input
 
 
 def blur(input: Tensor, kernel: Tensor) -> Tensor:
@@ -118,7 +136,7 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
 
 def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Tensor:
     K = ops.otf(kernel, height, width)
-    denominator = power(K) + nsr[:, :, None, None]
+    denominator = power(K) + over_plane(nsr, K)
     # By a real number: torch would make it complex first, and divide as by one.
     return torch.complex(K.real / denominator, -K.imag / denominator)
 
@@ -217,7 +235,7 @@ def wiener_loss(
     if reduction == "none":
         e = difference(input, target)
         restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
-        return (restored.square() + eps[:, :, None, None] * e.square()).to(input.dtype)
+        return (restored.square() + over_plane(eps, e) * e.square()).to(input.dtype)
     return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, input.numel() if reduction == "mean" else 1, False)
 
 
@@ -292,6 +310,8 @@ def focal_frequency_loss(
     log_matrix: bool = False,
     batch_matrix: bool = False,
     loss_weight: float = 1.0,
+    *,
+    matrix: Tensor | None = None,
 ) -> Tensor:
     """The focal frequency loss: a spectral squared error whose weight is its own size, |F e|^α, taken as a constant.
 
@@ -306,6 +326,8 @@ def focal_frequency_loss(
         log_matrix: take the weight's log(1 + ·).
         batch_matrix: scale the weight to at most 1 over the whole batch, not in each plane.
         loss_weight: a factor on the result.
+        matrix: the weight itself instead, as in the package: on the full spectrum, of a shape that goes with
+            (N, patches, C, h, w), with values from 0 to 1. It is a constant in the gradient, too.
 
     Returns:
         A scalar, the mean over all frequencies.
@@ -315,37 +337,65 @@ def focal_frequency_loss(
         >>> blurfft.focal_frequency_loss(x, torch.rand(4, 3, 64, 64)).backward()
     """
     input, target = _checks.images(input, target)
-    _checks.exponent("alpha", alpha)
-    _checks.number("loss_weight", loss_weight)
+    alpha = _checks.exponent("alpha", alpha)
+    loss_weight = _checks.number("loss_weight", loss_weight)
     _checks.flag("ave_spectrum", ave_spectrum)
     _checks.flag("log_matrix", log_matrix)
     _checks.flag("batch_matrix", batch_matrix)
     _checks.patch_factor(patch_factor)
     _checks.patches(patch_factor, input)
     if ave_spectrum:  # F is linear
-        dtype = compute_dtype(input.dtype)
-        input, target = (t.to(dtype).mean(0, keepdim=True) for t in (input, target))
+        input, target = _mean_of_samples(input), _mean_of_samples(target)
+    if matrix is not None:
+        matrix = _checks.matrix_for(input, matrix, patch_factor)
     input, target = (_patches(t, patch_factor) for t in (input, target))
-    if batch_matrix:
-        return loss_weight * _batch_focal_frequency_loss(input, target, alpha, log_matrix)
-    return ops.focal_frequency_loss.prepare(input, target, float(alpha), log_matrix, float(loss_weight), input.numel())
+    count = input.numel()
+    if isinstance(loss_weight, Tensor):  # a NumPy scalar in a graph
+        loss_weight = loss_weight.to(compute_dtype(input.dtype))
+    elif loss_weight == 0:  # not 0 times what may be infinite
+        input, target = 0 * input, 0 * target
+    if matrix is not None:
+        weight = _half_of_a_matrix(matrix)
+    elif (batch_matrix and count) or not _is_constant(alpha):
+        # With one maximum for the whole batch no plane's gradient is known before the last plane's spectrum is.
+        # Detached, and not computed without gradients, of which a traced graph would know nothing.
+        e = difference(input, target).detach()
+        exponent = alpha if _is_constant(alpha) else constant((), alpha, e, e.dtype)
+        weight = focal_weight(power(ops.rfft2(e, "ortho")), exponent, log_matrix, batch_matrix)
+    elif torch.compiler.is_compiling():  # a graph would hold the factor that an op is given
+        return loss_weight * ops.focal_frequency_loss.value(input, target, float(alpha), log_matrix, 1.0, count)
+    else:
+        return ops.focal_frequency_loss.prepare(input, target, float(alpha), log_matrix, float(loss_weight), count)
+    return loss_weight * ops.spectral_loss.value(input, target, weight, count)
+
+
+def _is_constant(number: float) -> bool:
+    """Whether a graph may hold the number: the compiler has not seen it change yet."""
+    if not torch.compiler.is_compiling():
+        return True
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return not isinstance(number, Tensor) and has_static_value(number)
+
+
+def _mean_of_samples(image: Tensor) -> Tensor:
+    """(N, C, H, W) -> (1, C, H, W) in the compute dtype and the layout of ``image``."""
+    mean = image.to(compute_dtype(image.dtype)).mean(0, keepdim=True)
+    return mean.contiguous(memory_format=torch.channels_last) if image.stride(1) == 1 else mean
 
 
 def _patches(image: Tensor, factor: int) -> Tensor:
-    """(N, C, H, W) -> (N, C * factor², H // factor, W // factor)."""
+    """(N, C, H, W) -> (N * factor², C, H // factor, W // factor), in the layout of ``image``."""
     if factor == 1:
         return image
-    height, width = image.shape[2] // factor, image.shape[3] // factor
-    return image.unflatten(3, (factor, width)).unflatten(2, (factor, height)).transpose(3, 4).flatten(1, 3)
+    last = (0, 2, 3, 1) if image.stride(1) == 1 else (0, 1, 2, 3)  # channels last, as they are in memory
+    rows, columns = last.index(2), last.index(3)
+    grid = image.permute(last).unflatten(columns, (factor, -1)).unflatten(rows, (factor, -1))
+    grid = grid.movedim((rows, columns + 1), (1, 2)).flatten(0, 2)
+    return grid.permute([last.index(dim) for dim in range(4)])
 
 
-def _batch_focal_frequency_loss(input: Tensor, target: Tensor, alpha: float, log_matrix: bool) -> Tensor:
-    """With one maximum for the whole batch: no plane's gradient is known before the last plane's spectrum is."""
-    e = difference(input, target)
-    if e.numel() == 0:
-        return e.square().mean()
-    E = ops.rfft2(e, "ortho")
-    distance = power(E)
-    # Detached, and not computed without gradients, of which a traced graph would know nothing.
-    weight = focal_weight(distance.detach(), alpha, log_matrix, batch_matrix=True) * multiplicity(e.shape[3], distance)
-    return (weight * distance).sum() / e.numel()
+def _half_of_a_matrix(matrix: Tensor) -> Tensor:
+    """The part with ω(f) = ω(−f) of a weight (..., h, w), on the half spectrum."""
+    mirrored = matrix.flip((-2, -1)).roll((1, 1), (-2, -1))
+    return ((matrix + mirrored) / 2)[..., : matrix.shape[-1] // 2 + 1].contiguous()

@@ -1,9 +1,10 @@
 """Blur kernels (point spread functions): Gaussian, defocus disk, linear motion, or from a file.
 
-Each function returns a float64 tensor (kh, kw) that sums to 1 and whose centre is ⌊k/2⌋, ready for every ``kernel``
-argument of blurfft. The sides are odd; those of a loaded kernel are as in its file.
+Each function returns a tensor (kh, kw) that sums to 1 and whose centre is ⌊k/2⌋, ready for every ``kernel`` argument of
+blurfft. The sides are odd; those of a loaded kernel are as in its file. It is computed in float64 on the CPU, and comes
+in ``dtype``, by default torch's default dtype, on ``device``, by default the CPU, whatever torch's default device is.
 
-Example:
+Examples:
     >>> from blurfft import psf
     >>> kernel = psf.motion(15, 30)
     >>> restored = blurfft.wiener_filter(photographs, kernel, nsr=0.01)
@@ -29,10 +30,12 @@ from .files import expanded
 # A kernel drawn on more pixels than this is an image given by mistake.
 MAX_SIDE = 1025
 
+_EXACT: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+
 SYNTAX = "gaussian:SIGMA, disk:RADIUS, motion:LENGTH,ANGLE, FILE.npy or FILE.png"
 
 
-def gaussian(sigma: float, size: int | None = None) -> Tensor:
+def gaussian(sigma: float, size: int | None = None, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
     """A Gaussian blur, k ∝ exp(−(x² + y²) / 2σ²), sampled at the pixel centres.
 
     Args:
@@ -44,7 +47,7 @@ def gaussian(sigma: float, size: int | None = None) -> Tensor:
         TypeError: ``sigma`` is not a number.
         ValueError: ``sigma`` is not positive, ``size`` not odd and positive, or the kernel larger than 1025 a side.
 
-    Example:
+    Examples:
         >>> gaussian(2.0).shape
         torch.Size([17, 17])
     """
@@ -54,13 +57,13 @@ def gaussian(sigma: float, size: int | None = None) -> Tensor:
     elif isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"size must be an odd positive int, got {size!r}")
     _side(size, "sigma", sigma)
-    x = torch.arange(size, dtype=torch.float64) - size // 2
+    x = torch.arange(size, **_EXACT) - size // 2
     profile = torch.exp(-0.5 * (x / sigma).square())
     profile /= profile.sum()
-    return profile[:, None] * profile
+    return _as_asked(profile[:, None] * profile, dtype, device)
 
 
-def disk(radius: float) -> Tensor:
+def disk(radius: float, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
     """The blur of a lens out of focus: a uniform disk; each pixel holds the exact area that the disk covers of it.
 
     The area of the disk x² + y² ≤ r² within 0 ≤ x ≤ a, 0 ≤ y ≤ b is, by elementary integration,
@@ -75,7 +78,7 @@ def disk(radius: float) -> Tensor:
         TypeError: ``radius`` is not a number.
         ValueError: ``radius`` is not positive, or the kernel larger than 1025 a side.
 
-    Example:
+    Examples:
         >>> disk(3).shape
         torch.Size([7, 7])
     """
@@ -83,8 +86,8 @@ def disk(radius: float) -> Tensor:
     half = max(0, math.ceil(radius - 0.5))
     _side(2 * half + 1, "radius", radius)
     if half == 0:
-        return torch.ones(1, 1, dtype=torch.float64)
-    edge = torch.arange(-half - 0.5, half + 1.0, dtype=torch.float64)
+        return _as_asked(torch.ones(1, 1, **_EXACT), dtype, device)
+    edge = torch.arange(-half - 0.5, half + 1.0, **_EXACT)
     reach = edge.abs().clamp(max=radius)
     a, b = reach, reach[:, None]
 
@@ -94,10 +97,10 @@ def disk(radius: float) -> Tensor:
     t = torch.minimum((radius**2 - b.square()).clamp(min=0).sqrt(), a)
     area = edge.sign() * edge.sign()[:, None] * (b * t + primitive(a) - primitive(t))
     covered = area.diff(dim=0).diff(dim=1).clamp(min=0)  # the difference of equal areas may be −1e-17
-    return covered / covered.sum()
+    return _as_asked(covered / covered.sum(), dtype, device)
 
 
-def motion(length: float, angle: float = 0.0) -> Tensor:
+def motion(length: float, angle: float = 0.0, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
     """Linear motion of the camera during the exposure: a streak, anti-aliased by linear interpolation.
 
     k[u, v] = 1/L ∫ Λ(v − t·cos θ) Λ(u + t·sin θ) dt over −L/2 ≤ t ≤ L/2, Λ(x) = max(0, 1 − |x|): the mean of the image
@@ -114,7 +117,7 @@ def motion(length: float, angle: float = 0.0) -> Tensor:
         ValueError: ``length`` is negative or above 1025, the kernel larger than 1025 a side, or ``angle`` is not
             finite.
 
-    Example:
+    Examples:
         >>> motion(15, 30).shape
         torch.Size([9, 15])
     """
@@ -129,27 +132,26 @@ def motion(length: float, angle: float = 0.0) -> Tensor:
     dy = round(-math.sin(math.radians(angle)), 15)
     half_h, half_w = (math.ceil(round(abs(d) * length / 2, 9)) for d in (dy, dx))
     _side(2 * max(half_h, half_w) + 1, "length", length)
-    kernel = torch.zeros(2 * half_h + 1, 2 * half_w + 1, dtype=torch.float64)
-    if kernel.numel() == 1:
-        return kernel + 1
+    if half_h == half_w == 0:
+        return _as_asked(torch.ones(1, 1, **_EXACT), dtype, device)
 
-    breaks = [torch.tensor([-length / 2, length / 2], dtype=torch.float64)]
+    breaks = [torch.tensor([-length / 2, length / 2], **_EXACT)]
     for d, half in ((dx, half_w), (dy, half_h)):
         if d:
-            breaks.append(torch.arange(-half, half + 1, dtype=torch.float64) / d)
+            breaks.append(torch.arange(-half, half + 1, **_EXACT) / d)
     t = torch.cat(breaks).clamp(-length / 2, length / 2).unique()
     middle, step = (t[1:] + t[:-1]) / 2, (t[1:] - t[:-1]) / 2
     nodes = torch.cat((middle - step / math.sqrt(3), middle + step / math.sqrt(3)))
 
     def tent(d: float, half: int) -> Tensor:
-        centres = torch.arange(-half, half + 1, dtype=torch.float64)
+        centres = torch.arange(-half, half + 1, **_EXACT)
         return (1 - (centres[:, None] - d * nodes).abs()).clamp(min=0)  # (side, nodes)
 
     kernel = torch.einsum("un,vn,n->uv", tent(dy, half_h), tent(dx, half_w), step.repeat(2))
-    return kernel / kernel.sum()
+    return _as_asked(kernel / kernel.sum(), dtype, device)
 
 
-def load(path: str | Path) -> Tensor:
+def load(path: str | Path, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
     """A kernel from a ``.npy`` file or an image (its luminance), divided by its sum.
 
     Args:
@@ -160,7 +162,7 @@ def load(path: str | Path) -> Tensor:
         ValueError: the file is missing or unreadable, the array is not a real, finite, two-dimensional one, or its sum
             is not positive.
 
-    Example:
+    Examples:
         >>> kernel = load("camera-shake.png")
     """
     if not isinstance(path, str | os.PathLike):
@@ -188,7 +190,11 @@ def load(path: str | Path) -> Tensor:
         raise ValueError(f"the kernel in {path} has NaN or infinite elements")
     if total <= 0:
         raise ValueError(f"the kernel in {path} must have a positive sum to be normalised, got {total:g}")
-    return kernel / total
+    return _as_asked(kernel / total, dtype, device)
+
+
+def _as_asked(kernel: Tensor, dtype: torch.dtype | None, device: Any) -> Tensor:
+    return kernel.to(device="cpu" if device is None else device, dtype=dtype or torch.get_default_dtype())
 
 
 def _drawn(path: Path) -> NDArray[Any]:
@@ -202,7 +208,7 @@ def _drawn(path: Path) -> NDArray[Any]:
     except Refused as error:
         raise ValueError(str(error)) from None
     colour = photo.colour.double()
-    luma = torch.tensor([0.299, 0.587, 0.114] if len(colour) == 3 else [1.0], dtype=torch.float64)
+    luma = torch.tensor([0.299, 0.587, 0.114] if len(colour) == 3 else [1.0], **_EXACT)
     brightness = torch.einsum("chw,c->hw", colour, luma).numpy()
     if photo.alpha is None:
         return brightness
@@ -211,7 +217,7 @@ def _drawn(path: Path) -> NDArray[Any]:
     return photo.alpha * (1.0 if uniform else brightness)
 
 
-def parse(spec: str) -> Tensor:
+def parse(spec: str, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
     """The kernel that a specification of the command line describes.
 
     Args:
@@ -222,7 +228,7 @@ def parse(spec: str) -> Tensor:
         TypeError: ``spec`` is not a str.
         ValueError: it is none of these, or its numbers make no kernel; the message says what would.
 
-    Example:
+    Examples:
         >>> parse("gaussian:1.5").shape
         torch.Size([13, 13])
     """
@@ -245,11 +251,11 @@ def parse(spec: str) -> Tensor:
         except ValueError:
             raise ValueError(f"{spec!r} has something that is not a number; it should read {form}") from None
         try:
-            return make(*arguments)
+            return make(*arguments, dtype=dtype, device=device)
         except ValueError as error:
             raise ValueError(f"{spec!r}: {error}") from None
     if Path(spec).suffix or os.path.exists(spec):
-        return load(spec)
+        return load(spec, dtype=dtype, device=device)
     raise ValueError(f"{spec!r} is not a kernel; write {SYNTAX}")
 
 

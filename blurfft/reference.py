@@ -179,6 +179,8 @@ def focal_frequency_loss(
     log_matrix: bool = False,
     batch_matrix: bool = False,
     loss_weight: float = 1.0,
+    *,
+    matrix: Tensor | None = None,
 ) -> Tensor:
     e = difference(input, target)
     patches = torch.stack([p for rows in e.chunk(patch_factor, -2) for p in rows.chunk(patch_factor, -1)], 1)
@@ -186,9 +188,12 @@ def focal_frequency_loss(
     if ave_spectrum:
         E = E.mean(0, keepdim=True)
     power = E.real.square() + E.imag.square()
-    matrix = power.detach().sqrt() ** alpha
-    if log_matrix:
-        matrix = (matrix + 1.0).log()
-    matrix = matrix / (matrix.max() if batch_matrix else matrix.amax((-2, -1), keepdim=True))
-    matrix = matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)
-    return loss_weight * (matrix * power).mean()
+    if matrix is None:
+        size = power.detach().sqrt()
+        largest = size.max() if batch_matrix else size.amax((-2, -1), keepdim=True)
+        if log_matrix:
+            matrix = (size**alpha + 1.0).log() / (largest**alpha + 1.0).log()
+        else:
+            matrix = (size / largest) ** alpha
+        matrix = matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)
+    return loss_weight * (matrix.detach() * power).mean()

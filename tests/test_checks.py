@@ -16,6 +16,7 @@ import blurfft
 x = torch.zeros(4, 3, 16, 12)
 k = torch.ones(3, 3)
 w = torch.ones(16, 7)
+masked = torch.masked.masked_tensor(x, x == 0)
 half = torch.zeros(4, 3, 16, 7, dtype=torch.complex64)
 
 BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
@@ -270,6 +271,52 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: blurfft.irfft2(torch.nested.nested_tensor([x, x])),
         TypeError,
         "input must be a dense (strided) tensor, got a nested one",
+    ),
+    (
+        lambda: blurfft.wiener_weight(k, (2**70, 8)),
+        ValueError,
+        "size must be at most 2147483647 a side, got (1180591620717411303424, 8)",
+    ),
+    (
+        lambda: blurfft.irfft2(half, (16, 2**31)),
+        ValueError,
+        "s must be at most 2147483647 a side, got (16, 2147483648)",
+    ),
+    (lambda: blurfft.rfft2(x, (0, 8)), ValueError, "s must be positive, got (0, 8)"),
+    (lambda: blurfft.rfft2(x, (8,)), TypeError, "s must be a pair of ints (H, W), got (8,)"),
+    (
+        lambda: blurfft.wiener_loss(masked, x, k),
+        TypeError,
+        "input must be a dense (strided) tensor, got a MaskedTensor",
+    ),
+    (lambda: blurfft.blur(x, masked[0, 0]), TypeError, "kernel must be a dense (strided) tensor, got a MaskedTensor"),
+    (
+        lambda: blurfft.wiener_loss(x, x, k, masked),
+        TypeError,
+        "nsr must be a dense (strided) tensor, got a MaskedTensor",
+    ),
+    (
+        lambda: blurfft.wiener_loss(x, x, k, np.bool_(True)),
+        TypeError,
+        "nsr must be a float or a torch.Tensor, got bool",
+    ),
+    (
+        lambda: blurfft.wiener_loss(x, x, k, np.complex64(1)),
+        TypeError,
+        "nsr must be a float or a torch.Tensor, got com",
+    ),
+    (lambda: blurfft.wiener_loss(x, x, k, np.ones(4)), TypeError, "nsr must be a float or a torch.Tensor, got ndarray"),
+    (lambda: blurfft.wiener_loss(x, x, k, np.float32("nan")), ValueError, "nsr must be non-negative, got nan"),
+    (lambda: blurfft.FocalFrequencyLoss()(x, x, 0.5), TypeError, "matrix must be a torch.Tensor, got float"),
+    (
+        lambda: blurfft.FocalFrequencyLoss()(x, x, torch.ones(16, 7)),
+        ValueError,
+        "matrix must broadcast to (N, patches, C, h, w) = (4, 1, 3, 16, 12), got shape (16, 7)",
+    ),
+    (
+        lambda: blurfft.FocalFrequencyLoss()(x, x, k.to("meta")),
+        ValueError,
+        "matrix must be on the device of input, cpu, got meta",
     ),
     (
         lambda: blurfft.wiener_loss(torch.nested.nested_tensor([x, x]), x, k),

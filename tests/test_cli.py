@@ -287,16 +287,16 @@ def test_deblur_writes_the_wiener_filtered_photograph(tmp_path, photo):
     result = run("deblur", photo, "-o", tmp_path / "a" / "b", "--kernel", "gaussian:1.0", "--nsr", "0.05")
     assert result.exit_code == 0, result.output
     original = images.read(photo).colour.double()
-    expected = blurfft.wiener_filter(original[None], psf.gaussian(1.0), 0.05)[0].clamp(0, 1)
+    expected = blurfft.wiener_filter(original[None], psf.gaussian(1.0, dtype=torch.float64), 0.05)[0].clamp(0, 1)
     restored = images.read(tmp_path / "a" / "b" / "photo.png").colour.double()
     assert (restored - expected).abs().max() < 0.51 / 255
 
 
 def test_deblur_with_kernel_files_taper_and_panel(tmp_path, photo):
-    np.save(tmp_path / "k.npy", psf.gaussian(1.0).numpy() * 7)
+    np.save(tmp_path / "k.npy", psf.gaussian(1.0, dtype=torch.float64).numpy() * 7)
     result = run("deblur", photo, "-o", tmp_path / "out", "-k", tmp_path / "k.npy", "--taper", "--panel")
     assert result.exit_code == 0, result.output
-    expected = images.restore(images.read(photo), psf.gaussian(1.0), 0.01, taper=True)
+    expected = images.restore(images.read(photo), psf.gaussian(1.0, dtype=torch.float64), 0.01, taper=True)
     restored = images.read(tmp_path / "out" / "photo.png").colour
     assert (restored - expected.clamp(0, 1)).abs().max() < 0.51 / 255
     with Image.open(tmp_path / "out" / "photo-panel.png") as panel:

@@ -37,7 +37,7 @@ def test_demo_draws_its_picture_in_time(tmp_path):
 @needs_photographs
 @pytest.mark.parametrize(("name", "spec"), demo.EXPERIMENTS)
 def test_restoring_gains_two_decibels(name, spec):
-    kernel = psf.parse(spec)
+    kernel = psf.parse(spec, dtype=torch.float64)
     blurred, truth = demo.degrade(images.read(demo.photographs() / name), kernel)
     restored = images.restore(blurred, kernel, demo.NSR, taper=True)
     assert demo.psnr(restored, truth) > demo.psnr(blurred.colour, truth) + 2
@@ -62,7 +62,7 @@ def test_psnr():
 def test_degrade_cuts_off_what_is_periodic():
     ramp = torch.linspace(0, 1, 60).expand(1, 50, 60).clone()
     photo = images.Photo(ramp, None, 8, "PNG", ".png", None, None, ())
-    blurred, truth = demo.degrade(photo, psf.gaussian(2.0))
+    blurred, truth = demo.degrade(photo, psf.gaussian(2.0, dtype=torch.float64))
     assert truth.shape == blurred.colour.shape == (1, 34, 44)
     # A ramp stays a ramp, but for the noise.
     assert (blurred.colour - truth).abs().max() < 6 * demo.NOISE

@@ -66,6 +66,36 @@ def check_dtensor(mesh: Any) -> None:
                 torch.testing.assert_close(a.grad.full_tensor(), t.grad)
 
 
+def check_plain_parameters(mesh: Any) -> None:
+    """A kernel, weight, nsr and eps that are no DTensors are the same on every rank."""
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    functions: list[Callable[[Any, Tensor, Tensor, Tensor, Tensor], Tensor]] = [
+        *FUNCTIONS[:5],
+        lambda m, x, y, k, nsr: m.spectral_mse(x, y, m.wiener_weight(k, (8, 6), nsr)),
+        *FUNCTIONS[6:9],
+    ]
+    for function in functions:
+        for kernel_shape, nsr_shape in (((3, 2), ()), ((4, 1, 3, 2), (4,))):
+            args = [images((4, 3, 8, 6)), images((4, 3, 8, 6)), kernels(kernel_shape), positive(nsr_shape)]
+            whole = [a.clone().requires_grad_() for a in args]
+            sharded = [distribute_tensor(a, mesh, [Shard(0)]).requires_grad_() for a in args[:2]]
+            plain = [a.clone().requires_grad_() for a in args[2:]]
+            loss, truth = function(blurfft, *sharded, *plain), function(reference, *whole)
+            torch.testing.assert_close(loss.full_tensor(), truth)
+            loss.backward()
+            truth.backward()
+            for a, t in zip([*sharded, *plain], whole, strict=True):
+                if t.grad is not None:
+                    assert a.grad is not None
+                    grad = a.grad if any(a is p for p in plain) else a.grad.full_tensor()
+                    torch.testing.assert_close(grad, t.grad)
+    criterion = blurfft.WienerLoss(kernels((3, 2)))
+    x, y = images((4, 3, 8, 6)), images((4, 3, 8, 6))
+    loss = criterion(*(distribute_tensor(a, mesh, [Shard(0)]) for a in (x, y)))
+    torch.testing.assert_close(loss.full_tensor(), criterion(x, y))
+
+
 def check_data_parallel(mesh: Any, rank: int) -> None:
     from torch.distributed.fsdp import fully_shard
 
@@ -93,6 +123,7 @@ def work(rank: int, rendezvous: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=RANKS)
     mesh = dist.device_mesh.init_device_mesh("cpu", (RANKS,))
     check_dtensor(mesh)
+    check_plain_parameters(mesh)
     check_data_parallel(mesh, rank)
     dist.destroy_process_group()
 

@@ -142,3 +142,120 @@ def test_focal_frequency_loss_of_patches(layout: str, backend: Backend) -> None:
     loss, truth = (m.focal_frequency_loss(x, y, **options) for m in (blurfft, reference))
     torch.testing.assert_close(loss, truth)
     torch.testing.assert_close(torch.autograd.grad(loss, (x, y)), torch.autograd.grad(truth, (x, y)))
+
+
+@pytest.mark.parametrize("name", ["fft.rfft2", "fft.irfft2"])
+def test_transforms_take_torchs_samples(name: str, backend: Backend) -> None:
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    (info,) = (op for op in op_db if op.name == name)
+    ours, theirs = getattr(blurfft, name[4:]), getattr(torch.fft, name[4:])
+    taken = 0
+    for sample in [*info.sample_inputs("cpu", f32), *info.sample_inputs("cpu", f64)]:
+        options = dict(sample.kwargs)
+        dims = options.pop("dim", (-2, -1))
+        if not isinstance(dims, tuple) or [d % sample.input.dim() - sample.input.dim() for d in dims] != [-2, -1]:
+            continue
+        assert not sample.args
+        taken += 1
+        wide = sample.input.to(torch.complex128 if sample.input.is_complex() else f64)
+        for s in (options.pop("s", None), (4, 9), (-1, 3), (8, -1)):
+            assert_close(ours(sample.input, s, **options), theirs(wide, s, **options))
+        assert_close(ours(sample.input, norm=None), theirs(wide, norm=None))
+    assert taken >= 6
+
+
+def test_rfft2_of_a_size_is_differentiable(backend: Backend) -> None:
+    x = images((2, 3, 6, 5)).requires_grad_()
+    for s in ((4, 7), (8, 3)):
+        assert torch.autograd.gradcheck(lambda x, s=s: blurfft.rfft2(x, s), (x,), fast_mode=True)
+
+
+MAPS: dict[str, Any] = {
+    "wiener_loss": lambda x, y, k: blurfft.wiener_loss(x, y, k, reduction="none"),
+    "spectral_mse": lambda x, y, k: blurfft.spectral_mse(x, y, blurfft.wiener_weight(k, (8, 12)), "none"),
+    "blur_mse": lambda x, y, k: blurfft.blur_mse(x, y, k, "none"),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_keep_the_layout(name: str, backend: Backend) -> None:
+    x, y = (images((2, 3, 8, 12), f32, "channels_last") for _ in range(2))
+    value = MAPS[name](x, y, kernels((3, 3), f32))
+    assert value.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"patch_factor": 2},
+        {"ave_spectrum": True},
+        {"ave_spectrum": True, "patch_factor": 4},
+        {"batch_matrix": True},
+    ],
+    ids=str,
+)
+def test_focal_frequency_loss_keeps_the_layout(options: dict[str, Any], backend: Backend) -> None:
+    for layout, format in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
+        x, y = images((2, 3, 8, 12), f64, layout).requires_grad_(), images((2, 3, 8, 12), f64, layout)
+        loss, truth = (m.focal_frequency_loss(1 * x, y, **options) for m in (blurfft, reference))
+        torch.testing.assert_close(loss, truth)
+        z = (1 * x).detach().requires_grad_()
+        seen: list[Any] = []
+        inner = 1 * z
+        inner.register_hook(seen.append)
+        blurfft.focal_frequency_loss(inner, y, **options).backward()
+        assert seen[0].is_contiguous(memory_format=format)
+
+
+@pytest.mark.parametrize("options", [{"alpha": 10.0}, {"alpha": 1e300}, {"alpha": 10.0, "log_matrix": True}], ids=str)
+@pytest.mark.parametrize("batch_matrix", [False, True])
+def test_focal_weights_of_any_power(options: dict[str, Any], batch_matrix: bool) -> None:
+    x, y = 1e4 * images((2, 1, 8, 8), f32), torch.zeros(2, 1, 8, 8)
+    x.requires_grad_()
+    truth = reference.focal_frequency_loss(x.double(), y.double(), **options, batch_matrix=batch_matrix)
+    with blurfft.use_backend("reference"):
+        loss = blurfft.focal_frequency_loss(x, y, **options, batch_matrix=batch_matrix)
+    assert_close(loss, truth, 4)
+    assert_close(torch.autograd.grad(loss, x)[0], torch.autograd.grad(truth, x)[0].double(), 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_matrix": True}, {"patch_factor": 2}], ids=str)
+def test_a_focal_loss_that_does_not_count_is_zero(options: dict[str, Any], backend: Backend) -> None:
+    x = (1e25 * images((2, 1, 8, 8), f32)).requires_grad_()  # whose power is out of range
+    loss = blurfft.focal_frequency_loss(x, torch.zeros_like(x), loss_weight=0, **options)
+    loss.backward()
+    assert loss == 0 and x.grad is not None and not x.grad.any()
+    broken = torch.full_like(x, float("nan"))
+    assert blurfft.focal_frequency_loss(broken, x, loss_weight=0, **options).isnan()
+
+
+def test_composed_losses_do_not_depend_on_the_number_of_threads() -> None:
+    x, y, k = images((2, 3, 256, 192), f32), images((2, 3, 256, 192), f32), kernels((5, 5), f32)
+    cotangent = images(x.shape, f32)
+
+    def results() -> list[torch.Tensor]:
+        nsr, eps = (torch.tensor(v, requires_grad=True) for v in (0.1, 0.2))
+        leaf = x.clone().requires_grad_()
+        each = blurfft.wiener_loss(x, y, k, nsr, eps=eps, reduction="none")
+        whole = blurfft.focal_frequency_loss(leaf, y, batch_matrix=True)
+        weight = blurfft.wiener_weight(k, (256, 192), nsr, eps)
+        return [
+            *torch.autograd.grad(each, (nsr, eps), cotangent),
+            *torch.autograd.grad(blurfft.wiener_filter(x, k, nsr), nsr, cotangent),
+            *torch.autograd.grad(weight, (nsr, eps), cotangent[:1, :1, :, :97]),
+            whole,
+            *torch.autograd.grad(whole, leaf),
+        ]
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = results()
+        for several in (2, 3, 7):
+            torch.set_num_threads(several)
+            for one, other in zip(alone, results(), strict=True):
+                assert torch.equal(one, other)
+    finally:
+        torch.set_num_threads(threads)

@@ -353,12 +353,19 @@ def smooth_picture(height: int, width: int) -> torch.Tensor:
 
 def test_restore_is_the_wiener_filter():
     colour = torch.rand(3, 31, 22)
-    kernel = psf.gaussian(1.2)
+    kernel = psf.gaussian(1.2, dtype=torch.float64)
     expected = blurfft.wiener_filter(colour.double()[None], kernel, 0.02)[0]
     torch.testing.assert_close(images.restore(photo_of(colour), kernel, 0.02).double(), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", [psf.gaussian(2.0), psf.disk(3.0), psf.motion(9, 30)])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        psf.gaussian(2.0, dtype=torch.float64),
+        psf.disk(3.0, dtype=torch.float64),
+        psf.motion(9, 30, dtype=torch.float64),
+    ],
+)
 def test_taper_removes_the_ringing_from_the_borders(kernel):
     height, width = 97, 101
     kh, kw = kernel.shape
@@ -373,7 +380,7 @@ def test_taper_removes_the_ringing_from_the_borders(kernel):
 
 
 def test_edge_taper_keeps_the_middle_and_joins_the_borders():
-    image, kernel = torch.rand(40, 50, dtype=torch.float64), psf.gaussian(1.0)
+    image, kernel = torch.rand(40, 50, dtype=torch.float64), psf.gaussian(1.0, dtype=torch.float64)
     tapered = images.edge_taper(image, kernel)
     torch.testing.assert_close(tapered[9:-9, 9:-9], image[9:-9, 9:-9], rtol=0, atol=1e-12)
     blurred = blurfft.blur(image[None, None], kernel)[0, 0]
@@ -398,7 +405,7 @@ def test_the_colour_under_transparent_pixels_does_not_spread():
     alpha[:, 60:] = 0
     alpha[40:50, 5:9] = 1
     hidden = torch.from_numpy(alpha == 0)
-    kernel = psf.gaussian(1.5)
+    kernel = psf.gaussian(1.5, dtype=torch.float64)
     results, spread = [], []
     for colour_below in (0.0, 1.0):
         colour = torch.where(hidden, torch.tensor(colour_below), truth)
@@ -414,13 +421,15 @@ def test_the_colour_under_transparent_pixels_does_not_spread():
 
 def test_an_invisible_picture_is_left_alone():
     colour = torch.rand(3, 16, 16)
-    restored = images.restore(photo_of(colour, np.zeros((16, 16), np.uint8)), psf.gaussian(1.0), 0.01)
+    restored = images.restore(
+        photo_of(colour, np.zeros((16, 16), np.uint8)), psf.gaussian(1.0, dtype=torch.float64), 0.01
+    )
     torch.testing.assert_close(restored, colour, rtol=0, atol=0)
 
 
 def test_restore_refuses_what_cannot_work():
     with pytest.raises(images.Refused, match=r"10 x 8 pixels are fewer than the kernel has, 17 x 17"):
-        images.restore(photo_of(torch.rand(1, 8, 10)), psf.gaussian(2.0), 0.01)
+        images.restore(photo_of(torch.rand(1, 8, 10)), psf.gaussian(2.0, dtype=torch.float64), 0.01)
     with pytest.raises(images.Refused, match=r"nsr = 0 is too small"):
         images.restore(photo_of(torch.rand(1, 16, 16)), torch.tensor([[0.25, 0.5, 0.25]]), 0.0)
 

@@ -8,6 +8,7 @@ from inputs import images, kernels
 from torch import nn
 
 import blurfft
+import blurfft.reference
 
 x, y, k = images((4, 3, 12, 10)), images((4, 3, 12, 10)), kernels((3, 3))
 
@@ -98,7 +99,7 @@ def test_a_module_is_traced_with_a_number_not_met_before() -> None:
 def test_numbers_and_fixed_kernels_are_not_trained() -> None:
     module = blurfft.WienerLoss(k, 0.1, eps=0.2)
     assert not list(module.parameters())
-    assert set(module.state_dict()) == {"kernel"}
+    assert not module.state_dict()
     assert not blurfft.WienerLoss().state_dict()
 
 
@@ -126,3 +127,66 @@ def test_a_kernel_is_fitted() -> None:
 
     optimiser.step(closure)
     torch.testing.assert_close(logits.softmax(0).view(3, 3), true, atol=1e-4, rtol=0)
+
+
+def test_a_fixed_kernel_is_what_the_code_says() -> None:
+    model = nn.ModuleDict({"net": nn.Linear(2, 2), "criterion": blurfft.WienerLoss(k)})
+    model.load_state_dict({"net.weight": torch.ones(2, 2), "net.bias": torch.ones(2)})
+    old = {**model.state_dict(), "criterion.kernel": torch.zeros(5, 5)}  # as it was saved once
+    model.load_state_dict(old)
+    assert "criterion.kernel" in old and model["criterion"].kernel is k
+    weight = blurfft.wiener_weight(k, (12, 10))
+    criterion = blurfft.SpectralMSELoss(weight)
+    assert not criterion.state_dict()
+    criterion.load_state_dict({"weight": weight + 1})
+    assert criterion.weight is weight
+    trained = blurfft.WienerLoss(nn.Parameter(k.clone()))
+    trained.load_state_dict({"kernel": k + 1})
+    assert torch.equal(trained.kernel, k + 1)
+
+
+@pytest.mark.parametrize("narrow", ["half", "bfloat16"])
+def test_fixed_tensors_keep_their_precision(narrow: str) -> None:
+    modules = nn.ModuleList(
+        [
+            blurfft.WienerLoss(k.float(), torch.tensor(0.1), eps=nn.Parameter(torch.tensor(0.2))),
+            blurfft.SpectralMSELoss(torch.rand(12, 6)),
+        ]
+    )
+    kernel, nsr, weight = modules[0].kernel.clone(), modules[0].nsr.clone(), modules[1].weight.clone()
+    getattr(modules, narrow)()
+    assert torch.equal(modules[0].kernel, kernel) and torch.equal(modules[0].nsr, nsr)
+    assert torch.equal(modules[1].weight, weight)
+    assert modules[0].eps.dtype == getattr(torch.zeros(()), narrow)().dtype
+    assert {name for name, _ in modules.named_buffers()} == {"0.kernel", "0.nsr", "1.weight"}
+    assert modules.double()[0].kernel.dtype == torch.float64
+    assert modules.to("meta")[0].kernel.device.type == "meta"
+    moved = modules.to("meta", torch.float16)[0].kernel
+    assert (moved.device.type, moved.dtype) == ("meta", torch.float64)
+
+
+def test_the_package_s_matrix() -> None:
+    package = pytest.importorskip("focal_frequency_loss").FocalFrequencyLoss
+    for options in ({}, {"patch_factor": 2}, {"ave_spectrum": True, "loss_weight": 1.7}):
+        patches = options.get("patch_factor", 1)
+        height, width = 12 // patches, 10 // patches
+        matrix = torch.rand(1 if "ave_spectrum" in options else 4, patches**2, 3, height, width, dtype=x.dtype)
+        for given in (matrix, matrix[:, :1, :1], matrix[0, 0, 0], matrix[:1, :, :1]):
+            leaves = x.clone().requires_grad_(), x.clone().requires_grad_()
+            ours, theirs = (
+                m(**options)(leaf, y, given)
+                for m, leaf in zip((blurfft.FocalFrequencyLoss, package), leaves, strict=True)
+            )
+            torch.testing.assert_close(ours, theirs)
+            torch.testing.assert_close(
+                *(torch.autograd.grad(v, leaf)[0] for v, leaf in zip((ours, theirs), leaves, strict=True))
+            )
+            truth = blurfft.reference.focal_frequency_loss(x, y, **options, matrix=given)
+            torch.testing.assert_close(ours, truth)
+
+
+@pytest.mark.filterwarnings("ignore")  # that script is deprecated
+@pytest.mark.parametrize("make", [lambda: blurfft.WienerLoss(k), lambda: nn.Sequential(blurfft.FocalFrequencyLoss())])
+def test_script_is_refused_in_words(make) -> None:
+    with pytest.raises(NotImplementedError, match=r"^torch\.jit\.script does not take \w+Loss; torch\.jit\.trace"):
+        torch.jit.script(make())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def private_names(path: Path) -> set[str]:
             first, _, rest = dotted(node).partition(".")
             if first in known:
                 found.add(f"{known[first]}.{rest}")
-    private = {name for name in found if any(part.startswith("_") for part in name.split("."))}
+    private = {name for name in found if re.search(r"(^|\.)_(?!_)", name)}
     # Of torch.a._b.c only the whole.
     return {name for name in private if not any(other.startswith(f"{name}.") for other in private)}
 

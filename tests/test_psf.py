@@ -2,28 +2,35 @@ from __future__ import annotations
 
 import io
 import math
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import blurfft
 from blurfft import psf
 
+exact = SimpleNamespace(
+    **{f.__name__: partial(f, dtype=torch.float64) for f in (psf.gaussian, psf.disk, psf.motion, psf.load, psf.parse)}
+)
+
 KERNELS = [
-    psf.gaussian(0.4),
-    psf.gaussian(2.0),
-    psf.gaussian(3.0, size=5),
-    psf.disk(0.3),
-    psf.disk(0.5),
-    psf.disk(1.0),
-    psf.disk(4.7),
-    psf.motion(0),
-    psf.motion(7),
-    psf.motion(7.5, 90),
-    psf.motion(15, 30),
-    psf.motion(1e-6, 12),
+    exact.gaussian(0.4),
+    exact.gaussian(2.0),
+    exact.gaussian(3.0, size=5),
+    exact.disk(0.3),
+    exact.disk(0.5),
+    exact.disk(1.0),
+    exact.disk(4.7),
+    exact.motion(0),
+    exact.motion(7),
+    exact.motion(7.5, 90),
+    exact.motion(15, 30),
+    exact.motion(1e-6, 12),
 ]
 
 
@@ -39,15 +46,15 @@ def test_every_kernel_is_a_centred_density_of_odd_size(kernel):
 
 def test_gaussian_is_the_density_at_the_pixel_centres():
     sigma = 1.7
-    kernel = psf.gaussian(sigma)
+    kernel = exact.gaussian(sigma)
     assert kernel.shape == (15, 15)
     assert (kernel[9, 10] / kernel[7, 7]).item() == pytest.approx(math.exp(-(4 + 9) / (2 * sigma**2)))
-    assert psf.gaussian(sigma, size=3).shape == (3, 3)
+    assert exact.gaussian(sigma, size=3).shape == (3, 3)
 
 
 @pytest.mark.parametrize("radius", [0.4, 0.5, 0.9, 2.0, 3.3])
 def test_disk_covers_each_pixel_by_the_exact_area(radius):
-    kernel = psf.disk(radius)
+    kernel = exact.disk(radius)
     half, fine = kernel.shape[0] // 2, 400
     axis = (torch.arange((2 * half + 1) * fine, dtype=torch.float64) + 0.5) / fine - half - 0.5
     inside = (axis.square() + axis.square()[:, None] <= radius**2).double()
@@ -60,7 +67,7 @@ def test_disk_covers_each_pixel_by_the_exact_area(radius):
 
 @pytest.mark.parametrize(("length", "angle"), [(9.3, 17), (5, 90), (4, 45), (6.5, -60), (0.7, 100)])
 def test_motion_is_the_mean_over_the_path(length, angle):
-    kernel = psf.motion(length, angle)
+    kernel = exact.motion(length, angle)
     n = 100_000
     t = ((torch.arange(n, dtype=torch.float64) + 0.5) / n - 0.5) * length
     x, y = t * math.cos(math.radians(angle)), -t * math.sin(math.radians(angle))
@@ -72,28 +79,28 @@ def test_motion_is_the_mean_over_the_path(length, angle):
 
 
 def test_motion_angle_turns_counter_clockwise_as_seen():
-    streak = psf.motion(10, 45)
+    streak = exact.motion(10, 45)
     assert streak[0, -1] > 0 and streak[0, 0] == 0
-    torch.testing.assert_close(psf.motion(10, 210), psf.motion(10, 30))
-    torch.testing.assert_close(psf.motion(10, 90), psf.motion(10, 0).T)
-    assert psf.motion(10, 180).shape == (1, 11)
+    torch.testing.assert_close(exact.motion(10, 210), exact.motion(10, 30))
+    torch.testing.assert_close(exact.motion(10, 90), exact.motion(10, 0).T)
+    assert exact.motion(10, 180).shape == (1, 11)
 
 
 def test_load_normalises_arrays_and_images(tmp_path: Path):
     array = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
     np.save(tmp_path / "k.npy", array)
-    torch.testing.assert_close(psf.load(tmp_path / "k.npy"), torch.from_numpy(array / array.sum()).double())
+    torch.testing.assert_close(exact.load(tmp_path / "k.npy"), torch.from_numpy(array / array.sum()).double())
     for name, pixels in (("8.png", array.astype(np.uint8)), ("16.png", array.astype(np.uint16) * 5000)):
         Image.fromarray(pixels).save(tmp_path / name)
-        torch.testing.assert_close(psf.load(tmp_path / name), psf.load(tmp_path / "k.npy"), rtol=1e-6, atol=0)
+        torch.testing.assert_close(exact.load(tmp_path / name), exact.load(tmp_path / "k.npy"), rtol=1e-6, atol=0)
     Image.fromarray(array.astype(np.uint8)).convert("RGB").save(tmp_path / "rgb.png")
-    torch.testing.assert_close(psf.parse(str(tmp_path / "rgb.png")), psf.load(tmp_path / "8.png"))
+    torch.testing.assert_close(exact.parse(str(tmp_path / "rgb.png")), exact.load(tmp_path / "8.png"))
 
 
 def test_parse_makes_what_it_says():
-    torch.testing.assert_close(psf.parse("gaussian:2.0"), psf.gaussian(2.0))
-    torch.testing.assert_close(psf.parse("Disk: 3"), psf.disk(3))
-    torch.testing.assert_close(psf.parse("motion:15,-30"), psf.motion(15, -30))
+    torch.testing.assert_close(exact.parse("gaussian:2.0"), exact.gaussian(2.0))
+    torch.testing.assert_close(exact.parse("Disk: 3"), exact.disk(3))
+    torch.testing.assert_close(exact.parse("motion:15,-30"), exact.motion(15, -30))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +123,7 @@ def test_parse_makes_what_it_says():
 )
 def test_parse_says_what_is_wrong(spec, message):
     with pytest.raises(ValueError, match=message):
-        psf.parse(spec)
+        exact.parse(spec)
 
 
 @pytest.mark.parametrize(
@@ -134,14 +141,14 @@ def test_parse_says_what_is_wrong(spec, message):
 def test_load_refuses_what_is_no_kernel(tmp_path, array, message):
     np.save(tmp_path / "k.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=message):
-        psf.load(tmp_path / "k.npy")
+        exact.load(tmp_path / "k.npy")
 
 
 def test_load_refuses_damaged_files(tmp_path):
     for name in ("k.npy", "k.png"):
         (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\nnot really")
         with pytest.raises(ValueError, match=rf"{name} cannot be read"):
-            psf.load(tmp_path / name)
+            exact.load(tmp_path / name)
     header = np.lib.format.magic(1, 0) + b"\x05\x00((((\n"
     huge = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -150,30 +157,30 @@ def test_load_refuses_damaged_files(tmp_path):
     for content in (header, huge.getvalue()):
         (tmp_path / "k.npy").write_bytes(content)
         with pytest.raises(ValueError, match=r"k\.npy cannot be read"):
-            psf.load(tmp_path / "k.npy")
+            exact.load(tmp_path / "k.npy")
 
 
 def test_an_archive_is_no_kernel(tmp_path):
     np.savez(tmp_path / "k.npz", np.ones((3, 3)))
     (tmp_path / "k.npz").rename(tmp_path / "k.npy")
     with pytest.raises(ValueError, match=r"k\.npy cannot be read"):
-        psf.load(tmp_path / "k.npy")
+        exact.load(tmp_path / "k.npy")
 
 
 def test_a_disk_within_a_pixel():
     for radius in (1e-200, 0.1, 0.5):
-        assert psf.disk(radius).equal(torch.ones(1, 1, dtype=torch.float64))
+        assert exact.disk(radius).equal(torch.ones(1, 1, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: psf.gaussian("2"), "sigma"),
-        (lambda: psf.disk("a"), "radius"),
-        (lambda: psf.motion(True), "length"),
-        (lambda: psf.motion(3, None), "angle"),
-        (lambda: psf.load(3), "path"),
-        (lambda: psf.parse(None), "spec"),
+        (lambda: exact.gaussian("2"), "sigma"),
+        (lambda: exact.disk("a"), "radius"),
+        (lambda: exact.motion(True), "length"),
+        (lambda: exact.motion(3, None), "angle"),
+        (lambda: exact.load(3), "path"),
+        (lambda: exact.parse(None), "spec"),
     ],
 )
 def test_an_argument_of_a_wrong_type_is_named(call, name):
@@ -182,23 +189,23 @@ def test_an_argument_of_a_wrong_type_is_named(call, name):
 
 
 def test_any_real_number_will_do():
-    assert psf.gaussian(np.float32(2)).equal(psf.gaussian(2))
-    assert psf.disk(np.int64(3)).equal(psf.disk(3))
-    for call in (lambda: psf.gaussian(10**400), lambda: psf.motion(10**400), lambda: psf.motion(1, 10**400)):
+    assert exact.gaussian(np.float32(2)).equal(exact.gaussian(2))
+    assert exact.disk(np.int64(3)).equal(exact.disk(3))
+    for call in (lambda: exact.gaussian(10**400), lambda: exact.motion(10**400), lambda: exact.motion(1, 10**400)):
         with pytest.raises(ValueError, match=r"^(sigma|length|angle) must be "):
             call()
 
 
 def test_the_longest_streak():
-    assert psf.motion(1024).shape == (1, 1025)
+    assert exact.motion(1024).shape == (1, 1025)
     with pytest.raises(ValueError, match="length = 1025 makes a kernel of 1027 pixels"):
-        psf.motion(1025)
+        exact.motion(1025)
 
 
 def test_size_must_be_odd():
     for size in (4, 0, -1, 2.5, True):
         with pytest.raises(ValueError, match="size must be an odd positive int"):
-            psf.gaussian(1.0, size=size)
+            exact.gaussian(1.0, size=size)
 
 
 @pytest.mark.parametrize(
@@ -243,3 +250,28 @@ def test_a_kernel_that_counts_from_white(tmp_path):
     samples = np.array([[1, 9], [4, 2]], np.uint16)
     tifffile.imwrite(tmp_path / "k.tif", 65535 - samples, photometric="miniswhite")
     torch.testing.assert_close(psf.load(tmp_path / "k.tif").double(), torch.from_numpy(samples / samples.sum()))
+
+
+@pytest.mark.parametrize("make", [partial(psf.gaussian, 1.0), partial(psf.disk, 2.3), partial(psf.motion, 7, 30)])
+def test_kernels_come_as_asked_for(make):
+    truth = make(dtype=torch.float64)
+    assert make().dtype == torch.float32 and make().device.type == "cpu"
+    assert make().equal(truth.float())
+    assert make(dtype=torch.bfloat16, device="meta").device.type == "meta"
+    with torch.device("meta"):
+        assert make().equal(truth.float())
+        assert make(device="meta").shape == truth.shape
+        assert blurfft.WienerLoss(make()).kernel.shape == truth.shape
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert make().equal(truth)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_loaded_kernels_come_as_asked_for(tmp_path):
+    np.save(tmp_path / "k.npy", np.arange(6.0).reshape(2, 3))
+    with torch.device("meta"):
+        kernel = psf.parse(str(tmp_path / "k.npy"))
+    torch.testing.assert_close(kernel, torch.arange(6.0).view(2, 3) / 15)
+    assert psf.load(tmp_path / "k.npy", dtype=torch.float64, device="meta").dtype == torch.float64

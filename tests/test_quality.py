@@ -42,7 +42,7 @@ def test_metrics_of_the_truth():
 
 def test_metrics_of_a_blurred_image():
     truth = torch.rand(4, 1, 32, 32)
-    measured = metrics.compare(blurfft.blur(truth, psf.gaussian(2.0)), truth)
+    measured = metrics.compare(blurfft.blur(truth, psf.gaussian(2.0, dtype=torch.float64)), truth)
     assert measured["high_energy"] < 0.01
     assert measured["high_error"] == pytest.approx(1, abs=0.1)
     assert measured["sharpness"] < 0.01

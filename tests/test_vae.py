@@ -84,12 +84,12 @@ def test_kernels_are_kernels_near_the_initial_blur(normalisation, size):
     assert (kernels > 0).all()
     torch.testing.assert_close(kernels.sum((1, 2, 3)), torch.ones(5))
     if size == 11:
-        initial = psf.gaussian(11 / 8, 11)
+        initial = psf.gaussian(11 / 8, 11, dtype=torch.float64)
         assert (kernels - initial).abs().max() < 0.3 * initial.max()
 
 
 def test_a_given_initial_blur():
-    initial = psf.motion(3, 30)
+    initial = psf.motion(3, 30, dtype=torch.float64)
     net = KernelNet(6, tuple(initial.shape), initial=initial)
     nn.init.zeros_(net.taps.weight)
     assert (net(torch.zeros(1, 6))[0, 0] - initial).abs().max() < 1e-2
@@ -117,7 +117,7 @@ def test_refused_kernel_nets(arguments, message):
 
 def test_kernels_recover_a_known_blur():
     """From pairs (x, k ∗ x): two blurs, told apart by z."""
-    truth = torch.stack([psf.gaussian(0.8, 5), psf.disk(2)])[:, None]  # (2, 1, 5, 5)
+    truth = torch.stack([psf.gaussian(0.8, 5), psf.disk(2)])[:, None].double()  # (2, 1, 5, 5)
     x = images((2, 1, 24, 24))
     blurred, z = blurfft.blur(x, truth), torch.eye(2)
     term = BlurError((1, 24, 24), latent=2, kernel_size=5)

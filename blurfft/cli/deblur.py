@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.markup import escape
 from torch import Tensor
@@ -90,7 +91,7 @@ def deblur(
     are refused one by one with the reason and the rest go on; the exit status is then 1.
     """
     try:
-        psf_kernel = psf.parse(kernel)
+        psf_kernel = psf.parse(kernel, dtype=torch.float64)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--kernel") from None
     terminal.require_settings()

@@ -173,7 +173,7 @@ def _restore(folder: Path) -> tuple[Table, list[Tile]]:
     )
     tiles: list[Tile] = []
     for name, spec in EXPERIMENTS:
-        kernel = psf.parse(spec)
+        kernel = psf.parse(spec, dtype=torch.float64)
         blurred, truth = degrade(images.read(folder / name), kernel)
         start = time.perf_counter()
         restored = images.restore(blurred, kernel, NSR, taper=True)
@@ -187,7 +187,7 @@ def _restore(folder: Path) -> tuple[Table, list[Tile]]:
 
 
 def _restore_clock(folder: Path) -> list[Tile]:
-    kernel = psf.parse(CLOCK_KERNEL)
+    kernel = psf.parse(CLOCK_KERNEL, dtype=torch.float64)
     clock = images.read(folder / CLOCK)
     restored = images.restore(clock, kernel, CLOCK_NSR, taper=True)
 
@@ -215,7 +215,7 @@ def _tile(colour: Tensor, kernel: Tensor | None = None) -> Image.Image:
 
 def _blur_error(folder: Path) -> tuple[Table, list[Tile], list[Tile]]:
     """Two reconstructions with the same squared error, one blurred and one unevenly lit, and their blur error maps."""
-    kernel = psf.gaussian(2.0)
+    kernel = psf.gaussian(2.0, dtype=torch.float64)
     detail = (..., slice(16, 16 + TILE[1]), slice(40, 40 + TILE[0]))
     photo = images.read(folder / "astronaut.png").colour[None]
     target, blurred = photo[detail], blurfft.blur(photo, kernel)[detail]

@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, is_grad_enabled
@@ -25,11 +24,10 @@ from torch.compiler import is_dynamo_compiling
 from .. import _dispatch, _distributed
 from .._math import as_planes, compute_dtype, gradient_dtype
 from . import _fastpath
+from ._call import Args, Call, Derivative, Grads, Prepared, first
 
-Args = tuple[Any, ...]
 Dims = tuple[int | None, ...]
 Needs = Sequence[bool]
-Grads = Sequence[Tensor | None]
 
 try:
     from torch._C import _are_functorch_transforms_active as _transforms_active
@@ -67,7 +65,7 @@ class Op:
         _library.impl(self.name, self.run, "CompositeExplicitAutograd")
         torch.library.register_fake(f"blurfft::{self.name}", self.fake, lib=_library)
         torch.library.register_vmap(f"blurfft::{self.name}", self.vmap, lib=_library)
-        derivative: Any = type(type(self).__name__, (_Derivative,), {})  # whose nodes in a graph are FooBackward
+        derivative: Any = type(type(self).__name__, (Derivative,), {})  # whose nodes in a graph are FooBackward
         # For one level of transforms, and without what ``apply`` does for several.
         self.apply = super(torch.autograd.Function, derivative).apply  # type: ignore[misc]
         if _SINGLE_LEVEL:
@@ -110,17 +108,25 @@ class Op:
         """How the op runs on DTensors: pairs of the results' and the arguments' placements."""
         raise NotImplementedError
 
+    def gradients_serve(self, args: Args, needs: Needs) -> bool:
+        """Whether the op returns gradients, and all that its first derivative needs."""
+        return False
+
+    def target_grad(self, args: Args, input_grad: Tensor) -> Tensor:
+        """The gradient by the second image from that by the first, if the op returns it."""
+        raise NotImplementedError
+
     def __call__(self, *args: Any) -> Tensor:
         # Dtypes match, so that autocast has nothing to do.
         if not _fastpath.unobserved(args):
             if not is_dynamo_compiling():
                 _distributed.register_shardings(OPS)  # in inference mode no kernel of autograd does
             if not _SINGLE_LEVEL and _are_dual(args[: self.tensors]):
-                return _first(self.composed(*args))
-            return _first(self.overload(*args))
+                return first(self.composed(*args))
+            return first(self.overload(*args))
         if is_grad_enabled() and _needs_grad(args):
             return Call(self, args, self.tensors)(*args[: self.tensors])
-        return _first(self.run(*args))
+        return first(self.run(*args))
 
     def run(self, *args: Any) -> Any:
         """By the backend that serves."""
@@ -168,11 +174,6 @@ class Op:
         others = (t.to(compute.to_complex() if t.is_complex() else compute) for t in tensors[self.images :])
         with torch.autocast(device, enabled=False):
             return self.overload(*images, *others, *options)
-
-
-def _first(result: Any) -> Tensor:
-    value: Tensor = result[0] if isinstance(result, tuple) else result
-    return value
 
 
 def _needs_grad(args: Args) -> bool:
@@ -241,8 +242,11 @@ class LossOp(Op):
                 # Of a shared parameter the forward pass knows the sum over all samples only, which is of no use here.
                 parameter_grad = parameter_grad and all(p.shape[0] == input.shape[0] for p in trained)
         flags = (per_sample, input_grad, parameter_grad) if parameters else (per_sample, input_grad)
-        prepared = Prepared(self, (input, target, *rest, *flags))
-        return prepared() if is_dynamo_compiling() else prepared
+        return Prepared(self, (input, target, *rest, *flags))
+
+    def value(self, *args: Any) -> Tensor:
+        """The same, made."""
+        return self(*self.prepare(*args).args)
 
     def scaled(self, *rest: Any) -> Args:
         """Parameters, options and flags with the backends' ``scale`` in place of ``count``."""
@@ -274,9 +278,25 @@ class LossOp(Op):
         """per_sample and whether the gradients by input and parameters are asked for."""
         return (*args[-2:], False) if not self.parameters else args[-3:]
 
+    def gradients_serve(self, args: Args, needs: Needs) -> bool:
+        input, _, *parameters = args[: self.tensors]
+        if parameters:
+            parameters[0] = as_planes(parameters[0])
+        per_sample, input_grad, parameter_grad = self.flags(args)
+        if (needs[0] or needs[1]) and not input_grad:
+            return False
+        rounded = gradient_dtype(input.dtype) != compute_dtype(input.dtype)
+        if needs[1] and rounded and not self.target_grad_from_rounded:
+            return False
+        # That of a shared parameter is the sum over all samples, which with a cotangent each is of no use.
+        return all(
+            parameter_grad and not (per_sample and parameter.shape[0] != input.shape[0])
+            for parameter, needed in zip(parameters, needs[2:], strict=True)
+            if needed
+        )
+
     def target_grad(self, args: Args, input_grad: Tensor) -> Tensor:
-        """The gradient by the target: of what depends on input - target."""
-        return -input_grad
+        return -input_grad  # of what depends on input - target
 
     # Whether ``target_grad`` may start from an input gradient that was rounded to half precision.
     target_grad_from_rounded = True
@@ -323,135 +343,6 @@ class LossOp(Op):
                 [place.split, place.split, *map(place.parameter, parameters), *options],
             ),
         ]
-
-
-class Prepared(NamedTuple):
-    """A call that only has to be made."""
-
-    op: Op
-    args: Args
-
-    def __call__(self) -> Tensor:
-        return self.op(*self.args)
-
-    def call(self, count: int) -> Call:
-        """The same past the dispatcher, for any ``count`` tensors like its first ones."""
-        return Call(self.op, self.args, count)
-
-
-class Call:
-    """A call of an op, with all settled but the first ``count`` of its tensors, which come with every use.
-
-    It is a call of the backend, and gives the op's result, of a loss the value; or one of ``function``, the op itself
-    below autograd, and gives everything that returns. It is also what the backward pass knows of the call.
-    """
-
-    __slots__ = (
-        *("backend", "count", "differentiable", "everything", "function", "function_rest"),
-        *("kept", "needs", "op", "readable", "rest", "serves"),
-    )
-
-    def __init__(self, op: Op, args: Args, count: int, function: Callable[..., Any] | None = None) -> None:
-        self.op = op
-        self.backend = _dispatch.requested()
-        self.needs = tuple(t.requires_grad for t in args[: op.tensors])
-        self.count, self.rest, self.kept = count, args[count:], op.kept(*args)
-        self.serves = isinstance(op, LossOp) and _gradients_serve(op, args, self.needs)
-        self.readable = isinstance(op, LossOp) and args[0].is_cpu and not op.flags(args)[0]
-        self.everything = function is not None
-        if function is None:
-            function, args = op.resolve(*args)
-            function = _fastpath.unwrapped(function)
-        self.function, self.function_rest = function, args[count:]
-        self.differentiable = op.apply if is_grad_enabled() and any(self.needs) else None
-
-    def __call__(self, *tensors: Tensor) -> Tensor:
-        if self.differentiable is not None:
-            result: Tensor = self.differentiable(self, *tensors)
-            return result
-        return _first(self.function(*tensors, *self.function_rest))
-
-    def save(self, ctx: Any, tensors: Sequence[Tensor], output: Any) -> None:
-        ctx.call = self
-        if self.kept is None:
-            ctx.save_for_backward(*tensors, *(output[1:] if isinstance(output, tuple) else ()))
-
-    def backward(self, ctx: Any, grad: Tensor) -> Grads:
-        if self.backend != _dispatch.requested():
-            # In another thread, or after the `with use_backend(...)` of the forward pass has ended.
-            with _dispatch.as_requested(self.backend):
-                return self.backward(ctx, grad)
-        saved = ctx.saved_tensors
-        # The gradients of the forward pass have no graph.
-        if self.serves and not is_grad_enabled():
-            return self._from_gradients(saved, grad)
-        args = (*saved[: self.count], *self.rest) if self.kept is None else self.kept
-        return self.op.vjp(args, grad, self.needs)
-
-    def _from_gradients(self, saved: Sequence[Tensor], grad: Tensor) -> Grads:
-        # By the input, then by each parameter. Autograd drops those of tensors that need none.
-        input_grad: Tensor | None = saved[self.count]
-        parameter_grads: Sequence[Tensor | None] = saved[self.count + 1 : 2 * self.count - 1]
-        by_input, by_target, *by_parameters = self.needs
-        if not (self.readable and _fastpath.is_handed_out_once(grad)):
-            input_grad = _scaled(grad, input_grad, by_input or by_target)
-            parameter_grads = [*map(_scaled, repeat(grad), parameter_grads, by_parameters)]
-        target_grad = None
-        if by_target and input_grad is not None:
-            assert isinstance(self.op, LossOp)
-            target_grad = self.op.target_grad((*saved[: self.count], *self.rest), input_grad)
-        if saved[0].dtype == torch.float16:
-            input_grad, target_grad = (g if g is None else g.to(torch.float16) for g in (input_grad, target_grad))
-        return input_grad, target_grad, *parameter_grads
-
-
-def _gradients_serve(op: LossOp, args: Args, needs: Needs) -> bool:
-    """Whether the gradients that a loss returned are all that its first derivative needs."""
-    input, _, *parameters = args[: op.tensors]
-    if parameters:
-        parameters[0] = as_planes(parameters[0])
-    per_sample, input_grad, parameter_grad = op.flags(args)
-    if (needs[0] or needs[1]) and not input_grad:
-        return False
-    rounded = gradient_dtype(input.dtype) != compute_dtype(input.dtype)
-    if needs[1] and rounded and not op.target_grad_from_rounded:
-        return False
-    # That of a shared parameter is the sum over all samples, which with a cotangent each is of no use.
-    return all(
-        parameter_grad and not (per_sample and parameter.shape[0] != input.shape[0])
-        for parameter, needed in zip(parameters, needs[2:], strict=True)
-        if needed
-    )
-
-
-def _scaled(factor: Tensor, grad: Tensor | None, needed: bool) -> Tensor | None:
-    """The gradient of a loss (), or of losses (N,), times their cotangent."""
-    if grad is None or not needed:
-        return None
-    if factor.dim() == 0:
-        return factor * grad
-    return (factor.view(-1, *(1,) * (grad.dim() - 1)) * grad).to(grad.dtype)
-
-
-class _Derivative(torch.autograd.Function):
-    """Each op has a subclass of its name."""
-
-    @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
-        output = call.function(*tensors, *call.function_rest)
-        call.save(ctx, tensors, output)
-        if not call.everything:
-            return output[0] if isinstance(output, tuple) else output
-        ctx.set_materialize_grads(False)
-        if isinstance(output, tuple):
-            ctx.mark_non_differentiable(*output[1:])
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> Any:
-        if grad is None:
-            return (None,) * len(ctx.needs_input_grad)
-        return (None, *ctx.call.backward(ctx, grad))
 
 
 def _differentiate_publicly(op: Op) -> None:

@@ -40,7 +40,7 @@ except (ImportError, AttributeError):
     available = False
 
 _PLAIN_TENSORS = frozenset((Tensor, torch.nn.Parameter))
-_PLAIN_VALUES = frozenset((bool, int, float, str))
+_PLAIN_VALUES = frozenset((bool, int, float, str, type(None)))
 _PLAIN_TYPES = _PLAIN_TENSORS | _PLAIN_VALUES
 _is_nested = attrgetter("is_nested")
 
@@ -81,7 +81,8 @@ def is_handed_out_once(grad: Tensor) -> bool:
     if not available:
         return False
     try:
-        return type(grad) is Tensor and not _modes() and grad.item() == 1 and not _keeps_graph()
+        plain = type(grad) is Tensor and grad.is_cpu and not grad.dim() and not _modes()
+        return plain and grad.item() == 1 and not _keeps_graph()
     except RuntimeError:  # in vmap, or with is_grads_batched
         return False
 
@@ -110,7 +111,7 @@ def remembers(tensors: int) -> Callable[[Callable[_P, Tensor]], Callable[_P, Ten
         @wraps(loss)
         def call_or_recall(*args: Any, **kwargs: Any) -> Tensor:
             if is_dynamo_compiling():
-                return loss(*args, **kwargs)
+                return _made(loss(*args, **kwargs))
             given, settings = args[:tensors], args[tensors:]
             if kwargs:
                 settings += (*kwargs, *kwargs.values())
@@ -118,11 +119,8 @@ def remembers(tensors: int) -> Callable[[Callable[_P, Tensor]], Callable[_P, Ten
             if (call := recall(key, given)) is not None:
                 return call(*given)
             result: Any = loss(*args, **kwargs)
-            if isinstance(result, Tensor):
-                return result
-            if len(given) < tensors or not _worth_remembering(result.args, given, settings):
-                value: Tensor = result()
-                return value
+            if isinstance(result, Tensor) or len(given) < tensors or not _worth_it(result.args, given, settings):
+                return _made(result)
             call = result.call(tensors)
             _remember(key, given, call)
             return call(*given)
@@ -130,6 +128,11 @@ def remembers(tensors: int) -> Callable[[Callable[_P, Tensor]], Callable[_P, Ten
         return call_or_recall
 
     return decorate
+
+
+def _made(result: Any) -> Tensor:
+    value: Tensor = result if isinstance(result, Tensor) else result.op(*result.args)
+    return value
 
 
 def recall(key: tuple[Any, ...], tensors: tuple[Any, ...]) -> Call | None:
@@ -160,7 +163,7 @@ def _to_the_front(key: tuple[Any, ...], entry: tuple[_Guard, Call]) -> None:
             _calls[key] = (entry, *(other for other in entries if other is not entry))
 
 
-def _worth_remembering(args: tuple[Any, ...], given: tuple[Any, ...], settings: tuple[Any, ...]) -> bool:
+def _worth_it(args: tuple[Any, ...], given: tuple[Any, ...], settings: tuple[Any, ...]) -> bool:
     """Whether the next call like this one may take the quick way: the op takes the loss's own tensors as they are."""
     return (
         unobserved(args)

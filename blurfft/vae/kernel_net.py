@@ -92,4 +92,4 @@ def _gaussian(size: tuple[int, ...]) -> Tensor:
     sigma = max(min(size) / 8, 0.25)
     side = max(size) + 1 - max(size) % 2
     rows, columns = (slice(side // 2 - s // 2, side // 2 - s // 2 + s) for s in size)
-    return psf.gaussian(sigma, side)[rows, columns]
+    return psf.gaussian(sigma, side, dtype=torch.float64)[rows, columns]
