@@ -192,7 +192,7 @@ void act_on_group(const Plane<T>& p, int c, Action<T>& action) {
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* row = p.row + c * 2 * kLanes<T>;
   const int outer = line.stage_count - 1, parts = outer > 0 ? separate_parts(line) : 1;
-  const auto between = [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); };
+  const LookAhead<T> between{p};
   const auto run = [&](auto back, int i, int of_parts, T* at) BLURFFT_LAMBDA_INLINE {
     run_stage<back.value>(line.stages[i], line.stages[i].blocks / of_parts, at, step, at, step, p.scratch, between);
   };

@@ -7,14 +7,14 @@
 namespace blurfft {
 namespace {
 
-// The first stage of a convolution's line, from where a block lies. Values of x are taken less `mean`.
-template <int R, bool Inverse, bool Twiddle, class T>
-void gather_stage(const Stage<T>& s, const int32_t* index, const T* in, ptrdiff_t leg, Cpx<T> mean,
-                  const T* block_twiddle, T* out) {
+// The first stage of a convolution's line, from where a block lies: Plain without twiddle factors. Values of x are
+// taken less `mean`; a spectrum's are not, whose first may be far larger than the others.
+template <int R, bool Plain, bool Inverse, class T>
+void gather_stage(const Stage<T>& s, const int32_t* index, const T* in, ptrdiff_t leg, Cpx<T> mean, T* out) {
   constexpr int step = 2 * kLanes<T>;
   const int m = s.m;
   const T* twiddle = s.twiddle;
-  for (int j = 0; j < m; ++j, out += step, twiddle += 2 * R - 2) {
+  for (int j = 0; j < m; ++j, out += step) {
     Cpx<T> a[R];
 #pragma GCC unroll 8
     for (int k = 0; k < R; ++k) {
@@ -24,37 +24,38 @@ void gather_stage(const Stage<T>& s, const int32_t* index, const T* in, ptrdiff_
         continue;
       }
       a[k] = load_cpx(in + at * leg);
-      if constexpr (Inverse && Twiddle) a[k] = multiply<true>(a[k], block_twiddle + 2 * at);
       if constexpr (!Inverse) a[k] = a[k] - mean;
     }
     dft<R, false>(a);
     store_cpx(out, a[0]);
 #pragma GCC unroll 8
-    for (int k = 1; k < R; ++k) store_cpx(out + k * m * step, multiply<false>(a[k], twiddle + 2 * k - 2));
+    for (int k = 1; k < R; ++k) {
+      if constexpr (!Plain) a[k] = multiply<false>(a[k], twiddle + 2 * k - 2);
+      store_cpx(out + k * m * step, a[k]);
+    }
+    if constexpr (!Plain) twiddle += 2 * R - 2;
   }
 }
 
 // The last stage of the way back, to where a block lies. What belongs to zeros goes to the first element, which is
 // written afterwards.
-template <int R, bool Inverse, bool Twiddle, class T>
-void scatter_stage(const Stage<T>& s, const int32_t* index, const T* in, Cpx<T> first, T* out, ptrdiff_t leg,
-                   const T* block_twiddle) {
+template <int R, bool Plain, class T>
+void scatter_stage(const Stage<T>& s, const int32_t* index, const T* in, Cpx<T> first, T* out, ptrdiff_t leg) {
   constexpr int step = 2 * kLanes<T>;
   const int m = s.m;
   const T* twiddle = s.twiddle;
-  for (int j = 0; j < m; ++j, in += step, twiddle += 2 * R - 2) {
+  for (int j = 0; j < m; ++j, in += step) {
     Cpx<T> a[R];
     a[0] = load_cpx(in);
 #pragma GCC unroll 8
-    for (int k = 1; k < R; ++k) a[k] = multiply<true>(load_cpx(in + k * m * step), twiddle + 2 * k - 2);
+    for (int k = 1; k < R; ++k) {
+      a[k] = load_cpx(in + k * m * step);
+      if constexpr (!Plain) a[k] = multiply<true>(a[k], twiddle + 2 * k - 2);
+    }
+    if constexpr (!Plain) twiddle += 2 * R - 2;
     dft<R, true>(a);
 #pragma GCC unroll 8
-    for (int k = 0; k < R; ++k) {
-      const ptrdiff_t at = index[j + k * m];
-      a[k] = a[k] + first;
-      if constexpr (!Inverse && Twiddle) a[k] = multiply<false>(a[k], block_twiddle + 2 * at);
-      store_cpx(out + at * leg, a[k]);
-    }
+    for (int k = 0; k < R; ++k) store_cpx(out + index[j + k * m] * leg, a[k] + first);
   }
 }
 
@@ -126,27 +127,23 @@ void convolve(const Convolution<T>& c, int copies, T* work, T* scratch, Between 
 }
 
 // The sum of a block's elements, which is its output 0: as sums of few, whose rounding errors are small.
-template <bool Twiddle, class T>
-Cpx<T> sum_of_block(const T* in, ptrdiff_t leg, int count, const T* block_twiddle) {
+template <class T>
+Cpx<T> sum_of_block(const T* in, ptrdiff_t leg, int count) {
   constexpr int few = 16;
   Cpx<T> total = {};
   for (int begin = 0; begin < count; begin += few) {
     const int end = begin + few < count ? begin + few : count;
     Cpx<T> part = {};
-    for (int i = begin; i < end; ++i) {
-      Cpx<T> a = load_cpx(in + i * leg);
-      if constexpr (Twiddle) a = multiply<true>(a, block_twiddle + 2 * i);
-      part = part + a;
-    }
+    for (int i = begin; i < end; ++i) part = part + load_cpx(in + i * leg);
     total = total + part;
   }
   return total;
 }
 
 // Blocks that follow each other, as many as go through the line at a time.
-template <int R, bool Inverse, bool Twiddle, class T, class Between>
+template <int R, bool Plain, bool Inverse, class T, class Between>
 void convolve_blocks(const Stage<T>& s, int count, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
-                     const T* block_twiddle, T* scratch, Between between) {
+                     T* scratch, Between between) {
   constexpr int step = 2 * kLanes<T>;
   const Convolution<T>& c = *s.convolution;
   const Stage<T>& first = c.line->stages[0];
@@ -156,45 +153,69 @@ void convolve_blocks(const Stage<T>& s, int count, const T* in, ptrdiff_t in_ste
   // Behind the lines: of each block the sum, and what its other outputs have in common.
   T* const ends = scratch + c.batch * line_step;
   for (int i = 0; i < count; ++i, in += s.radix * in_leg) {
-    const Cpx<T> sum = sum_of_block < Inverse && Twiddle > (in, in_leg, s.radix, block_twiddle);
-    const Cpx<T> mean = {part * sum.re, part * sum.im}, x0 = load_cpx(in);
-    gather_stage<R, Inverse, Twiddle>(first, from, in, in_leg, mean, block_twiddle, scratch + i * line_step);
+    const Cpx<T> sum = sum_of_block(in, in_leg, s.radix), x0 = load_cpx(in);
+    const Cpx<T> mean = {part * sum.re, part * sum.im};
+    gather_stage<R, Plain, Inverse>(first, from, in, in_leg, mean, scratch + i * line_step);
     store_cpx(ends + 2 * i * step, sum);
     store_cpx(ends + (2 * i + 1) * step, Inverse ? x0 : x0 - mean);
   }
   convolve<Inverse>(c, count, scratch, ends + 2 * c.batch * step, between);
   for (int i = 0; i < count; ++i, out += s.radix * out_leg) {
     const Cpx<T> common = load_cpx(ends + (2 * i + 1) * step);
-    scatter_stage<R, Inverse, Twiddle>(first, to, scratch + i * line_step, common, out, out_leg, block_twiddle);
+    scatter_stage<R, Plain>(first, to, scratch + i * line_step, common, out, out_leg);
     store_cpx(out, load_cpx(ends + 2 * i * step));
   }
 }
+template <bool Inverse, class T, class Between>
+void run_blocks(const Stage<T>& s, int count, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, T* scratch,
+                Between between) {
+  const Stage<T>& first = s.convolution->line->stages[0];
+  // A 2 comes first where it is the only one, so that it has no twiddle factors.
+  if (first.radix == 2)
+    return convolve_blocks<2, true, Inverse>(s, count, in, in_step, out, out_step, scratch, between);
+  if (first.radix == 4) {
+    return first.twiddle ? convolve_blocks<4, false, Inverse>(s, count, in, in_step, out, out_step, scratch, between)
+                         : convolve_blocks<4, true, Inverse>(s, count, in, in_step, out, out_step, scratch, between);
+  }
+  return first.twiddle ? convolve_blocks<8, false, Inverse>(s, count, in, in_step, out, out_step, scratch, between)
+                       : convolve_blocks<8, true, Inverse>(s, count, in, in_step, out, out_step, scratch, between);
+}
 
-template <int R, bool Inverse, class T, class Between>
-void convolve_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
-                    T* scratch, Between between) {
-  const int batch = s.convolution->batch;
-  const T* twiddle = s.twiddle;
-  for (int j = 0; j < s.m; ++j, in += in_step, out += out_step, twiddle += 2 * s.radix) {
-    for (int block = 0; block < blocks; block += batch) {
-      const int count = blocks - block < batch ? blocks - block : batch;
-      const ptrdiff_t at = static_cast<ptrdiff_t>(block) * s.radix * s.m;
-      const auto run =
-          j == 0 ? convolve_blocks<R, Inverse, false, T, Between> : convolve_blocks<R, Inverse, true, T, Between>;
-      run(s, count, in + at * in_step, in_step, out + at * out_step, out_step, twiddle, scratch, between);
-    }
+template <bool Conjugate, class T>
+void multiply_block(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t out_leg, int count, const T* twiddle) {
+  for (int i = 0; i < count; ++i) {
+    store_cpx(out + i * out_leg, multiply<Conjugate>(load_cpx(in + i * in_leg), twiddle + 2 * i));
   }
 }
+
 template <bool Inverse, class T, class Between>
 void convolution_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
                        T* scratch, Between between) {
-  switch (s.convolution->line->stages[0].radix) {
-    case 2:
-      return convolve_stage<2, Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
-    case 4:
-      return convolve_stage<4, Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
-    default:
-      return convolve_stage<8, Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
+  const int batch = s.convolution->batch;
+  const ptrdiff_t in_leg = s.m * in_step, out_leg = s.m * out_step;
+  const ptrdiff_t in_block = s.radix * in_leg, out_block = s.radix * out_leg;
+  for (int j = 0; j < s.m; ++j, in += in_step, out += out_step) {
+    if (j == 0 || !s.twiddle) {
+      for (int block = 0; block < blocks; block += batch) {
+        const int count = blocks - block < batch ? blocks - block : batch;
+        run_blocks<Inverse>(s, count, in + block * in_block, in_step, out + block * out_block, out_step, scratch,
+                            between);
+      }
+      continue;
+    }
+    // Twiddle factors are needed where another convolution follows, which is rare: a pass of their own.
+    const T* twiddle = s.twiddle + static_cast<ptrdiff_t>(j) * 2 * s.radix;
+    for (int block = 0; block < blocks; ++block) {
+      const T* from = in + block * in_block;
+      T* to = out + block * out_block;
+      if constexpr (Inverse) {
+        multiply_block<true>(from, in_leg, to, out_leg, s.radix, twiddle);
+        run_blocks<true>(s, 1, to, out_step, to, out_step, scratch, between);
+      } else {
+        run_blocks<false>(s, 1, from, in_step, to, out_step, scratch, between);
+        multiply_block<false>(to, out_leg, to, out_leg, s.radix, twiddle);
+      }
+    }
   }
 }
 

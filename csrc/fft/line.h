@@ -40,10 +40,22 @@ BLURFFT_INLINE void butterfly(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t o
   for (int k = 0; k < R; ++k) store_cpx(out + k * out_leg, a[k]);
 }
 
+// The same for every element of a block, where none has twiddle factors.
+template <int R, bool Inverse, class T>
+void plain_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int blocks, int m) {
+  const ptrdiff_t in_leg = m * in_step, out_leg = m * out_step;
+  for (int block = 0; block < blocks; ++block, in += (R - 1) * in_leg, out += (R - 1) * out_leg) {
+    for (int j = 0; j < m; ++j, in += in_step, out += out_step) {
+      butterfly<R, Inverse, false>(in, in_leg, out, out_leg, in);
+    }
+  }
+}
+
 // One stage over `blocks` blocks of R * m elements, element i at in + i * in_step. The two steps differ where a
 // stage moves a column between the plane and a small buffer.
 template <int R, bool Inverse, class T>
 void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int blocks, int m, const T* twiddle) {
+  if (!twiddle && m > 1) return plain_stage<R, Inverse>(in, in_step, out, out_step, blocks, m);
   const ptrdiff_t in_leg = m * in_step, out_leg = m * out_step;
   const ptrdiff_t in_block = R * in_leg, out_block = R * out_leg;
   const T* from = in;

@@ -112,6 +112,7 @@ struct OwnedConvolution : Convolution<T> {
 template <class T>
 struct OwnedLine : Line<T> {
   std::vector<int32_t> positions;
+  std::vector<int32_t> places;  // of the elements
   std::vector<T> cosines, sines, twiddles;
   std::map<int, OwnedConvolution<T>> convolutions;  // by radix
 };
@@ -161,22 +162,23 @@ std::vector<Wide> transform(const std::vector<Wide>& x) {
   return result;
 }
 
+// With its elements in order or, `coprime`, as Factor says.
 template <class T>
-const OwnedLine<T>& cached(int64_t n);
+const OwnedLine<T>& cached(int64_t n, bool coprime);
 
 // Of `blocks` in a line: as many at a time as make good use of the first-level cache.
 template <class T>
 void build_convolution(int p, int blocks, OwnedConvolution<T>& convolution) {
   constexpr int kBatchElements = 128;
   const int64_t length = convolution_length(p);
-  const OwnedLine<T>& line = cached<T>(length);
+  const OwnedLine<T>& line = cached<T>(length, true);
   convolution.line = &line;
   convolution.batch = std::clamp(kBatchElements / static_cast<int>(length), 1, blocks);
 
-  convolution.all_powers = generated(p);
+  const std::vector<int32_t> powers = generated(p);
   std::vector<Wide> kernel(length);
   for (int s = 0; s < p - 1; ++s) {
-    const int power = convolution.all_powers[s];
+    const int power = powers[s];
     const Wide root(cos_turn(power, p), -sin_turn(power, p));
     kernel[s == 0 ? 0 : length - s] = root;  // r - q = -s
     if (s > 0) kernel[p - 1 - s] = root;     // the same, a period later
@@ -188,31 +190,64 @@ void build_convolution(int p, int blocks, OwnedConvolution<T>& convolution) {
     convolution.spectra[2 * line.position[f]] = static_cast<T>(value.real());
     convolution.spectra[2 * line.position[f] + 1] = static_cast<T>(value.imag());
   }
-  convolution.all_ordinals.resize(p - 1);
-  std::iota(convolution.all_ordinals.begin(), convolution.all_ordinals.end(), 1);
   convolution.all_powers.resize(length);
   convolution.all_ordinals.resize(length);
+  for (int q = 0; q < p - 1; ++q) {
+    convolution.all_powers[line.places[q]] = powers[q];
+    convolution.all_ordinals[line.places[q]] = 1 + q;
+  }
   convolution.spectrum = convolution.spectra.data();
   convolution.powers = convolution.all_powers.data();
   convolution.ordinals = convolution.all_ordinals.data();
 }
 
-// Which frequency a stage of this radix leaves where.
-template <class T>
-std::vector<int> output_frequencies(int radix, const Convolution<T>* convolution) {
+// Which frequency a stage of this radix leaves where: g^-r at 1 + r, if it is a convolution.
+std::vector<int> output_frequencies(int radix) {
   std::vector<int> frequencies(radix);
   std::iota(frequencies.begin(), frequencies.end(), 0);
-  for (int r = 1; convolution && r < radix - 1; ++r) frequencies[1 + r] = convolution->powers[radix - 1 - r];
+  if (has_butterfly(radix)) return frequencies;
+  const std::vector<int32_t> powers = generated(radix);
+  for (int r = 0; r < radix - 1; ++r) frequencies[1 + r] = powers[(radix - 1 - r) % (radix - 1)];
   return frequencies;
 }
 
+int64_t inverse_modulo(int64_t a, int64_t n) {
+  int64_t inverse = 1 % n;
+  while (a * inverse % n != 1 % n) ++inverse;
+  return inverse;
+}
+
+// Stages that have twiddle factors between them: all of a line whose elements are in order. A convolution's may be in
+// any order, and in that of the Chinese remainder theorem the powers of different primes need none (Good and Thomas).
+struct Factor {
+  int64_t size;   // of these stages together
+  int64_t later;  // of those that follow them
+};
+std::vector<Factor> factors_of_stages(const std::vector<int>& radices, bool coprime) {
+  const auto prime = [&](int radix) { return !coprime ? 0 : radix % 2 == 0 ? 2 : radix; };
+  std::vector<Factor> factors;
+  for (size_t s = 0; s < radices.size(); ++s) {
+    Factor factor = {1, 1};
+    for (size_t i = 0; i < radices.size(); ++i) {
+      if (prime(radices[i]) == prime(radices[s])) {
+        factor.size *= radices[i];
+      } else if (i > s) {
+        factor.later *= radices[i];
+      }
+    }
+    factors.push_back(factor);
+  }
+  return factors;
+}
+
 template <class T>
-std::unique_ptr<OwnedLine<T>> build(int64_t n) {
+std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
   auto result = std::make_unique<OwnedLine<T>>();
   OwnedLine<T>& line = *result;
-  const std::vector<int> factors = radices(n);
+  const std::vector<int> all = radices(n);
+  const std::vector<Factor> factors = factors_of_stages(all, coprime);
   line.n = static_cast<int>(n);
-  line.stage_count = static_cast<int>(factors.size());
+  line.stage_count = static_cast<int>(all.size());
   line.cosines.resize(n);
   line.sines.resize(n);
   for (int64_t k = 0; k < n; ++k) {
@@ -220,14 +255,18 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n) {
     line.sines[k] = static_cast<T>(sin_turn(k, n));
   }
 
-  // After decimation in frequency the first radix's output index is the most significant digit of the position and
-  // the least significant digit of the frequency.
+  // After decimation in frequency the first radix's output index is the most significant digit of the position and,
+  // of its factor's, the least significant digit of the frequency.
   line.positions.resize(n);
-  std::vector<size_t> offset;
-  int64_t size = n;
+  line.places.resize(n);
+  std::vector<ptrdiff_t> offset;  // -1: no twiddle factors
+  int64_t blocks = 1;
   for (int s = 0; s < line.stage_count; ++s) {
-    const int radix = factors[s];
-    const int64_t m = size / radix, blocks = n / size;
+    const int radix = all[s];
+    const int64_t m = n / blocks / radix;
+    const Factor factor = factors[s];
+    int64_t before = 1;  // of the factor's stages, this one
+    for (int i = s - 1; i >= 0 && factors[i].later == factor.later; --i) before *= all[i];
     OwnedConvolution<T>* convolution = nullptr;
     if (!has_butterfly(radix)) {
       const auto [at, is_new] = line.convolutions.try_emplace(radix);
@@ -236,22 +275,29 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n) {
       const int own = convolution->batch * (convolution->line->n + 2);
       line.scratch = std::max(line.scratch, own + convolution->line->scratch);
     }
-    const std::vector<int> frequencies = output_frequencies<T>(radix, convolution);
-    offset.push_back(line.twiddles.size());
-    for (int64_t j = 0; j < m; ++j) {
+    const std::vector<int> frequencies = output_frequencies(radix);
+    const bool twiddled = before * radix < factor.size;
+    offset.push_back(twiddled ? static_cast<ptrdiff_t>(line.twiddles.size()) : -1);
+    for (int64_t j = 0; twiddled && j < m; ++j) {
       for (int q = convolution ? 0 : 1; q < radix; ++q) {
-        const int64_t k = j * frequencies[q] * blocks;
-        line.twiddles.push_back(static_cast<T>(cos_turn(k, n)));
-        line.twiddles.push_back(static_cast<T>(-sin_turn(k, n)));
+        const int64_t k = j / factor.later * frequencies[q] * before;
+        line.twiddles.push_back(static_cast<T>(cos_turn(k, factor.size)));
+        line.twiddles.push_back(static_cast<T>(-sin_turn(k, factor.size)));
       }
     }
     std::vector<int32_t> place(radix);
     for (int q = 0; q < radix; ++q) place[frequencies[q]] = static_cast<int32_t>(q * m);
-    for (int64_t f = 0; f < n; ++f) line.positions[f] += place[f / blocks % radix];
+    const int64_t inverse = inverse_modulo(n / factor.size, factor.size);
+    for (int64_t f = 0; f < n; ++f) {
+      line.positions[f] += place[f * inverse % factor.size / before % radix];
+      if (before == 1) line.places[f] += static_cast<int32_t>(f % factor.size * factor.later);
+    }
     line.stages[s] = {radix, static_cast<int>(m), static_cast<int>(blocks), nullptr, convolution};
-    size = m;
+    blocks *= radix;
   }
-  for (int s = 0; s < line.stage_count; ++s) line.stages[s].twiddle = line.twiddles.data() + offset[s];
+  for (int s = 0; s < line.stage_count; ++s) {
+    if (offset[s] >= 0) line.stages[s].twiddle = line.twiddles.data() + offset[s];
+  }
   line.position = line.positions.data();
   line.cosine = line.cosines.data();
   line.sine = line.sines.data();
@@ -259,10 +305,10 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n) {
 }
 
 template <class T>
-const OwnedLine<T>& cached(int64_t n) {
-  static auto* cache = new std::map<int64_t, std::unique_ptr<OwnedLine<T>>>;
-  auto& slot = (*cache)[n];
-  if (!slot) slot = build<T>(n);
+const OwnedLine<T>& cached(int64_t n, bool coprime) {
+  static auto* cache = new std::map<std::pair<int64_t, bool>, std::unique_ptr<OwnedLine<T>>>;
+  auto& slot = (*cache)[{n, coprime}];
+  if (!slot) slot = build<T>(n, coprime);
   return *slot;
 }
 
@@ -272,7 +318,7 @@ template <class T>
 const Line<T>& line(int64_t n) {
   static std::mutex mutex;
   std::lock_guard<std::mutex> lock(mutex);
-  return cached<T>(n);
+  return cached<T>(n, false);
 }
 
 template const Line<float>& line<float>(int64_t);

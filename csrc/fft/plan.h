@@ -15,19 +15,19 @@ struct Line;
 // A transform of prime length p as a cyclic convolution (Rader). With a generator g of the numbers modulo p,
 //   X[g^-r] = x[0] - c + sum over q of (x[g^q] - c) w^(g^(q-r)) for any c,
 // and the inverse has the same form. The mean for c keeps the digits of what lies on it; a spectrum needs none. Where
-// the line is longer than p - 1, zeros follow the values.
+// the line is longer than p - 1, zeros follow the values. It takes its elements in an order that saves twiddle factors.
 template <class T>
 struct Convolution {
   const Line<T>* line;      // of length p - 1, or 2p - 3 and more
   const T* spectrum;        // of w^(g^-r), divided by the line's length: (re, im) in the order of Line::position
-  const int32_t* powers;    // g^q for q < p - 1, then 0 up to the line's length
+  const int32_t* powers;    // g^q where the line takes its element q < p - 1, 0 elsewhere
   const int32_t* ordinals;  // 1 + q likewise
   int batch;                // how many transforms go through the line at a time
 };
 
-// A stage splits each of `blocks` blocks of radix * m elements; twiddle holds radix - 1 (re, im) pairs for each j < m.
-// A radix that has no butterfly has a convolution. Of its outputs 1 + r is frequency g^-r, and its twiddle factors,
-// `radix` pairs for each j < m, are in this order.
+// A stage splits each of `blocks` blocks of radix * m elements; twiddle holds radix - 1 (re, im) pairs for each j < m,
+// and is null where all would be ones. A radix that has no butterfly has a convolution. Of its outputs 1 + r is
+// frequency g^-r, and its twiddle factors, `radix` pairs for each j < m, are in this order.
 template <class T>
 struct Stage {
   int radix, m, blocks;

@@ -73,6 +73,13 @@ struct Plane {
   size_t elements(int parts) const { return (g.height() + 1) * row_step + parts * own_elements(); }
 };
 
+// What the stages of a line call in between: of one type, so that they are compiled once.
+template <class T>
+struct LookAhead {
+  const Plane<T>& p;
+  BLURFFT_INLINE void operator()() const { p.look_ahead(); }
+};
+
 // f(plane, begin, end) over parts of [0, count), by all threads of the team at once: each with a plane of its own,
 // which looks no further ahead than f.
 template <class T, class F>
@@ -269,8 +276,7 @@ template <bool Inverse, class T>
 void transform_columns(const Plane<T>& p, int begin, int end) {
   const Line<T>& line = *p.g.vertical;
   for (int b = begin; b < end; ++b) {
-    run_stages<Inverse>(line, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>, p.scratch,
-                        [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
+    run_stages<Inverse>(line, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>, p.scratch, LookAhead<T>{p});
   }
 }
 
@@ -393,7 +399,7 @@ void transform_rows(const Plane<T>& p, int c) {
   const Line<T>& line = *p.g.horizontal;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  run_stages<Inverse>(line, at, step, at, step, p.scratch, [&]() BLURFFT_LAMBDA_INLINE { p.look_ahead(); });
+  run_stages<Inverse>(line, at, step, at, step, p.scratch, LookAhead<T>{p});
 }
 
 // Column f2 of the row spectra of plane c, and of its mirror image.
