@@ -177,11 +177,13 @@ void run_middle(const Line<T>& line, int parts, T* at, ptrdiff_t step, T* scratc
     case 13:
       return middle<13, Complex, Inverse>(at, step, blocks, action);
   }
-  // Block by block, while each is in the first-level cache.
-  for (int block = 0; block < blocks; ++block, at += last.radix * step) {
-    run_stage<false>(last, 1, at, step, at, step, scratch, between);
-    middle<1, Complex, Inverse>(at, step, last.radix, action);
-    if constexpr (Inverse) run_stage<true>(last, 1, at, step, at, step, scratch, between);
+  // As many blocks as go through a convolution's line at a time, while they are in the first-level cache.
+  const int batch = last.convolution->batch;
+  for (int block = 0; block < blocks; block += batch, at += batch * last.radix * step) {
+    const int count = blocks - block < batch ? blocks - block : batch;
+    run_stage<false>(last, count, at, step, at, step, scratch, between);
+    middle<1, Complex, Inverse>(at, step, count * last.radix, action);
+    if constexpr (Inverse) run_stage<true>(last, count, at, step, at, step, scratch, between);
   }
 }
 
