@@ -3,6 +3,7 @@
 Read from the environment:
     BLURFFT_EXT=0              install without the extension
     BLURFFT_CUDA=auto|0|1      CUDA kernels: if toolkit and torch allow it (default), never, or fail without a toolkit
+    BLURFFT_CUDA_VARIANTS=1    with them the variants of csrc/cuda/variants, for benchmarks/silicon.py
     TORCH_CUDA_ARCH_LIST       the GPU architectures to compile for, as in "8.0;9.0+PTX"
     CXX, CXXFLAGS, LDFLAGS     the C++ compiler, further flags; for nvcc there is its own NVCC_APPEND_FLAGS
     MAX_JOBS                   parallel compilations (default: ninja's)
@@ -61,7 +62,7 @@ CUDA_MINIMUM = (12, 0)  # C++20
 CUDA_ARCHITECTURES = ["80", "90", "100"]
 CUDA_ARCHITECTURE_MINIMUM = 80
 # The kernels of thread-block clusters, which came with 9.0: from PTX of an older architecture they would be empty.
-CUDA_CLUSTERS, CLUSTERS_MINIMUM = "csrc/cuda/clusters.cu", 90
+CUDA_CLUSTERS, CLUSTERS_MINIMUM = ("csrc/cuda/clusters.cu", "csrc/cuda/variants/plane_256.cu"), 90
 NVCC_FLAGS = [
     "-std=c++20",
     "-O3",
@@ -242,6 +243,7 @@ class BuildExtension(build_ext):
         capabilities = X86_64_CAPABILITIES if machine.startswith("x86_64") else {"baseline": []}
         have = [f"-DBLURFFT_HAVE_{name.upper()}=1" for name in capabilities if name != "baseline"]
         have += ["-DBLURFFT_HAVE_CUDA=1"] if self.nvcc else []
+        have += ["-DBLURFFT_HAVE_CUDA_VARIANTS=1"] if self.nvcc and VARIANTS else []
         extra = shlex.split(os.environ.get("CXXFLAGS", ""))
         self.write_config(build_dir / "build_config.h", flags=[*CXX_FLAGS, *extra])
 
@@ -284,7 +286,7 @@ class BuildExtension(build_ext):
                     continue
                 output = str(Path(source).with_suffix(".o"))
                 if source.endswith(".cu"):
-                    flags = architecture_flags(self.nvcc, CLUSTERS_MINIMUM if source == CUDA_CLUSTERS else 0)
+                    flags = architecture_flags(self.nvcc, CLUSTERS_MINIMUM if source in CUDA_CLUSTERS else 0)
                     variables = {"architectures": shell(flags)}
                     objects += ninja.build(output, "nvcc", str(ROOT / source), variables=variables)
                 else:
@@ -314,8 +316,10 @@ class BuildExtension(build_ext):
             path.write_text(text)
 
 
+VARIANTS = setting("BLURFFT_CUDA_VARIANTS", "0", ("0", "1")) == "1"
+
 if setting("BLURFFT_EXT", "1", ("0", "1")) == "1":
-    files = [*ROOT.glob("csrc/**/*.cpp"), *ROOT.glob("csrc/cuda/*.cu")]
+    files = [*ROOT.glob("csrc/**/*.cpp"), *ROOT.glob("csrc/cuda/**/*.cu" if VARIANTS else "csrc/cuda/*.cu")]
     sources = sorted(file.relative_to(ROOT).as_posix() for file in files)
     setup(ext_modules=[Extension("blurfft._C", sources)], cmdclass={"build_ext": BuildExtension})
 else:

@@ -46,7 +46,14 @@ STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
 }
 
 #ifdef BLURFFT_HAVE_CUDA
-STABLE_TORCH_LIBRARY(blurfft_cuda, m) { define(m); }
+STABLE_TORCH_LIBRARY(blurfft_cuda, m) {
+  define(m);
+  m.def("scale_(Tensor(a!)[] tensors, Tensor factor) -> ()");
+#ifdef BLURFFT_HAVE_CUDA_VARIANTS
+  m.def("spectral_loss_variant(str name, Tensor input, Tensor target, Tensor weight, float scale) -> (Tensor, Tensor)");
+  m.def("variant_names(int height, int width) -> str");
+#endif
+}
 
 STABLE_TORCH_LIBRARY_IMPL(blurfft_cuda, CUDA, m) {
   using namespace blurfft::cuda;
@@ -59,5 +66,14 @@ STABLE_TORCH_LIBRARY_IMPL(blurfft_cuda, CUDA, m) {
   m.impl("spectral_loss", TORCH_BOX(&spectral_loss));
   m.impl("wiener_loss", TORCH_BOX(&wiener_loss));
   m.impl("focal_frequency_loss", TORCH_BOX(&focal_frequency_loss));
+  m.impl("scale_", TORCH_BOX(&scale_));
+#ifdef BLURFFT_HAVE_CUDA_VARIANTS
+  m.impl("spectral_loss_variant", TORCH_BOX(&spectral_loss_variant));
+#endif
 }
+#ifdef BLURFFT_HAVE_CUDA_VARIANTS
+STABLE_TORCH_LIBRARY_IMPL(blurfft_cuda, CompositeExplicitAutograd, m) {
+  m.impl("variant_names", TORCH_BOX(&blurfft::cuda::variant_names));
+}
+#endif
 #endif

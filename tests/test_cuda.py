@@ -60,7 +60,9 @@ CASES = [
     Case(8, 12, f32),
     Case(9, 7, f64, "transposed", "channels_last"),
     Case(5, 16, bf16, "channels_last", "channels_last", samples=1),
-    Case(14, 10, f16, "sliced", "expanded", channels=2),
+    Case(14, 22, f16, "sliced", "expanded", channels=2),
+    Case(13, 17, f32, "sliced", "transposed"),
+    Case(94, 19, f64, samples=1),
     Case(1, 6, f32),
     Case(4, 1, f64),
     Case(16, 16, f32, "sliced", "permuted"),
@@ -84,6 +86,9 @@ LARGE = [
     Case(256, 256, bf16, samples=1, channels=1),
     Case(112, 300, f64, samples=1, channels=1),
     Case(2048, 6, f16, samples=1, channels=1),
+    Case(218, 178, f32, samples=1, channels=1),
+    Case(2039, 3, f64, samples=1, channels=1),
+    Case(4, 2021, bf16, samples=1, channels=1),
 ]
 
 
@@ -133,6 +138,93 @@ def test_planes_that_no_pair_of_columns_is_aligned_in(
     actual = conformance.run(emulated(0), "spectral_loss-channel", arguments)
     for a, e in zip(actual, conformance.expected("spectral_loss-channel", arguments), strict=True):
         assert_close(a, e)
+
+
+# Each kind of length: radices 11 and 13; primes p, of which p - 1 has small factors or not; a square of one, products
+# of two, one padded; the longest of all.
+LENGTHS = [121, 143, 17, 34, 47, 94, 89, 109, 127, 251, 289, 509, 578, 799, 1021, 2021, 2039]
+
+
+@pytest.mark.parametrize("dtype", [f32, f64])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_lengths_with_any_prime_factor_are_about_as_exact_as_torch_s(
+    length: int, dtype: torch.dtype, emulated: Callable[[int], SimpleNamespace]
+) -> None:
+    fft = pytest.importorskip("scipy.fft")
+
+    def error(actual: torch.Tensor, exact: Any) -> float:
+        return float((abs(actual.numpy() - exact).ravel() ** 2)[1:].sum() ** 0.5)  # without that of the sum, one number
+
+    # A large mean is what costs convolutions accuracy. Of few numbers the error varies.
+    image = (torch.randn(1, 1, length, 16 if length < 150 else 2, dtype=f64) + 30).to(dtype)
+    for rows in (image, image.transpose(2, 3).contiguous()):
+        exact = rows.numpy().astype("longdouble")
+        half = emulated(length).rfft2(rows, 1.0)
+        assert error(half, fft.rfft2(exact)) <= 2 * error(torch.fft.rfft2(rows), fft.rfft2(exact))
+        assert_close(half, torch.from_numpy(fft.rfft2(exact).astype("complex128")))
+        back = emulated(length).irfft2(half, rows.shape[3], 1 / rows[0, 0].numel())
+        usual = torch.fft.irfft2(torch.fft.rfft2(rows), rows.shape[2:])
+        assert error(back, exact) <= 2 * error(usual, exact)
+
+
+def test_scaling_in_place(library: ctypes.CDLL) -> None:
+    def scale(tensors: list[torch.Tensor], factor: float, dtype: torch.dtype) -> None:
+        torch.ops.blurfft_simt.scale_(tensors, torch.tensor(factor, dtype=dtype))
+        assert library.simt_complaint() == b""
+
+    layouts = [torch.randn(2, 3, 5, 7).contiguous(memory_format=torch.channels_last), torch.randn(4, 1).bfloat16()]
+    for dtype, tensors in (
+        (f32, [*layouts, *torch.randn(5, 300).unbind(), torch.randn(70_000)]),
+        (f64, [torch.randn(3, 2, dtype=f64)]),
+    ):
+        before = [t.clone() for t in tensors]
+        scale(tensors, 1.0, dtype)
+        assert all(torch.equal(t, b) for t, b in zip(tensors, before, strict=True))
+        scale(tensors, -1.7, dtype)
+        factor = torch.tensor(-1.7, dtype=dtype)
+        assert all(torch.equal(t, (factor * b.to(dtype)).to(b.dtype)) for t, b in zip(tensors, before, strict=True))
+    with pytest.raises(RuntimeError, match="must not have gaps or overlap"):
+        scale([torch.randn(4, 4)[:, ::2]], 1.0, f32)
+
+
+@pytest.mark.parametrize("call", ["wiener_loss-shared", "wiener_loss-nll-shared", "wiener_loss-value"])
+def test_numbers_that_the_host_knows(
+    call: str, library: ctypes.CDLL, emulated: Callable[[int], SimpleNamespace]
+) -> None:
+    arguments = CALLS[call](Case(9, 12, f32, channels=1))
+    expected = conformance.run(emulated(0), call, arguments)
+    library.simt_numbers_on_host(True)
+    try:
+        actual = torch.ops.blurfft_simt.wiener_loss(*arguments)
+    finally:
+        library.simt_numbers_on_host(False)
+    on_host = [arguments[i].numel() == 1 for i in (3, 4)]
+    assert any(on_host)
+    # The same numbers, and no gradient of what the host knows.
+    wanted = iter(expected)
+    for i, result in enumerate(actual):
+        if i > 2 and on_host[i - 3] and arguments[9]:
+            assert result is None
+            next(wanted)
+        elif result is not None:
+            assert torch.equal(result, next(wanted))
+
+
+@pytest.mark.parametrize("side", [32, 64, 128, 256])
+@pytest.mark.parametrize("dtype", [f32, bf16])
+def test_variants(side: int, dtype: torch.dtype, library: ctypes.CDLL) -> None:
+    ops = torch.ops.blurfft_simt
+    names = ops.variant_names(side, side).split()
+    assert len(names) == (2 if side == 256 else 6)
+    # More planes than the emulated device has blocks for.
+    case = Case(side, side, dtype, samples=3 if side < 128 else 1, channels=3 if side < 256 else 1)
+    input, target, weight, scale, *_ = CALLS["spectral_loss-shared"](case)
+    expected = reference.spectral_loss(input.double(), target.double(), weight.double(), scale, False, True, False)
+    for name in names:
+        actual = ops.spectral_loss_variant(name, input, target, weight, scale)
+        assert library.simt_complaint() == b"", name
+        for a, e in zip(actual, expected, strict=False):
+            assert_close(a, e)
 
 
 def test_a_plane_of_a_megapixel(emulated: Callable[[int], SimpleNamespace]) -> None:

@@ -15,7 +15,7 @@ from blurfft import _ext
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "csrc" / "cuda"
-LOGS = sorted(ROOT.glob(f"build/temp.*{sys.implementation.cache_tag}/csrc/cuda/*.o.log"))
+LOGS = sorted(ROOT.glob(f"build/temp.*{sys.implementation.cache_tag}/csrc/cuda/**/*.o.log"))
 
 extension = _ext.module()
 with_kernels = pytest.mark.skipif(
@@ -46,7 +46,8 @@ def test_every_kernel_is_compiled_for_every_architecture() -> None:
     architectures = set().union(*found.values())
     with_clusters = {name for name in architectures if int(name[3:].rstrip("af")) >= 90} or architectures
     for name, there in found.items():
-        assert there == (with_clusters if "ClusterPlane" in name else architectures), name
+        of_cluster = "ClusterPlane" in name or "PushPlane" in name
+        assert there == (with_clusters if of_cluster else architectures), name
     if "TORCH_CUDA_ARCH_LIST" not in os.environ:
         assert {"sm_80", "sm_90"} < architectures
     declared = {
@@ -73,7 +74,9 @@ def test_no_kernel_spills() -> None:
 REGISTERS = {
     "staged_rows": (80, 128),
     "staged_rows_inverse": (80, 128),
-    "staged_columns": (96, 144),
+    "staged_columns": (128, 255),
+    "prime_tables_kernel": (64, 64),
+    "scale_kernel": (40, 40),
     "otf_kernel": (80, 160),
     "otf_backward_rows": (80, 128),
     "otf_backward_columns": (80, 128),
@@ -93,12 +96,16 @@ def most_registers(mangled: str, architecture: str) -> int:
     assert found is not None, mangled
     name = mangled[found.end() :][: int(found[1])]
     arguments = mangled[found.end() + len(name) :]
+    if name.startswith("staged") and "PrimeLine" in arguments:
+        return 255 if arguments.startswith("Id") else 128
     if name in REGISTERS:
         return REGISTERS[name][arguments.startswith("Id")]
     fewer = name in ("spectral_filter_kernel", "cross_spectrum_kernel") or "ELb1E" in arguments
     if (plane := re.search(r"FixedPlane.*?Li(\d+)ELi(\d+)ELi(\d+)E", arguments)) is not None:
         threads, blocks = int(plane[1]) * int(plane[2]), int(plane[3])
         blocks = (blocks * 3 + 1) // 4 if fewer else blocks
+    elif (push := re.search(r"PushPlaneILi(\d+)E", arguments)) is not None:
+        threads, blocks = int(push[1]), 2
     else:
         cluster = re.search(r"ClusterPlane.*?EELi(\d+)ELi(\d+)E", arguments)
         assert cluster is not None, f"{name} has no limit"

@@ -62,8 +62,8 @@ struct ClusterPlane {
   // After a visit() that no inverse() follows: what a block is to do before it exits.
   __device__ __forceinline__ static void finish() { cluster_sync(); }
 
-  template <class Source>
-  __device__ __forceinline__ void forward(const Source& source) {
+  template <class Source, class Loaded = Nothing>
+  __device__ __forceinline__ void forward(const Source& source, const Loaded& loaded = {}) {
 #pragma unroll 1
     for (int i = thread; i < R * kColumns; i += Threads) {
       const int t = i / kColumns, j = i % kColumns;
@@ -73,6 +73,7 @@ struct ClusterPlane {
       apply_twiddles<false>(x, kTwiddles<T, R, R>.entries + t, R);
       unroll<R>([&](auto q) { z[at(q.value * R + t, j)] = x[0][q.value]; });
     }
+    loaded();
     __syncthreads();
     second_columns<false>();
     sync();

@@ -10,6 +10,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cstdlib>
 #include <mutex>
 #include <set>
 #include <type_traits>
@@ -38,7 +39,21 @@ struct LaunchConfig {
   size_t shared_bytes = 0;
   unsigned cluster = 1;  // blocks along x in a thread-block cluster; grid.x is a multiple of it
   cudaStream_t stream = nullptr;
+  bool overlapping = false;  // may begin when every block of the kernel before has called let_next_begin()
 };
+
+// In an overlapping kernel: until then it may read only what is older than the kernel before, from there on everything.
+// Nothing in others. Every kernel that begins early calls it, so that whatever follows finds all of them done.
+__device__ __forceinline__ void wait_for_previous() {
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void let_next_begin() {
+#if defined(__CUDACC__) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 #ifdef __CUDACC__
 // Lets a kernel have all the shared memory there is, once on each device: the limit is the function's, and a launch in
@@ -62,6 +77,17 @@ inline cudaError_t allow_all_shared_memory(const void* kernel) {
 }
 #endif
 
+#ifdef __CUDACC__
+// Whether launches overlap where they may: a variant, BLURFFT_CUDA_OVERLAP=1, until it has been measured. Only code for
+// compute capability 9.0 waits; where a GPU runs code from older PTX, the kernels must not overlap.
+inline bool overlaps(const void* kernel) {
+  static const char* const wish = std::getenv("BLURFFT_CUDA_OVERLAP");
+  if (!wish || *wish != '1') return false;
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+}
+#endif
+
 // kernel<<<...>>>(args...) for any amount of dynamic shared memory and any cluster size. No synchronisation; may be
 // captured in a graph.
 template <typename... Parameters>
@@ -72,16 +98,23 @@ cudaError_t launch(void (*kernel)(Parameters...), const LaunchConfig& config,
     const cudaError_t error = allow_all_shared_memory(reinterpret_cast<const void*>(kernel));
     if (error != cudaSuccess) return error;
   }
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {config.cluster, 1, 1};
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (config.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {config.cluster, 1, 1};
+  }
+  if (config.overlapping && overlaps(reinterpret_cast<const void*>(kernel))) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
   cudaLaunchConfig_t launch_config{};
   launch_config.gridDim = config.grid;
   launch_config.blockDim = config.block;
   launch_config.dynamicSmemBytes = config.shared_bytes;
   launch_config.stream = config.stream;
-  launch_config.attrs = &attribute;
-  launch_config.numAttrs = config.cluster > 1 ? 1 : 0;
+  launch_config.attrs = attributes;
+  launch_config.numAttrs = count;
   return cudaLaunchKernelEx(&launch_config, kernel, args...);
 #else
   simt::launch(kernel, config.grid, config.block, config.shared_bytes, config.cluster, args...);

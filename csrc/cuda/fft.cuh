@@ -130,7 +130,7 @@ BLURFFT_HD constexpr int inner_radix(int radix) {
                                     : 1;
 }
 
-// x[q] = sum_k x[k] exp(-2 pi i k q / R), the sign reversed for the inverse. R = 2 .. 10, 12, 14, 15, 16.
+// x[q] = sum_k x[k] exp(-2 pi i k q / R), the sign reversed for the inverse. R = 2 .. 16.
 template <int R, bool Inverse, class T>
 BLURFFT_HD void dft(Complex<T> (&x)[R]) {
   if constexpr (R == 1) {
@@ -161,7 +161,7 @@ BLURFFT_HD void dft(Complex<T> (&x)[R]) {
       unroll<B>([&](auto p) { x[q.value + A * p.value] = part[p.value]; });
     });
   } else {
-    static_assert(R == 3 || R == 5 || R == 7, "no butterfly of this radix");
+    static_assert(R == 3 || R == 5 || R == 7 || R == 11 || R == 13, "no butterfly of this radix");
     // Outputs q and R - q: cosines act on sums of x[k] and x[R - k], sines on differences.
     constexpr int half = (R - 1) / 2;
     const Complex<T> first = x[0];
@@ -255,6 +255,7 @@ struct Line {
   int passes;
   int radix[kMaxPasses];
 
+  BLURFFT_HD int storage() const { return n; }  // elements that it takes in shared memory
   BLURFFT_HD int position(int frequency) const {
     int at = 0, leg = n;
     for (int i = 0; i < passes; ++i) {
@@ -264,35 +265,26 @@ struct Line {
     }
     return at;
   }
-  BLURFFT_HD int frequency(int position) const {
-    int f = 0, step = 1, leg = n;
-    for (int i = 0; i < passes; ++i) {
-      leg /= radix[i];
-      f += position / leg * step;
-      position %= leg;
-      step *= radix[i];
-    }
-    return f;
-  }
 };
 
-// The passes of a length without prime factors above 7, largest radices first; passes = 0 for any other (and n > 1).
-// Radices are 2, 3, 4, 5, 7 and 8: what run-time passes are compiled for.
+constexpr int kLargestRadix = 13;
+
+// The passes of a length without prime factors above 13, largest radices first: 13, 11, 7, 5, 3, then 8, 4 and 2, which
+// are what run-time passes are compiled for.
 inline Line make_line(int n) {
   Line line{n, 0, {}};
   int rest = n;
   // 2^k in as few passes as 8 allows, of radices as even as can be: 16 is 4 * 4.
   int twos = 0;
   while (rest % 2 == 0) rest /= 2, ++twos;
-  for (const int radix : {7, 5, 3}) {
-    while (rest % radix == 0 && line.passes < kMaxPasses) rest /= radix, line.radix[line.passes++] = radix;
+  for (const int radix : {13, 11, 7, 5, 3}) {
+    while (rest % radix == 0) rest /= radix, line.radix[line.passes++] = radix;
   }
-  for (int left = (twos + 2) / 3; left > 0 && line.passes < kMaxPasses; --left) {
+  for (int left = (twos + 2) / 3; left > 0; --left) {
     const int bits = (twos + left - 1) / left;
     line.radix[line.passes++] = 1 << bits;
     twos -= bits;
   }
-  if (rest != 1 || twos != 0) line.passes = 0;
   return line;
 }
 

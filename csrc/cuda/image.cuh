@@ -64,31 +64,6 @@ __device__ __forceinline__ void store_pair(float a, float b, __half* out) {
   *reinterpret_cast<__half2*>(out) = __floats2half2_rn(a, b);
 }
 
-// N neighbouring columns of a row; Paired: in one access.
-template <bool Paired, int N, class T, class Value>
-__device__ __forceinline__ void load_columns(T (&x)[N], const Value* from, int column) {
-  if constexpr (Paired) {
-    const auto pair = load_pair(from);
-    x[0] = pair.x;
-    x[1] = pair.y;
-  } else {
-    unroll<N>([&](auto n) { x[n.value] = widen(from[n.value * column]); });
-  }
-}
-template <bool Paired, int N, class T, class Value>
-__device__ __forceinline__ void store_columns(const T (&x)[N], Value* to, int column) {
-  if constexpr (Paired) {
-    store_pair(x[0], x[1], to);
-  } else {
-    unroll<N>([&](auto n) { narrow(x[n.value], to + n.value * column); });
-  }
-}
-
-// A stride that only the launch knows; Index<N> is one that the compiler knows.
-struct Stride {
-  int value;
-};
-
 // f(pointer) with the pointer to `data` of its true type. The branches are uniform over the grid.
 template <class T, class F>
 __device__ __forceinline__ void with_type(Element element, F&& f) {
@@ -103,6 +78,57 @@ __device__ __forceinline__ void with_type(Element element, F&& f) {
   }
 }
 
+// How kernels access images: by plain loads and stores, whatever the element type and the strides are. The variants
+// (variants/) have others.
+struct PlainAccess {
+  template <class Element>
+  __device__ __forceinline__ static auto load(const Element* at) {
+    return widen(*at);
+  }
+  template <class Element>
+  __device__ __forceinline__ static auto load_two(const Element* at) {
+    return load_pair(at);
+  }
+  template <class T, class Element>
+  __device__ __forceinline__ static void store(T x, Element* at) {
+    narrow(x, at);
+  }
+  template <class T, class Element>
+  __device__ __forceinline__ static void store_two(T a, T b, Element* at) {
+    store_pair(a, b, at);
+  }
+  template <class T, class F>
+  __device__ __forceinline__ static void with_type(Element element, F&& f) {
+    cuda::with_type<T>(element, f);
+  }
+  __device__ __forceinline__ static bool dense(bool found) { return found; }
+};
+
+// N neighbouring columns of a row; Paired: in one access.
+template <class Access, bool Paired, int N, class T, class Value>
+__device__ __forceinline__ void load_columns(T (&x)[N], const Value* from, int column) {
+  if constexpr (Paired) {
+    const auto pair = Access::load_two(from);
+    x[0] = pair.x;
+    x[1] = pair.y;
+  } else {
+    unroll<N>([&](auto n) { x[n.value] = Access::load(from + n.value * column); });
+  }
+}
+template <class Access, bool Paired, int N, class T, class Value>
+__device__ __forceinline__ void store_columns(const T (&x)[N], Value* to, int column) {
+  if constexpr (Paired) {
+    Access::store_two(x[0], x[1], to);
+  } else {
+    unroll<N>([&](auto n) { Access::store(x[n.value], to + n.value * column); });
+  }
+}
+
+// A stride that only the launch knows; Index<N> is one that the compiler knows.
+struct Stride {
+  int value;
+};
+
 // f(row stride, column stride, whether pairs of columns are one access). The strides of a dense plane of Width columns
 // are constants, which removes the address arithmetic from the loads and stores of a plane whose size the compiler
 // knows.
@@ -115,7 +141,7 @@ __device__ __forceinline__ void with_strides(bool dense, int row, int column, F&
 // Packed columns of a plane of a, or of a - b, in registers: x[n][k] is row h + k Step (k < R), column j + n in the
 // real part and column j + n + Half in the imaginary one; an even j for two columns. Nothing is used before everything
 // is on its way.
-template <class T, int Width, bool HasB>
+template <class T, int Width, bool HasB, class Access = PlainAccess>
 struct Source {
   Image a, b;
   long long at_a, at_b;
@@ -124,15 +150,16 @@ struct Source {
   __device__ __forceinline__ void load(Complex<T> (&x)[Columns][R], int h, int j) const {
     bool dense = a.dense<Width, Columns>();
     if constexpr (HasB) dense = dense && b.dense<Width, Columns>();
-    with_type<T>(a.element, [&](auto* type) {
+    dense = Access::dense(dense);
+    Access::template with_type<T>(a.element, [&](auto* type) {
       using Value = std::remove_reference_t<decltype(*type)>;
       with_strides<Width, Columns>(dense, a.row, a.column, [&](auto row, auto column, auto paired) {
         const Value* at = static_cast<const Value*>(a.data) + at_a + (h * row.value + j * column.value);
         unroll<R>([&](auto k) {
           const Value* from = at + k.value * Step * row.value;
           T left[Columns], right[Columns];
-          load_columns<paired.value>(left, from, column.value);
-          load_columns<paired.value>(right, from + Half * column.value, column.value);
+          load_columns<Access, paired.value>(left, from, column.value);
+          load_columns<Access, paired.value>(right, from + Half * column.value, column.value);
           unroll<Columns>([&](auto n) { x[n.value][k.value] = {left[n.value], right[n.value]}; });
         });
         if constexpr (HasB) {
@@ -141,8 +168,8 @@ struct Source {
           unroll<R>([&](auto k) {
             const Value* from = at_other + k.value * Step * row_b;
             T left[Columns], right[Columns];
-            load_columns<paired.value>(left, from, column_b);
-            load_columns<paired.value>(right, from + Half * column_b, column_b);
+            load_columns<Access, paired.value>(left, from, column_b);
+            load_columns<Access, paired.value>(right, from + Half * column_b, column_b);
             unroll<Columns>([&](auto n) {
               x[n.value][k.value].re -= left[n.value];
               x[n.value][k.value].im -= right[n.value];
@@ -155,17 +182,17 @@ struct Source {
 };
 
 // The same way back.
-template <class T, int Width>
+template <class T, int Width, class Access = PlainAccess>
 struct Sink {
   Image out;
   long long at_out;
 
   template <int Step, int Half, int Columns, int R>
   __device__ __forceinline__ void store(const Complex<T> (&x)[Columns][R], int h, int j) const {
-    with_type<T>(out.element, [&](auto* type) {
+    Access::template with_type<T>(out.element, [&](auto* type) {
       using Value = std::remove_reference_t<decltype(*type)>;
       with_strides<Width, Columns>(
-          out.dense<Width, Columns>(), out.row, out.column, [&](auto row, auto column, auto paired) {
+          Access::dense(out.dense<Width, Columns>()), out.row, out.column, [&](auto row, auto column, auto paired) {
             Value* at = static_cast<Value*>(out.data) + at_out + (h * row.value + j * column.value);
             unroll<R>([&](auto k) {
               Value* to = at + k.value * Step * row.value;
@@ -174,8 +201,8 @@ struct Sink {
                 left[n.value] = x[n.value][k.value].re;
                 right[n.value] = x[n.value][k.value].im;
               });
-              store_columns<paired.value>(left, to, column.value);
-              store_columns<paired.value>(right, to + Half * column.value, column.value);
+              store_columns<Access, paired.value>(left, to, column.value);
+              store_columns<Access, paired.value>(right, to + Half * column.value, column.value);
             });
           });
     });

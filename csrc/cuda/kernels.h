@@ -13,6 +13,8 @@ struct Context {
   void* stream;  // cudaStream_t
   // Uninitialised memory of the device, ordered with the stream and kept until the call returns.
   std::function<void*(size_t bytes)> scratch;
+  // Whether the kernel before is one of ours that lets the next one begin early: see LaunchConfig::overlapping.
+  bool overlapping = false;
 };
 
 // How many (n, c) a parameter has of its own: (N|1, C|1).
@@ -38,7 +40,7 @@ struct Batch {
   int64_t planes() const { return samples * channels; }
 };
 
-// The longest line that the kernels transform; its prime factors are 2, 3, 5 and 7.
+// The longest line that the kernels transform.
 constexpr int64_t kMaxLength = 2048;
 // Whether the kernels can address the tensor: offsets within a plane are 32 bits.
 bool addressable(const Planes& planes, Size plane);
@@ -84,13 +86,23 @@ template <class T>
 Energies<T> focal_frequency_loss(const Batch& batch, const Planes& input, const Planes& target, double alpha,
                                  bool log_matrix, double scale, const Planes& grad, const Context& context);
 
+// nsr or eps: on the device or, where all planes have the same, a number that the host knows, without gradient.
+template <class T>
+struct Parameter {
+  Extent extent;
+  const T* data;  // or null for the value
+  T value;
+};
 template <class T>
 struct Wiener {
   Size plane, taps;
-  Extent kernels, nsrs, epss;
-  const T *kernel, *nsr, *eps;
+  Extent kernels;
+  const T* kernel;
+  Parameter<T> nsr, eps;
 
-  Extent spectra() const { return {std::max({kernels.n, nsrs.n, epss.n}), std::max({kernels.c, nsrs.c, epss.c})}; }
+  Extent spectra() const {
+    return {std::max({kernels.n, nsr.extent.n, eps.extent.n}), std::max({kernels.c, nsr.extent.c, eps.extent.c})};
+  }
 };
 
 // A precision spectrum for each of wiener.spectra(); log_determinant likewise, in so many parts each.
@@ -102,7 +114,7 @@ template <class T>
 LogDeterminant precision_spectrum(const Wiener<T>& wiener, bool log_determinant, T* weight, const Context& context);
 
 // Gradients by kernel, nsr and eps: weight_grad is that of the quadratic term, -log_scale m / w that of the
-// log-determinant.
+// log-determinant. nsr_grad and eps_grad may be null.
 template <class T>
 void precision_spectrum_backward(const Wiener<T>& wiener, const T* weight_grad, double log_scale, T* kernel_grad,
                                  T* nsr_grad, T* eps_grad, const Context& context);
@@ -111,5 +123,14 @@ void precision_spectrum_backward(const Wiener<T>& wiener, const T* weight_grad, 
 template <class T>
 void loss_sum(const Batch& batch, const Energies<T>& energies, Extent spectra, const LogDeterminant& log_determinant,
               double constant, double scale, bool per_sample, T* loss, const Context& context);
+
+// Tensors of any shape without gaps, in place, times *factor, a number on the device. If it is 1 they are not touched.
+struct Dense {
+  void* data;
+  Type type;
+  int64_t count;
+};
+template <class T>
+void scale(const Dense* tensors, int count, const T* factor, const Context& context);
 
 }  // namespace blurfft::cuda

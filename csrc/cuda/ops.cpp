@@ -10,6 +10,9 @@
 #include "../tensor.h"
 #include "kernels.h"
 #include "runtime.h"
+#ifdef BLURFFT_HAVE_CUDA_VARIANTS
+#include "variants/variants.h"
+#endif
 
 namespace blurfft::cuda {
 namespace {
@@ -40,11 +43,14 @@ T* written(const Tensor& output) {
 // Device, stream and scratch memory of one call of an operator.
 class Call {
  public:
-  explicit Call(const Tensor& tensor)
-      : guard_(tensor), context{current_stream(tensor), [this, tensor](size_t bytes) {
-                                  scratch_.push_back(new_scratch(tensor, bytes));
-                                  return scratch_.back().data_ptr();
-                                }} {}
+  explicit Call(const Tensor& tensor, bool overlapping = false)
+      : guard_(tensor),
+        context{current_stream(tensor),
+                [this, tensor](size_t bytes) {
+                  scratch_.push_back(new_scratch(tensor, bytes));
+                  return scratch_.back().data_ptr();
+                },
+                overlapping} {}
 
  private:
   DeviceGuard guard_;
@@ -74,6 +80,12 @@ Planes output_planes(const Tensor& images) {
 }
 
 Extent extent_of(const Tensor& parameter) { return {parameter.size(0), parameter.size(1)}; }
+template <class T>
+Parameter<T> parameter_of(const Tensor& contiguous) {
+  const Extent extent = extent_of(contiguous);
+  if (on_host(contiguous)) return {extent, nullptr, *static_cast<const T*>(contiguous.data_ptr())};
+  return {extent, values<T>(contiguous), 0};
+}
 
 Tensor images_of(const Tensor& t) {
   return torch::stable::reshape(t, std::vector<int64_t>{1, -1, t.size(t.dim() - 2), t.size(t.dim() - 1)});
@@ -225,7 +237,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
                                                                        bool kernel_grad) {
   STD_TORCH_CHECK(kernel.numel() > 0 && nsr.numel() > 0 && eps.numel() > 0,
                   "blurfft_cuda::wiener_loss: kernel, nsr and eps must not be empty");
-  const Call call(input);
+  const Call call(input, true);
   const Tensor kernels = as_contiguous(kernel), nsrs = as_contiguous(nsr), epss = as_contiguous(eps);
   const Batch batch = batch_of(input);
   const Size plane = batch.plane;
@@ -235,8 +247,12 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
   Gradient grad, grads[3];
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Loss work(call, input, target, per_sample, input_grad, real_type<T>);
-    const Wiener<T> wiener = {plane,           {taps.rows, taps.columns}, {taps.n, taps.c}, extent_of(nsrs),
-                              extent_of(epss), values<T>(kernels),        values<T>(nsrs),  values<T>(epss)};
+    const Wiener<T> wiener = {plane,
+                              {taps.rows, taps.columns},
+                              {taps.n, taps.c},
+                              values<T>(kernels),
+                              parameter_of<T>(nsrs),
+                              parameter_of<T>(epss)};
     const Extent spectra = wiener.spectra();
     const int64_t entries = spectra.count() * plane.height * (plane.width / 2 + 1);
     const auto new_spectra = [&] { return static_cast<T*>(call.context.scratch(sizeof(T) * entries)); };
@@ -249,13 +265,14 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
     work.sum(energies, spectra, log_determinant, constant, scale);
     loss = work.loss;
     grad = work.grad;
-    const Tensor* parameters[] = {&kernels, &nsrs, &epss};
-    for (int i = 0; i < 3; ++i) grads[i] = parameter_grad<T>(*parameters[i], kernel_grad);
+    const Tensor* parameters[] = {&kernel, &nsr, &eps};
+    for (int i = 0; i < 3; ++i) grads[i] = parameter_grad<T>(*parameters[i], kernel_grad && !on_host(*parameters[i]));
     if (kernel_grad) {
       // Planes that share a spectrum, each with its own log-determinant.
       const double sharing = static_cast<double>(batch.planes() / spectra.count());
-      precision_spectrum_backward(wiener, weight_grad, nll ? scale * sharing : 0, written<T>(*grads[0]),
-                                  written<T>(*grads[1]), written<T>(*grads[2]), call.context);
+      const auto out = [&](const Gradient& grad) { return grad ? written<T>(*grad) : nullptr; };
+      precision_spectrum_backward(wiener, weight_grad, nll ? scale * sharing : 0, out(grads[0]), out(grads[1]),
+                                  out(grads[2]), call.context);
     }
   });
   return {loss, grad, grads[0], grads[1], grads[2]};
@@ -275,5 +292,37 @@ std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Ten
   });
   return {loss, grad};
 }
+
+void scale_(const std::vector<Tensor>& tensors, const Tensor& factor) {
+  const Call call(factor);
+  std::vector<Dense> dense;
+  for (const Tensor& tensor : tensors) {
+    int64_t last = 0;
+    for (int64_t i = 0; i < tensor.dim(); ++i) last += (tensor.size(i) - 1) * tensor.stride(i);
+    STD_TORCH_CHECK(last == tensor.numel() - 1, "blurfft_cuda::scale_: the tensors must not have gaps or overlap");
+    dense.push_back({updated_data_of(tensor), type_of(tensor), tensor.numel()});
+  }
+  for_type(factor.scalar_type(),
+           [&]<class T>(T) { scale(dense.data(), static_cast<int>(dense.size()), values<T>(factor), call.context); });
+}
+
+#ifdef BLURFFT_HAVE_CUDA_VARIANTS
+std::tuple<Tensor, Tensor> spectral_loss_variant(std::string name, const Tensor& input, const Tensor& target,
+                                                 const Tensor& weight, double scale) {
+  const Call call(input);
+  const Tensor half = as_contiguous(weight);
+  const Loss work(call, input, target, false, true, ScalarType::Float);
+  const Batch batch = batch_of(input);
+  const ParameterShape shape(half);
+  const Energies<float> energies =
+      variants::spectral_loss(name, batch, input_planes(input), input_planes(target), values<float>(half),
+                              {shape.n, shape.c}, scale, work.grad_planes(), call.context);
+  STD_TORCH_CHECK(energies.data != nullptr, "blurfft_cuda: there is no variant ", name, " for these images");
+  work.sum(energies);
+  return {work.loss, *work.grad};
+}
+
+std::string variant_names(int64_t height, int64_t width) { return variants::names({height, width}); }
+#endif
 
 }  // namespace blurfft::cuda

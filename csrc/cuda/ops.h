@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "../tensor.h"
 
@@ -24,5 +26,13 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
                                                                        bool kernel_grad);
 std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Tensor& target, double alpha,
                                                   bool log_matrix, double scale, bool per_sample, bool input_grad);
+// In place; of this backend alone.
+void scale_(const std::vector<Tensor>& tensors, const Tensor& factor);
+#ifdef BLURFFT_HAVE_CUDA_VARIANTS
+// See variants/README.md: spectral_loss of a shared weight, with the gradient of the input; and their names.
+std::tuple<Tensor, Tensor> spectral_loss_variant(std::string name, const Tensor& input, const Tensor& target,
+                                                 const Tensor& weight, double scale);
+std::string variant_names(int64_t height, int64_t width);
+#endif
 
 }  // namespace blurfft::cuda

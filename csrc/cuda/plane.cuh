@@ -69,6 +69,10 @@ struct PackedRows {
   BLURFFT_HD static constexpr int frequency(int line) { return Vertical::frequency(row(line)); }
 };
 
+struct Nothing {
+  __device__ __forceinline__ void operator()() const {}
+};
+
 // H = Vertical::n rows, W = Horizontal::n columns. Threads: of one plane; 32 is a warp, which needs no block barrier.
 // Planes: of a block; more than one only if each is a warp's. Blocks: of a multiprocessor, which bounds registers.
 template <class T_, class Vertical_, class Horizontal_, int Threads, int Planes, int Blocks>
@@ -120,10 +124,12 @@ struct FixedPlane {
 
   __device__ __forceinline__ static constexpr SpectrumSize size() { return {kHeight, kWidth}; }
 
-  // Source to spectrum, spectrum to sink; between the two a visit(), or a fill() alone.
-  template <class Source>
-  __device__ __forceinline__ void forward(const Source& source) {
+  // Source to spectrum, spectrum to sink; between the two a visit(), or a fill() alone. loaded(): what is to be done
+  // once this thread's loads have arrived.
+  template <class Source, class Loaded = Nothing>
+  __device__ __forceinline__ void forward(const Source& source, const Loaded& loaded = {}) {
     load(source);
+    loaded();
     sync();
     second_columns<false>();
     sync();

@@ -29,6 +29,8 @@ void* current_stream(const Tensor& tensor) {
 }
 
 void* data_of(const Tensor& argument) { return argument.data_ptr(); }
+bool on_host(const Tensor& argument) { return argument.numel() == 1 && argument.is_cpu(); }
+void* updated_data_of(const Tensor& argument) { return argument.data_ptr(); }
 Tensor new_output(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
   return torch::stable::new_empty(like, sizes, type);
 }

@@ -28,6 +28,10 @@ void* current_stream(const Tensor& tensor);
 
 // Where kernels read an argument.
 void* data_of(const Tensor& argument);
+// Whether an argument is one number that the host knows: a tensor of one element in its memory.
+bool on_host(const Tensor& argument);
+// Where they read and write one.
+void* updated_data_of(const Tensor& argument);
 // What they write: contiguous, or with the layout of `like`.
 Tensor new_output(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type);
 Tensor new_output_like(const Tensor& like, ScalarType type);

@@ -9,7 +9,7 @@ bool spectral_loss(const Batch& batch, const Planes& input, const Planes& target
                    double scale, const Planes& grad, T* energy, T* weight_grad, const Context& context) {
   SpectralLossParams<T> params = {image_of(input),      image_of(target),      image_of(grad),        weight,
                                   sample_step(weights), channel_step(weights), static_cast<T>(scale), energy,
-                                  weight_grad,          every_plane(batch)};
+                                  weight_grad,          every_plane(batch),    context.overlapping};
   const cudaStream_t stream = stream_of(context);
   if (!weight_grad) {
     return with_plane<T>(SpectralLossPlanes{}, batch, [&]<class Plane>() {

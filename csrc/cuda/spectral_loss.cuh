@@ -21,6 +21,7 @@ struct SpectralLossParams {
   T* loss;   // for each plane
   T* power;  // scale * multiplicity * |F e|^2, a sum for each item of the schedule; null if it is not wanted
   Schedule schedule;
+  bool overlapping;  // of the launch
 };
 
 template <class T, bool Power>
@@ -50,42 +51,50 @@ struct LossVisitor {
   }
 };
 
+// One plane. loaded(): see FixedPlane::forward().
+template <bool Power, class Access = PlainAccess, class Plane, class Loaded = Nothing>
+__device__ __forceinline__ void spectral_loss_of(const SpectralLossParams<typename Plane::T>& p, Plane& plane, int item,
+                                                 PlaneIndex at, bool first, const Loaded& loaded = {}) {
+  using T = typename Plane::T;
+  const SpectrumSize size = plane.size();
+  const T factor = p.scale / (size.height * size.width);
+  const bool back = p.grad.data != nullptr;
+  plane.forward(
+      Source<T, Plane::kWidth, true, Access>{p.input, p.target, p.input.plane(at.n, at.c), p.target.plane(at.n, at.c)},
+      loaded);
+  wait_for_previous();  // for the weight
+  const long long weight_plane = at.n * p.weight_sample + at.c * p.weight_channel;
+  LossVisitor<T, Power> visitor{p.weight + weight_plane * size.elements(),
+                                size,
+                                factor,
+                                factor / 4,
+                                Power ? p.power + static_cast<long long>(item) * size.elements() : nullptr,
+                                first,
+                                0};
+  plane.template visit<true, true>(visitor, back);
+  const T sum = plane.sum(visitor.sum);
+  if (plane.leads()) p.loss[at.index] = sum / 4;
+  if (back) {
+    plane.inverse(Sink<T, Plane::kWidth, Access>{p.grad, p.grad.plane(at.n, at.c)});
+  } else if (Power) {
+    plane.sync();
+  }
+}
+
 template <class Plane, bool Power>
 __device__ __forceinline__ void spectral_loss_planes(const SpectralLossParams<typename Plane::T>& p) {
-  using T = typename Plane::T;
   BLURFFT_DYNAMIC_SHARED(unsigned char, shared);
   const int item = first_item<Plane>();
   if (item >= p.schedule.items()) return;
   Plane plane(shared);
-  const SpectrumSize size = plane.size();
-  const T factor = p.scale / (size.height * size.width);
-  const bool back = p.grad.data != nullptr;
-  const auto work = [&](PlaneIndex at, bool first) {
-    plane.forward(
-        Source<T, Plane::kWidth, true>{p.input, p.target, p.input.plane(at.n, at.c), p.target.plane(at.n, at.c)});
-    const long long weight_plane = at.n * p.weight_sample + at.c * p.weight_channel;
-    LossVisitor<T, Power> visitor{p.weight + weight_plane * size.elements(),
-                                  size,
-                                  factor,
-                                  factor / 4,
-                                  Power ? p.power + static_cast<long long>(item) * size.elements() : nullptr,
-                                  first,
-                                  0};
-    plane.template visit<true, true>(visitor, back);
-    const T sum = plane.sum(visitor.sum);
-    if (plane.leads()) p.loss[at.index] = sum / 4;
-    if (back) {
-      plane.inverse(Sink<T, Plane::kWidth>{p.grad, p.grad.plane(at.n, at.c)});
-    } else if (Power) {
-      plane.sync();
-    }
-  };
   if constexpr (Power) {
     const int begin = p.schedule.begin(item), end = p.schedule.end(item);
 #pragma unroll 1
-    for (int member = begin; member < end; ++member) work(p.schedule.plane(item, member), member == begin);
+    for (int member = begin; member < end; ++member) {
+      spectral_loss_of<true>(p, plane, item, p.schedule.plane(item, member), member == begin);
+    }
   } else {
-    work({item, item / p.schedule.channels, item % p.schedule.channels}, true);
+    spectral_loss_of<false>(p, plane, item, {item, item / p.schedule.channels, item % p.schedule.channels}, true);
   }
 }
 
@@ -100,7 +109,9 @@ __global__ void __launch_bounds__(block_threads<Plane>(),
 // Without power the schedule is plane_schedule(), with it that of what shares the weight.
 template <class Plane, bool Power>
 cudaError_t launch_spectral_loss(const SpectralLossParams<typename Plane::T>& params, cudaStream_t stream) {
-  return launch(spectral_loss_kernel<Plane, Power>, plane_launch<Plane>(params.schedule.items(), stream), params);
+  LaunchConfig config = plane_launch<Plane>(params.schedule.items(), stream);
+  config.overlapping = params.overlapping;
+  return launch(spectral_loss_kernel<Plane, Power>, config, params);
 }
 template <>
 cudaError_t launch_spectral_loss<Plane256, false>(const SpectralLossParams<float>&, cudaStream_t);

@@ -1,5 +1,7 @@
 #include "staged.cuh"
 
+#include <variant>
+
 #include "fused.cuh"
 
 namespace blurfft::cuda {
@@ -43,16 +45,18 @@ class Stages {
   // sums_of: what planes share whose sums are wanted.
   Stages(const Batch& batch, Extent sums_of, int buffers, const Context& context)
       : batch_(batch), context_(context), order_(order_of(batch, sums_of)) {
-    columns_.width = static_cast<int>(batch.plane.width);
-    columns_.line = make_line(static_cast<int>(batch.plane.height));
-    columns_.channels = static_cast<int>(batch.channels);
+    rows_.channels = columns_.channels = static_cast<int>(batch.channels);
+    rows_.height = columns_.height = static_cast<int>(batch.plane.height);
+    rows_.width = columns_.width = static_cast<int>(batch.plane.width);
+    row_ = length_of(rows_.width);
+    column_ = rows_.width == rows_.height ? row_ : length_of(rows_.height);
+    const int64_t storage = std::visit([](const auto& row) { return row.storage(); }, row_);
+    rows_.lines = static_cast<int>(std::clamp<int64_t>(kRowElements / storage, 1, pairs()));
     columns_.parts = static_cast<int>(std::min(order_.members, kMaxParts));
     columns_.columns = static_cast<int>(kColumnBytes / sizeof(Complex<T>));
-    while (columns_.columns > 1 && columns_.shared_bytes() > kColumnSharedBytes) columns_.columns /= 2;
-    rows_.channels = columns_.channels;
-    rows_.height = static_cast<int>(batch.plane.height);
-    rows_.line = make_line(columns_.width);
-    rows_.lines = static_cast<int>(std::clamp<int64_t>(kRowElements / batch.plane.width, 1, pairs()));
+    while (columns_.columns > 1 && shared_bytes<true>(column_, columns_.columns) > kColumnSharedBytes) {
+      columns_.columns /= 2;
+    }
     chunk_ = std::clamp<int64_t>(chunk_bytes() / buffers / (entries() * sizeof(Complex<T>)), 1, batch.planes());
   }
 
@@ -81,10 +85,8 @@ class Stages {
     }
   }
 
-  void rows(const Planes& a, const Planes& b, Complex<T>* work) { launch_rows(staged_rows<T>, a, b, T(1), work); }
-  void rows_inverse(Complex<T>* work, T scale, const Planes& out) {
-    launch_rows(staged_rows_inverse<T>, out, {}, scale, work);
-  }
+  void rows(const Planes& a, const Planes& b, Complex<T>* work) { launch_rows(false, a, b, T(1), work); }
+  void rows_inverse(Complex<T>* work, T scale, const Planes& out) { launch_rows(true, out, {}, scale, work); }
   void columns(Staged task, bool forward, bool inverse, Complex<T>* work) {
     StagedColumnsParams<T> params = columns_;
     params.task = task;
@@ -94,9 +96,10 @@ class Stages {
     params.count = count_;
     params.work = work;
     const int64_t first = order_.begin / order_.members, last = (order_.begin + count_ - 1) / order_.members;
-    check(launch(staged_columns<T>,
-                 config(dim3((last - first + 1) * params.parts, params.blocks()), params.shared_bytes()), params),
-          "staged_columns");
+    const LaunchConfig config = this->config(dim3((last - first + 1) * params.parts, params.blocks()),
+                                             shared_bytes<true>(column_, params.columns));
+    std::visit([&](const auto& column) { check(launch_staged_columns(params, column, config), "staged_columns"); },
+               column_);
   }
   // The sums of all parts of a group.
   void sum_parts(const T* sums, int64_t values, T* out) {
@@ -108,18 +111,35 @@ class Stages {
  private:
   int64_t pairs() const { return (batch_.plane.height + 1) / 2; }
   LaunchConfig config(dim3 grid, size_t shared_bytes) const {
-    return {.grid = grid, .block = dim3(kStagedThreads), .shared_bytes = shared_bytes, .stream = stream_of(context_)};
+    return {.grid = grid, .block = dim3(kLineThreads), .shared_bytes = shared_bytes, .stream = stream_of(context_)};
   }
-  void launch_rows(void (*kernel)(StagedRowsParams<T>), const Planes& a, const Planes& b, T scale, Complex<T>* work) {
+
+  using Length = std::variant<Line, PrimeLine<T>>;
+  Length length_of(int n) const {
+    if (largest_prime_factor(n) <= kLargestRadix) return make_line(n);
+    PrimeLine<T> line = make_prime_line<T>(n);
+    for_each_table(line, [&](auto*& table, int64_t entries) {
+      table = new_scratch<std::remove_reference_t<decltype(*table)>>(context_, entries);
+    });
+    check(launch_prime_tables(line, stream_of(context_)), "prime_tables");
+    return line;
+  }
+  template <bool Columns>
+  static size_t shared_bytes(const Length& length, int count) {
+    return std::visit([&]<class L>(const L& line) { return LineTransform<T, L, Columns>::shared_bytes(line, count); },
+                      length);
+  }
+
+  void launch_rows(bool inverse, const Planes& a, const Planes& b, T scale, Complex<T>* work) {
     StagedRowsParams<T> params = rows_;
     params.a = image_of(a);
     params.b = image_of(b);
     params.order = order_;
     params.scale = scale;
     params.work = work;
-    check(launch(kernel, config(dim3(count_, (pairs() + params.lines - 1) / params.lines), params.shared_bytes()),
-                 params),
-          "staged_rows");
+    const LaunchConfig config = this->config(dim3(count_, (pairs() + params.lines - 1) / params.lines),
+                                             shared_bytes<false>(row_, params.lines));
+    std::visit([&](const auto& row) { check(launch_staged_rows(params, row, inverse, config), "staged_rows"); }, row_);
   }
 
   Batch batch_;
@@ -128,6 +148,7 @@ class Stages {
   int64_t chunk_ = 1, count_ = 0;
   StagedColumnsParams<T> columns_ = {};
   StagedRowsParams<T> rows_ = {};
+  Length row_, column_;
 };
 
 constexpr Extent kNothingShared = {2, 2};

@@ -1,16 +1,13 @@
 // Planes of any size, in three kernels: rows, columns, rows. Between them a chunk of planes lies in global memory as
 // half spectra of its rows, (H, W//2+1); a chunk is small enough to stay in the second-level cache.
 //
-// Two real rows of one plane are one complex line, so that NaN and Inf stay in their plane. Lines are cut at run time
-// (fft.cuh), in shared memory, with roots of unity computed there: one compilation serves every length.
+// Two real rows of one plane are one complex line, so that NaN and Inf stay in their plane.
 #pragma once
 
 #include "image.cuh"
-#include "roots.cuh"
+#include "lines.cuh"
 
 namespace blurfft::cuda {
-
-constexpr int kStagedThreads = 256;
 
 // Planes that share a spectrum form a group. They are visited group after group; plane `order` is
 // order / members * group + order % members * member.
@@ -21,111 +18,31 @@ struct StagedOrder {
   __device__ int64_t plane(int64_t order) const { return order / members * group + order % members * member; }
 };
 
-// One radix of all lines. Element i of line l lies at z[l * pitch + i], or at z[i * pitch + l] in columns.
-template <class T, bool Columns>
-struct Lines {
-  Complex<T>* z;
-  const Complex<T>* roots;  // exp(-2 pi i k / n)
-  int count, pitch;
-
-  // A leg of 1 to 8 elements would put a row's neighbouring butterflies into one bank.
-  __device__ static constexpr int padded(int i) { return Columns ? i : i + i / 16; }
-  __device__ Complex<T>& at(int line, int i) const {
-    return Columns ? z[i * pitch + line] : z[line * pitch + padded(i)];
-  }
-
-  template <int R, bool Inverse>
-  __device__ __forceinline__ void pass(int n, int leg) const {
-    const int butterflies = n / R, step = n / (R * leg);
-    for (int i = threadIdx.x; i < count * butterflies; i += kStagedThreads) {
-      const int line = Columns ? i % count : i / butterflies, u = Columns ? i / count : i % butterflies;
-      const int t = u % leg, first = u / leg * R * leg + t;
-      Complex<T> x[R];
-      unroll<R>([&](auto k) { x[k.value] = at(line, first + k.value * leg); });
-      const auto twiddle = [&](auto k) {
-        const Complex<T> w = roots[(k.value + 1) * t * step];
-        x[k.value + 1] = x[k.value + 1] * (Inverse ? conj(w) : w);
-      };
-      if constexpr (Inverse) unroll<R - 1>(twiddle);
-      dft<R, Inverse>(x);
-      if constexpr (!Inverse) unroll<R - 1>(twiddle);
-      unroll<R>([&](auto k) { at(line, first + k.value * leg) = x[k.value]; });
-    }
-    __syncthreads();
-  }
-
-  template <bool Inverse>
-  __device__ __forceinline__ void pass(int radix, int n, int leg) const {
-    switch (radix) {
-      case 2:
-        return pass<2, Inverse>(n, leg);
-      case 3:
-        return pass<3, Inverse>(n, leg);
-      case 4:
-        return pass<4, Inverse>(n, leg);
-      case 5:
-        return pass<5, Inverse>(n, leg);
-      case 7:
-        return pass<7, Inverse>(n, leg);
-      default:
-        return pass<8, Inverse>(n, leg);
-    }
-  }
-
-  // Frequency f ends at line.position(f).
-  __device__ __forceinline__ void forward(const Line& line) const {
-    int leg = line.n;
-    for (int i = 0; i < line.passes; ++i) {
-      leg /= line.radix[i];
-      pass<false>(line.radix[i], line.n, leg);
-    }
-  }
-  __device__ __forceinline__ void inverse(const Line& line) const {
-    int leg = 1;
-    for (int i = line.passes - 1; i >= 0; --i) {
-      pass<true>(line.radix[i], line.n, leg);
-      leg *= line.radix[i];
-    }
-  }
-};
-
-// Shared memory of a block: elements, then roots, then where each frequency is (or which frequency is where).
-template <class T>
-struct StagedShared {
-  Complex<T>* z;
-  Complex<T>* roots;
-  int* index;
-
-  __device__ StagedShared(Complex<T>* shared, int elements, int n)
-      : z(shared), roots(shared + elements), index(reinterpret_cast<int*>(shared + elements + n)) {
-    for (int k = threadIdx.x; k < n; k += kStagedThreads) roots[k] = unit_root<T>(k, n);
-  }
-  static size_t bytes(int64_t elements, int64_t n) { return (elements + n) * sizeof(Complex<T>) + n * sizeof(int); }
-};
-
 template <class T>
 struct StagedRowsParams {
   Image a, b;  // forward: a, or a - b where b has data; inverse: a is what is written
-  int channels, height;
-  Line line;
+  int channels, height, width;
   int lines;  // row pairs of a block
   StagedOrder order;
   T scale;           // of the inverse
   Complex<T>* work;  // (planes of the chunk, H, W//2+1)
 
-  BLURFFT_HD int half() const { return line.n / 2 + 1; }
-  BLURFFT_HD int pitch() const { return line.n + line.n / 16 + 1; }
-  size_t shared_bytes() const { return StagedShared<T>::bytes(int64_t{lines} * pitch(), line.n); }
+  BLURFFT_HD int half() const { return width / 2 + 1; }
 };
 
-// Grid: (planes of the chunk, blocks of row pairs).
-template <class T>
-__global__ void __launch_bounds__(kStagedThreads, 1) staged_rows(StagedRowsParams<T> p) {
-  const int n = p.line.n, half = p.half(), first = blockIdx.y * p.lines * 2;
-  BLURFFT_DYNAMIC_SHARED(Complex<T>, bytes);
-  const StagedShared<T> shared(bytes, p.lines * p.pitch(), n);
-  const Lines<T, false> lines{shared.z, shared.roots, p.lines, p.pitch()};
-  for (int f = threadIdx.x; f < n; f += kStagedThreads) shared.index[f] = p.line.position(f);
+// Blocks of a multiprocessor, of which registers follow.
+template <class T, class Length>
+constexpr int resident_rows() {
+  return (std::is_same_v<Length, Line> ? 3 : 2) - (sizeof(T) == 8 ? 1 : 0);
+}
+
+// Length: Line or PrimeLine<T>. Grid: (planes of the chunk, blocks of row pairs).
+template <class T, class Length>
+__global__ void __launch_bounds__(kLineThreads, 1)
+    staged_rows(StagedRowsParams<T> p, const __grid_constant__ Length length) {
+  const int n = p.width, half = p.half(), first = blockIdx.y * p.lines * 2;
+  BLURFFT_DYNAMIC_SHARED(Complex<T>, shared);
+  const LineTransform<T, Length, false> lines(length, p.lines, shared);
 
   const int64_t plane = p.order.plane(p.order.begin + blockIdx.x);
   const int sample = static_cast<int>(plane / p.channels), channel = static_cast<int>(plane % p.channels);
@@ -133,12 +50,12 @@ __global__ void __launch_bounds__(kStagedThreads, 1) staged_rows(StagedRowsParam
     with_type<T>(image.element, [&](auto* type) {
       using Value = std::remove_reference_t<decltype(*type)>;
       const Value* from = static_cast<const Value*>(image.data) + image.plane(sample, channel);
-      for (int i = threadIdx.x; i < p.lines * n; i += kStagedThreads) {
+      for (int i = threadIdx.x; i < p.lines * n; i += kLineThreads) {
         const int line = i / n, column = i % n, row = first + 2 * line;
         Complex<T> x = {};
         if (row < p.height) x.re = sign * widen(from[row * image.row + column * image.column]);
         if (row + 1 < p.height) x.im = sign * widen(from[(row + 1) * image.row + column * image.column]);
-        Complex<T>& to = lines.at(line, column);
+        Complex<T>& to = lines.element(line, column);
         to = sign > 0 ? x : to + x;
       }
     });
@@ -146,12 +63,12 @@ __global__ void __launch_bounds__(kStagedThreads, 1) staged_rows(StagedRowsParam
   add(p.a, 1);
   if (p.b.data) add(p.b, -1);
   __syncthreads();
-  lines.forward(p.line);
+  lines.forward();
 
   Complex<T>* work = p.work + blockIdx.x * static_cast<int64_t>(p.height) * half;
-  for (int i = threadIdx.x; i < p.lines * half; i += kStagedThreads) {
+  for (int i = threadIdx.x; i < p.lines * half; i += kLineThreads) {
     const int line = i / half, f = i % half, row = first + 2 * line;
-    const Complex<T> x = lines.at(line, shared.index[f]), y = lines.at(line, shared.index[f ? n - f : 0]);
+    const Complex<T> x = lines.frequency(line, f), y = lines.frequency(line, f ? n - f : 0);
     const T h = static_cast<T>(0.5);
     if (row < p.height) work[row * half + f] = {h * (x.re + y.re), h * (x.im - y.im)};
     if (row + 1 < p.height) work[(row + 1) * half + f] = {h * (x.im + y.im), h * (y.re - x.re)};
@@ -159,37 +76,38 @@ __global__ void __launch_bounds__(kStagedThreads, 1) staged_rows(StagedRowsParam
 }
 
 // Grid: (planes of the chunk, blocks of row pairs). As torch.fft's c2r: imaginary parts at 0 and W/2 count for nothing.
-template <class T>
-__global__ void __launch_bounds__(kStagedThreads, 1) staged_rows_inverse(StagedRowsParams<T> p) {
-  const int n = p.line.n, half = p.half(), first = blockIdx.y * p.lines * 2;
-  BLURFFT_DYNAMIC_SHARED(Complex<T>, bytes);
-  const StagedShared<T> shared(bytes, p.lines * p.pitch(), n);
-  const Lines<T, false> lines{shared.z, shared.roots, p.lines, p.pitch()};
+template <class T, class Length>
+__global__ void __launch_bounds__(kLineThreads, 1)
+    staged_rows_inverse(StagedRowsParams<T> p, const __grid_constant__ Length length) {
+  const int n = p.width, half = p.half(), first = blockIdx.y * p.lines * 2;
+  BLURFFT_DYNAMIC_SHARED(Complex<T>, shared);
+  const LineTransform<T, Length, false> lines(length, p.lines, shared);
+  __syncthreads();
 
   const Complex<T>* work = p.work + blockIdx.x * static_cast<int64_t>(p.height) * half;
-  for (int i = threadIdx.x; i < p.lines * half; i += kStagedThreads) {
+  for (int i = threadIdx.x; i < p.lines * half; i += kLineThreads) {
     const int line = i / half, f = i % half, row = first + 2 * line;
     Complex<T> x = {}, y = {};
     if (row < p.height) x = work[row * half + f];
     if (row + 1 < p.height) y = work[(row + 1) * half + f];
     if (f == 0 || 2 * f == n) {
-      lines.at(line, p.line.position(f)) = {x.re, y.re};
+      lines.frequency(line, f) = {x.re, y.re};
     } else {
-      lines.at(line, p.line.position(f)) = {x.re - y.im, x.im + y.re};
-      lines.at(line, p.line.position(n - f)) = {x.re + y.im, y.re - x.im};
+      lines.frequency(line, f) = {x.re - y.im, x.im + y.re};
+      lines.frequency(line, n - f) = {x.re + y.im, y.re - x.im};
     }
   }
   __syncthreads();
-  lines.inverse(p.line);
+  lines.inverse();
 
   const int64_t plane = p.order.plane(p.order.begin + blockIdx.x);
   const int sample = static_cast<int>(plane / p.channels), channel = static_cast<int>(plane % p.channels);
   with_type<T>(p.a.element, [&](auto* type) {
     using Value = std::remove_reference_t<decltype(*type)>;
     Value* to = static_cast<Value*>(p.a.data) + p.a.plane(sample, channel);
-    for (int i = threadIdx.x; i < p.lines * n; i += kStagedThreads) {
+    for (int i = threadIdx.x; i < p.lines * n; i += kLineThreads) {
       const int line = i / n, column = i % n, row = first + 2 * line;
-      const Complex<T> x = lines.at(line, column);
+      const Complex<T> x = lines.element(line, column);
       if (row < p.height) narrow(p.scale * x.re, to + row * p.a.row + column * p.a.column);
       if (row + 1 < p.height) narrow(p.scale * x.im, to + (row + 1) * p.a.row + column * p.a.column);
     }
@@ -213,11 +131,11 @@ template <class T>
 struct StagedColumnsParams {
   Staged task;
   bool forward, inverse;
-  int width, columns;  // of a block
-  Line line;
+  int height, width;
+  int columns;  // of a block
   StagedOrder order;
   int64_t count;  // planes of the chunk
-  // Blocks of a group: each takes every so manieth member, and its own part of the sums.
+  // Blocks of a group: each takes every parts-th member, and its own part of the sums.
   int parts;
   int channels;
   Complex<T>* work;                       // (planes of the chunk, H, W//2+1)
@@ -236,7 +154,6 @@ struct StagedColumnsParams {
 
   BLURFFT_HD int half() const { return width / 2 + 1; }
   BLURFFT_HD int blocks() const { return (half() + columns - 1) / columns; }
-  size_t shared_bytes() const { return StagedShared<T>::bytes(int64_t{columns} * line.n, line.n); }
 };
 
 // The matrix of the focal frequency loss, from |F e|^2.
@@ -249,24 +166,23 @@ __device__ inline T focal_matrix(T power, T alpha, bool log_matrix) {
 // The sum, or the maximum, over the block in a fixed order, in every thread.
 template <class Value, class Combine>
 __device__ inline Value staged_reduce(Value value, Combine combine) {
-  __shared__ Value warps[kStagedThreads / 32];
+  __shared__ Value warps[kLineThreads / 32];
   for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, offset));
   __syncthreads();
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
   __syncthreads();
   value = warps[0];
-  for (int i = 1; i < kStagedThreads / 32; ++i) value = combine(value, warps[i]);
+  for (int i = 1; i < kLineThreads / 32; ++i) value = combine(value, warps[i]);
   return value;
 }
 
 // Grid: (groups that the chunk touches * parts, blocks of columns).
-template <class T>
-__global__ void __launch_bounds__(kStagedThreads, 1) staged_columns(StagedColumnsParams<T> p) {
-  const int n = p.line.n, half = p.half();
-  BLURFFT_DYNAMIC_SHARED(Complex<T>, bytes);
-  const StagedShared<T> shared(bytes, p.columns * n, n);
-  const Lines<T, true> lines{shared.z, shared.roots, p.columns, p.columns};
-  for (int i = threadIdx.x; i < n; i += kStagedThreads) shared.index[i] = p.line.frequency(i);
+template <class T, class Length>
+__global__ void __launch_bounds__(kLineThreads, 1)
+    staged_columns(StagedColumnsParams<T> p, const __grid_constant__ Length length) {
+  const int n = p.height, half = p.half();
+  BLURFFT_DYNAMIC_SHARED(Complex<T>, shared);
+  const LineTransform<T, Length, true> lines(length, p.columns, shared);
 
   const int64_t group = p.order.begin / p.order.members + blockIdx.x / p.parts;
   const int part = blockIdx.x % p.parts, first_column = blockIdx.y * p.columns;
@@ -289,21 +205,21 @@ __global__ void __launch_bounds__(kStagedThreads, 1) staged_columns(StagedColumn
       for (int i = 0; i < p.blocks(); ++i) largest = larger(largest, p.maxima[slot * p.blocks() + i]);
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < n * p.columns; i += kStagedThreads) {
-      const int row = i / p.columns, column = first_column + i % p.columns;
-      // Without a forward transform the rows are frequencies in their natural order.
-      const int at = p.forward ? row : p.line.position(row);
-      lines.at(i % p.columns, at) = column < half ? from[row * half + column] : Complex<T>{};
+    for (int i = threadIdx.x; i < n * p.columns; i += kLineThreads) {
+      const int row = i / p.columns, local = i % p.columns, column = first_column + local;
+      const Complex<T> x = column < half ? from[row * half + column] : Complex<T>{};
+      // Without a forward transform the rows are frequencies.
+      (p.forward ? lines.element(local, row) : lines.frequency(local, row)) = x;
     }
     __syncthreads();
-    if (p.forward) lines.forward(p.line);
+    if (p.forward) lines.forward();
 
     double energy = 0;
     T maximum = 0;
-    for (int i = threadIdx.x; i < n * p.columns; i += kStagedThreads) {
-      const int local = i % p.columns, column = first_column + local, f = shared.index[i / p.columns];
+    for (int i = threadIdx.x; i < n * p.columns; i += kLineThreads) {
+      const int f = i / p.columns, local = i % p.columns, column = first_column + local;
       if (column >= half) continue;
-      Complex<T>& z = lines.at(local, i / p.columns);
+      Complex<T>& z = lines.frequency(local, f);
       const Complex<T> x = z;
       const int64_t at = int64_t{f} * half + column;
       const T m = column == 0 || 2 * column == p.width ? T(1) : T(2);
@@ -364,14 +280,25 @@ __global__ void __launch_bounds__(kStagedThreads, 1) staged_columns(StagedColumn
       if (threadIdx.x == 0) p.maxima[slot * p.blocks() + blockIdx.y] = maximum;
     }
     __syncthreads();
-    if (p.inverse) lines.inverse(p.line);
+    if (p.inverse) lines.inverse();
     if (!p.inverse && p.task != Staged::focal_maximum) continue;
-    for (int i = threadIdx.x; i < n * p.columns; i += kStagedThreads) {
-      const int row = i / p.columns, column = first_column + i % p.columns;
-      const int at = p.inverse ? row : p.line.position(row);
-      if (column < half) work[row * half + column] = lines.at(i % p.columns, at);
+    for (int i = threadIdx.x; i < n * p.columns; i += kLineThreads) {
+      const int row = i / p.columns, local = i % p.columns, column = first_column + local;
+      if (column < half) {
+        work[row * half + column] = p.inverse ? lines.element(local, row) : lines.frequency(local, row);
+      }
     }
   }
 }
+
+// Launches, for Length = Line in staged_lines.cu and PrimeLine<T> in staged_primes.cu.
+template <class T, class Length>
+cudaError_t launch_staged_rows(const StagedRowsParams<T>& params, const Length& length, bool inverse,
+                               const LaunchConfig& config);
+template <class T, class Length>
+cudaError_t launch_staged_columns(const StagedColumnsParams<T>& params, const Length& length,
+                                  const LaunchConfig& config);
+template <class T>
+cudaError_t launch_prime_tables(const PrimeLine<T>& line, cudaStream_t stream);
 
 }  // namespace blurfft::cuda

@@ -17,8 +17,6 @@ WienerParams<T> params_of(const Wiener<T>& w) {
   return {OtfGeometry(w.plane.height, w.plane.width, w.taps.height, w.taps.width),
           w.spectra(),
           w.kernels,
-          w.nsrs,
-          w.epss,
           w.kernel,
           w.nsr,
           w.eps,
@@ -51,20 +49,24 @@ void precision_spectrum_backward(const Wiener<T>& wiener, const T* weight_grad, 
   params.weight_grad = weight_grad;
   params.log_scale = static_cast<T>(log_scale);
   params.transfer_grad = static_cast<Complex<T>*>(context.scratch(sizeof(Complex<T>) * kernels * g.entries()));
-  params.nsr_grad = static_cast<double*>(context.scratch(sizeof(double) * parts));
-  params.eps_grad = static_cast<double*>(context.scratch(sizeof(double) * parts));
+  const auto new_parts = [&](const T* grad) {
+    return grad ? static_cast<double*>(context.scratch(sizeof(double) * parts)) : nullptr;
+  };
+  params.nsr_grad = new_parts(nsr_grad);
+  params.eps_grad = new_parts(eps_grad);
   check(
       launch(precision_spectrum_backward_kernel<T>, blocks(g.grid(kernels), sizeof(WienerShared<T>), context), params),
       "precision_spectrum_backward");
   otf_backward(reinterpret_cast<const T*>(params.transfer_grad), kernels, wiener.taps, wiener.plane, kernel_grad,
                context);
   const auto sum = [&](Extent parameters, const double* from, T* out) {
+    if (!out) return;
     const ParameterSumParams<T> sums = {spectra, parameters, g.blocks(), from, out};
     check(launch(parameter_sum_kernel<T>, blocks(dim3(parameters.count()), sizeof(double) * kWarps, context), sums),
           "parameter_sum");
   };
-  sum(wiener.nsrs, params.nsr_grad, nsr_grad);
-  sum(wiener.epss, params.eps_grad, eps_grad);
+  sum(wiener.nsr.extent, params.nsr_grad, nsr_grad);
+  sum(wiener.eps.extent, params.eps_grad, eps_grad);
 }
 
 template <class T>
@@ -73,9 +75,9 @@ void loss_sum(const Batch& batch, const Energies<T>& energies, Extent spectra, c
   const LossSumParams<T> params = {
       per_sample ? 1 : batch.samples, batch.channels,       energies.parts, energies.data, spectra,
       log_determinant.parts,          log_determinant.data, constant,       scale,         loss};
-  check(launch(loss_sum_kernel<T>, blocks(dim3(per_sample ? batch.samples : 1), sizeof(double) * kWarps, context),
-               params),
-        "loss_sum");
+  LaunchConfig config = blocks(dim3(per_sample ? batch.samples : 1), sizeof(double) * kWarps, context);
+  config.overlapping = context.overlapping;
+  check(launch(loss_sum_kernel<T>, config, params), "loss_sum");
 }
 
 template LogDeterminant precision_spectrum(const Wiener<float>&, bool, float*, const Context&);

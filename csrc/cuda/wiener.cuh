@@ -13,12 +13,16 @@ __host__ __device__ inline int64_t entry(const Extent& extent, int64_t sample, i
 }
 
 template <class T>
+__device__ inline T value_of(const Parameter<T>& parameter, int64_t sample, int64_t channel) {
+  return parameter.data ? parameter.data[entry(parameter.extent, sample, channel)] : parameter.value;
+}
+
+template <class T>
 struct WienerParams {
   OtfGeometry geometry;
-  Extent spectra, kernels, nsrs, epss;
-  const T* kernel;          // (kernels, kh, kw)
-  const T* nsr;             // (nsrs)
-  const T* eps;             // (epss)
+  Extent spectra, kernels;
+  const T* kernel;  // (kernels, kh, kw)
+  Parameter<T> nsr, eps;
   T* weight;                // (spectra, H, W//2+1)
   double* log_determinant;  // (spectra, blocks) or null
 };
@@ -47,6 +51,7 @@ struct WienerShared {
 // Grid: (spectra, column blocks, row blocks).
 template <class T>
 __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_kernel(WienerParams<T> p) {
+  let_next_begin();
   const OtfGeometry& g = p.geometry;
   const OtfThread thread(g);
   const int64_t sample = blockIdx.x / p.spectra.c, channel = blockIdx.x % p.spectra.c;
@@ -55,7 +60,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_kernel(Wien
   const int64_t taps = int64_t{g.kh} * g.kw;
   transfer_function(g, thread, p.kernel + entry(p.kernels, sample, channel) * taps, shared->transfer, K);
 
-  const T C = p.nsr[entry(p.nsrs, sample, channel)], eps = p.eps[entry(p.epss, sample, channel)];
+  const T C = value_of(p.nsr, sample, channel), eps = value_of(p.eps, sample, channel);
   const T m = multiplicity<T>(thread.column, g.width);
   T* weight = p.weight + blockIdx.x * g.entries();
   double log_determinant = 0;
@@ -79,8 +84,8 @@ struct WienerGradParams {
   const T* weight_grad;       // (spectra, H, W//2+1), of the quadratic term
   T log_scale;                // the gradient by w of the log-determinant is -log_scale m / w
   Complex<T>* transfer_grad;  // (kernels, H, W//2+1), by K
-  double* nsr_grad;           // (spectra, blocks)
-  double* eps_grad;           // (spectra, blocks)
+  double* nsr_grad;           // (spectra, blocks) or null
+  double* eps_grad;           // likewise
 };
 
 // Grid: (kernels, column blocks, row blocks). Spectra that share a kernel share its transform and add up here.
@@ -102,7 +107,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
   for (int n = first_n; n < last_n; ++n) {
     for (int c = first_c; c < last_c; ++c) {
       const int64_t spectrum = int64_t{n} * f.spectra.c + c;
-      const T C = f.nsr[entry(f.nsrs, n, c)], eps = f.eps[entry(f.epss, n, c)];
+      const T C = value_of(f.nsr, n, c), eps = value_of(f.eps, n, c);
       const T* weight_grad = p.weight_grad + spectrum * g.entries();
       double dC = 0, deps = 0;
       thread.for_each(g, [&](int row, int i, int side) {
@@ -115,12 +120,13 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
         dC += static_cast<double>(-2 * by_quotient * (s * inverse));
         deps += static_cast<double>(dw);
       });
-      dC = block_sum(dC, shared->warps);
-      deps = block_sum(deps, shared->warps);
-      if (threadIdx.x == 0) {
-        p.nsr_grad[spectrum * blocks + block] = dC;
-        p.eps_grad[spectrum * blocks + block] = deps;
-      }
+      const auto leave = [&](double* grad, double value) {
+        if (!grad) return;
+        value = block_sum(value, shared->warps);
+        if (threadIdx.x == 0) grad[spectrum * blocks + block] = value;
+      };
+      leave(p.nsr_grad, dC);
+      leave(p.eps_grad, deps);
     }
   }
   Complex<T>* out = p.transfer_grad + blockIdx.x * g.entries();
@@ -171,6 +177,7 @@ struct LossSumParams {
 // Grid: (losses): either each of one sample, or one of all.
 template <class T>
 __global__ void __launch_bounds__(kOtfThreads, 1) loss_sum_kernel(LossSumParams<T> p) {
+  wait_for_previous();
   BLURFFT_DYNAMIC_SHARED(double, warps);
   const int64_t planes = p.samples * p.channels;
   const T* energy = p.energy + blockIdx.x * planes * p.parts;

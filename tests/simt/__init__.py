@@ -26,7 +26,7 @@ CHECKED = (
     "-fsanitize=thread,alignment,bounds -fsanitize-recover=all --param tsan-instrument-func-entry-exit=0"
     " -fno-strict-aliasing -fno-tree-vectorize -fno-store-merging"
 )
-TORCH = f"-DTORCH_TARGET_VERSION=0x020b000000000000 -I{ROOT}/csrc"
+TORCH = f"-DTORCH_TARGET_VERSION=0x020b000000000000 -DBLURFFT_HAVE_CUDA_VARIANTS -I{ROOT}/csrc"
 NINJA = f"""
 rule checked
   command = $cxx {FLAGS} {CHECKED} -MD -MF $out.d -x c++ -c $in -o $out
@@ -71,7 +71,7 @@ def load(name: str) -> ctypes.CDLL:
     """Compiles what has changed and loads ``broken`` (broken.cpp), or ``ops``: all of ``csrc/cuda`` but the device and
     the stream, which registers its operators as ``torch.ops.blurfft_simt``, for tensors of the CPU.
     """
-    kernels = sorted((ROOT / "csrc/cuda").glob("*.cu"))
+    kernels = sorted((ROOT / "csrc/cuda").rglob("*.cu"))
     sources = {path: "checked" for path in (HERE / "broken.cpp", *kernels)} | {HERE / "simt.cpp": "emulator"}
     ops = [ROOT / "csrc/library.cpp", ROOT / "csrc/cuda/ops.cpp", HERE / "runtime.cpp"]
     sources |= dict.fromkeys(ops, "torch")

@@ -1,0 +1,8 @@
+// The staged kernels of lengths with prime factors above 13, in double.
+#include "staged_launch.cuh"
+
+namespace blurfft::cuda {
+
+BLURFFT_INSTANTIATE(double, PrimeLine<double>)
+
+}  // namespace blurfft::cuda
