@@ -19,8 +19,9 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import blurfft
-from blurfft import reference
-from blurfft.ops import _define, _fastpath
+from blurfft import _dispatch, reference
+from blurfft._backends import composed
+from blurfft.ops import _call, _define, _fastpath
 
 overloads = SimpleNamespace(**{name: op.overload for name, op in _define.OPS.items()})
 f32, f64, bf16, f16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
@@ -749,3 +750,43 @@ def test_graphs_and_profiles_name_the_op(name: str) -> None:
         broken = function(x * float("nan"), y, k)
         with pytest.raises(RuntimeError, match=f"Function '{NAMES[name]}' returned nan"):
             broken.backward()
+
+
+@pytest.mark.parametrize("factor", [1.0, -2.5])
+def test_on_a_gpu_gradients_are_scaled_in_place_unless_they_are_needed_again(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaled: list[int] = []
+    select = _dispatch.select
+
+    def counting(op: str, *args: Any) -> Callable[..., Any]:
+        if op == "scale_":
+            return lambda tensors, by: (scaled.append(len(tensors)), composed.scale_(tensors, by))
+        return select(op, *args)
+
+    monkeypatch.setattr(_dispatch, "select", counting)
+    x, y, kernel = (torch.rand(2, 3, 8, 8, requires_grad=i < 1) for i in range(3))
+    kernel = kernel[:, :1, :3, :3].clone().requires_grad_()
+
+    def loss() -> Tensor:
+        return blurfft.wiener_nll(x, y, kernel, 0.1)
+
+    with blurfft.use_backend("reference"):
+        monkeypatch.setattr(_call, "_on_gpu", lambda tensor: False)
+        expected = [factor * g for g in torch.autograd.grad(loss(), (x, kernel))]
+        monkeypatch.setattr(_call, "_on_gpu", lambda tensor: True)
+        weight = torch.tensor(factor)
+        kept = loss()
+        for _ in range(2):
+            for g, e in zip(torch.autograd.grad(kept, (x, kernel), weight, retain_graph=True), expected, strict=True):
+                torch.testing.assert_close(g, e)
+        assert not scaled
+        for g, e in zip(torch.autograd.grad(kept, (x, kernel), weight), expected, strict=True):
+            torch.testing.assert_close(g, e)
+        assert scaled == [2]
+        batched = torch.autograd.grad(loss(), (x, kernel), torch.stack([weight, 2 * weight]), is_grads_batched=True)
+        for g, e in zip(batched, expected, strict=True):
+            torch.testing.assert_close(g, torch.stack([e, 2 * e]))
+        mapped = torch.func.vmap(lambda w: torch.autograd.grad(loss(), x, w)[0])(torch.stack([weight, 2 * weight]))
+        torch.testing.assert_close(mapped, torch.stack([expected[0], 2 * expected[0]]))
+        assert scaled == [2]

@@ -2,7 +2,9 @@
 
 A function takes the op's arguments. Where the op has ``norm`` or ``count`` it is given ``scale: float``, the factor
 that these stand for. A loss's kernel or weight may be of two dimensions, for one of (1, 1, ...), and of any strides.
-Gradients that are not asked for are None. Only the reference is ever called with an empty batch.
+Gradients that are not asked for are None. Beside the ops there is ``scale_(tensors, factor)``, which multiplies the
+gradients that a loss has left by a number on their device, in place. Only the reference is ever called with an empty
+batch.
 """
 
 from __future__ import annotations

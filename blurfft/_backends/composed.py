@@ -1,7 +1,8 @@
-"""Ops without a kernel of their own on a GPU, composed of a backend's others."""
+"""Functions without a kernel of their own, composed of torch's or of a backend's others."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -13,7 +14,12 @@ from . import Functions
 
 def complete(functions: Functions) -> Functions:
     """The table with the ops that it lacks."""
-    return {**functions, "blur_mse": partial(blur_mse, functions)}
+    return {"scale_": scale_, **functions, "blur_mse": partial(blur_mse, functions)}
+
+
+def scale_(tensors: Sequence[Tensor], factor: Tensor) -> None:
+    for tensor in tensors:
+        tensor.mul_(factor)
 
 
 def blur_mse(

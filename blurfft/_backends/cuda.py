@@ -15,7 +15,7 @@ MAX_LENGTH = 2048
 
 DEVICES = "cuda"
 DTYPES = "float32, float64, bfloat16, float16"
-_LENGTHS = f"height and width up to {MAX_LENGTH} with no prime factor above 7"
+_LENGTHS = f"height and width up to {MAX_LENGTH}"
 # csrc/cuda/README.md has the whole table.
 SIZES = f"{_LENGTHS}; one pass over float32 and narrower images at the usual sizes up to 256x256, else three kernels"
 
@@ -43,7 +43,7 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     if device != "cuda":
         return f"it runs on CUDA devices and the tensors are on {device!r}"
     for name, side in (("height", height), ("width", width)):
-        if side > MAX_LENGTH or 210**11 % side:  # 2, 3, 5 and 7, as often as MAX_LENGTH can hold them
+        if side > MAX_LENGTH:
             return f"it serves {_LENGTHS}, which the {name} {side} is not"
     return _device_without_code(extension)
 
@@ -94,5 +94,6 @@ def functions() -> Functions:
             "spectral_loss": ops.spectral_loss.default,
             "wiener_loss": ops.wiener_loss.default,
             "focal_frequency_loss": ops.focal_frequency_loss.default,
+            "scale_": ops.scale_.default,
         }
     )

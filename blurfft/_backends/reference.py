@@ -20,7 +20,7 @@ from .._math import (
     multiplicity,
     power,
 )
-from . import Functions
+from . import Functions, composed
 
 DEVICES = "any"
 DTYPES = "float32, float64, bfloat16, float16"
@@ -208,6 +208,7 @@ _FUNCTIONS: Functions = {
     "wiener_loss": wiener_loss,
     "blur_mse": blur_mse,
     "focal_frequency_loss": focal_frequency_loss,
+    "scale_": composed.scale_,
 }
 
 

@@ -89,7 +89,13 @@ class Call:
         input_grad: Tensor | None = saved[self.count]
         parameter_grads: Sequence[Tensor | None] = saved[self.count + 1 : 2 * self.count - 1]
         by_input, by_target, *by_parameters = self.needs
-        if not _fastpath.is_handed_out_once(grad):
+        last = _fastpath.is_let_go(grad)
+        if last and _on_gpu(grad):
+            # Looking at the number would synchronise: the kernel does it.
+            needed = zip((by_input or by_target, *by_parameters), (input_grad, *parameter_grads), strict=False)
+            scale_ = _dispatch.select("scale_", saved[0], *saved[0].shape[-2:])
+            scale_([g for wanted, g in needed if wanted and g is not None], grad)
+        elif not (last and grad.is_cpu and grad.item() == 1):
             input_grad = _scaled(grad, input_grad, by_input or by_target)
             parameter_grads = [*map(_scaled, repeat(grad), parameter_grads, by_parameters)]
         target_grad = None
@@ -98,6 +104,10 @@ class Call:
         if saved[0].dtype == torch.float16:
             input_grad, target_grad = (g if g is None else g.to(torch.float16) for g in (input_grad, target_grad))
         return input_grad, target_grad, *parameter_grads
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda
 
 
 def _scaled(factor: Tensor, grad: Tensor | None, needed: bool) -> Tensor | None:

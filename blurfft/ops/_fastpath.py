@@ -30,6 +30,7 @@ try:
     from torch._C import _len_torch_dispatch_stack as _modes
     from torch._C._autograd import _get_current_graph_task_keep_graph as _keeps_graph
     from torch._C._dynamo.guards import TensorGuards
+    from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
     from torch.autograd import forward_ad
 
     _PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
@@ -72,19 +73,18 @@ def unobserved(args: tuple[Any, ...]) -> bool:
     )
 
 
-def is_handed_out_once(grad: Tensor) -> bool:
-    """Whether the cotangent of a loss on the CPU is the plain number 1, as in ``loss.backward()``, and the graph is let
-    go of: then the saved gradient itself is the result.
+def is_let_go(grad: Tensor) -> bool:
+    """Whether this cotangent of a loss is one number, the last one since the graph is let go of, and a plain tensor.
 
-    On a GPU looking at it would synchronise. A tensor of a tracer, a subclass or vmap has no value to look at.
+    Then the saved gradients may change, or be handed out themselves. A tensor of a tracer, a subclass or vmap is not
+    plain: it has no value to look at.
     """
-    if not available:
-        return False
-    try:
-        plain = type(grad) is Tensor and grad.is_cpu and not grad.dim() and not _modes()
-        return plain and grad.item() == 1 and not _keeps_graph()
-    except RuntimeError:  # in vmap, or with is_grads_batched
-        return False
+    return (
+        available
+        and type(grad) is Tensor
+        and not grad.dim()
+        and not (_modes() or _keeps_graph() or is_functorch_wrapped_tensor(grad) or is_legacy_batchedtensor(grad))
+    )
 
 
 # Of the calls that led to an op, by the settings of the loss and whatever else decides, those with tensors of different
