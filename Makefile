@@ -4,7 +4,7 @@
 ## make bench    time every backend against its contenders
 ## make measure  measure all that the pages show, into benchmarks/results/$(RESULTS).json, then make figures
 ## make figures  every figure and table of README and docs/ again, from the committed results
-## make gpu      build, test, sanitise and measure on a machine with a GPU, without a network; into out/gpu.txt, .json
+## make gpu      build, check, time, profile and sanitise on a machine with a GPU, without a network; into out/
 ## make docs     the documentation as pages, build/docs/index.html
 ## make wheel    build a wheel into dist/ and test it in an environment of its own
 ## make lock     pin the newest dependencies in requirements.txt

@@ -24,6 +24,7 @@ from .readme import pages as pages_with_tables
 from .report import ROOT, Failure, Report, Result
 
 ROUNDS = 25
+SETS = 4  # of inputs, which calls on a GPU take in turn
 DRAWS = 3  # of inputs, where errors are measured
 COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds a case
 ATTEMPTS = 3
@@ -72,6 +73,7 @@ class Options:
     pixels: int
     rounds: int
     quick: bool
+    compile: bool
 
 
 @app.command()
@@ -105,6 +107,9 @@ def run(
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="A JSON file for the results; other suites in it are kept.")
     ] = None,
+    compile: Annotated[
+        bool, typer.Option(help="Whether torch.compile is a contender; compiling takes some ten seconds a case.")
+    ] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Measure only what is not in the file yet, after an interruption.")
     ] = False,
@@ -127,6 +132,7 @@ def run(
         pixels=pixels or PIXELS[device.value] // (QUICK_SHARE if quick else 1),
         rounds=rounds or (QUICK_ROUNDS if quick else ROUNDS),
         quick=quick,
+        compile=compile and not quick,
     )
     sizes = size or (QUICK_SIZES if quick else None)
     suites = list(SUITES) if suite.value == "all" else [suite.value]
@@ -361,7 +367,7 @@ def _measure_times(part: Report, suite: str, case: Case, options: Options, advan
         truth, everyone = train.truths(case, inputs), train.contenders(case, inputs)
     else:
         inputs = Inputs.of(case, options.device)
-        compile = not options.quick and _worth_compiling(case, options.pixels)
+        compile = options.compile and _worth_compiling(case, options.pixels)
         truth, everyone = truths(case, inputs), contenders(case, inputs, compile)
     right = []
     for contender in everyone:
@@ -374,12 +380,19 @@ def _measure_times(part: Report, suite: str, case: Case, options: Options, advan
             part.failures.append(Failure(suite, case, contender.name, reason))
     del truth
     inputs.clear()
-    timer = measure.cuda_timer() if options.device == "cuda" else measure.cpu_timer
+    timer = measure.cuda_timer if options.device == "cuda" else measure.cpu_timer
+    others: list[Inputs] = []
+    if options.device == "cuda" and isinstance(inputs, Inputs):
+        # A GPU's second-level cache would hold a part of one set. A compiled contender has the first alone.
+        others = [Inputs.of(case, options.device, seed) for seed in range(1, SETS)]
+        same = [{contender.name: contender for contender in contenders(case, other)} for other in others]
+        right = [measure.rotating([one, *(set[one.name] for set in same if one.name in set)]) for one in right]
     waited, start = measure.waited(), time.perf_counter()
     parts: dict[str, list[float]] = {contender.name: [] for contender in right}
 
     def after_turn(contender: Contender, calls: int) -> None:
-        inputs.clear()
+        for used in (inputs, *others):
+            used.clear()
         if isinstance(contender.call, train.Step):
             parts[contender.name].append(contender.call.stopwatch.last(calls))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import math
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,6 @@ from .contenders import Contender
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 # What one sample takes at least, so that the clock and the loop do not count.
 SAMPLE_NS = 2_000_000
-# Larger than any second-level cache of a GPU.
-FLUSHED_BYTES = 256 << 20
 # Of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -75,25 +75,25 @@ def cpu_timer(step: Callable[[], object], calls: int) -> float:
     return (time.perf_counter_ns() - start) / calls
 
 
-def cuda_timer() -> Timer:
-    """Times between two events in the stream, each call from a cache that holds none of its inputs.
+def cuda_timer(step: Callable[[], object], calls: int) -> float:
+    """Times between two events in the stream.
 
-    Filling the cache keeps the device busy while the host enqueues the step, so that launches count only as far as they
-    take longer than that.
+    Calls follow each other without a gap: each writes back what the one before left in the cache. A step that is to
+    find nothing of its inputs there takes other ones in every call, see ``rotating``.
     """
-    flushed = torch.empty(FLUSHED_BYTES, dtype=torch.int8, device="cuda")
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(calls):
+        step()
+    end.record()
+    end.synchronize()
+    return 1e6 * start.elapsed_time(end) / calls
 
-    def timer(step: Callable[[], object], calls: int) -> float:
-        events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]
-        for start, end in events:
-            flushed.zero_()
-            start.record()
-            step()
-            end.record()
-        torch.cuda.synchronize()
-        return 1e6 * sum(start.elapsed_time(end) for start, end in events) / calls
 
-    return timer
+def rotating(contenders: Sequence[Contender]) -> Contender:
+    """One contender on several sets of inputs in turn."""
+    turn = itertools.cycle([contender.call for contender in contenders])
+    return replace(contenders[0], call=lambda: next(turn)())
 
 
 class Stopwatch:
