@@ -198,6 +198,36 @@ def test_a_kernel_without_traffic_of_its_own_has_no_estimate() -> None:
     assert static.cells(row)[-5:] == 5 * ["–"]
 
 
+def test_exemptions_may_be_for_one_compiler() -> None:
+    exemption = Exemption("spills", "copy", "*", "*", "a test", backend="triton 3.6")
+    of_36, of_38 = (
+        examine(replace(case(replace(GOOD, spills=8)), backend=f"triton {version}"), TARGETS["sm_90"], [exemption])
+        for version in ("3.6", "3.8")
+    )
+    assert (of_36.faults, of_38.faults) == ([], ["spills 8 bytes a thread"])
+    # It excuses nothing under another compiler, which is no fault there.
+    assert static.unused([of_38], [exemption]) == [] and static.unused([of_36], [exemption]) == []
+    fine = examine(replace(case(GOOD), backend="triton 3.6"), TARGETS["sm_90"], [exemption])
+    assert static.unused([fine], [exemption]) == [exemption]
+
+
+def test_predictions() -> None:
+    def rows(code: Code, kernel: str = "spectral_loss") -> list[static.Row]:
+        return [examine(case(code, kernel=kernel), TARGETS[target]) for target in ("sm_80", "sm_90")]
+
+    # Only where a copy was measured, which reaches less than the data sheet's bandwidth.
+    ((*_, machine, share, limiter, metric),) = static.predictions(rows(GOOD))
+    assert (machine, share, limiter) == ("H100 SXM 80 GB", "100 %", "memory") and metric.startswith("dram__")
+    ((*_, busy, limiter, metric),) = static.predictions(rows(replace(GOOD, fma=8000)))
+    (_, row) = rows(replace(GOOD, fma=8000))
+    assert busy == f"{100 * row.estimates[0].share * 3.35 / 3.0:.0f} %"
+    assert limiter == "arithmetic" and metric.startswith("sm__pipe_fma")
+    ((*_, limiter, metric),) = static.predictions(rows(replace(GOOD, registers=255 * 2)))
+    assert limiter == "one block" and "barrier" in metric
+    assert static.predictions(rows(GOOD, kernel="fold")) == []
+    assert "## Predictions" in static.as_markdown(rows(GOOD), {}) and "## P" not in static.as_markdown([], {})
+
+
 def run(*arguments: str) -> Any:
     return CliRunner().invoke(static.app, list(arguments), env={"COLUMNS": "250"})
 
