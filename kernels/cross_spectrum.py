@@ -57,10 +57,12 @@ def cross_spectrum_kernel(
     re, im = planes.load(b, where, axes, b_n, b_c, b_h, b_w, ALIGN, PAIRED, dtype)
     re, im = tl.reshape(re, (S,)), tl.reshape(im, (S,))
     b_re, b_im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
-    re = tl.reshape((a_re * b_re + a_im * b_im) / N, (BATCH, PH, PW))
+    # Before the product, which may be out of range.
+    a_re, a_im = a_re / N, a_im / N
+    re = tl.reshape(a_re * b_re + a_im * b_im, (BATCH, PH, PW))
     planes.store_spectrum(partial, re, slot * PARTS, exists, H, W)
     if COMPLEX:
-        im = tl.reshape((a_re * b_im - a_im * b_re) / N, (BATCH, PH, PW))
+        im = tl.reshape(a_re * b_im - a_im * b_re, (BATCH, PH, PW))
         planes.store_spectrum(partial, im, slot * PARTS + 1, exists, H, W)
 
 
@@ -83,10 +85,12 @@ def cross_columns_kernel(
     NW: tl.constexpr = fft.product(W)
     re, im = staged.load_columns(a, H, W, COLUMNS, PITCH)
     a_re, a_im = fft.forward(re, im, column_table, channels < 0, 1, H, COLUMNS)
+    # Before the product, which may be out of range.
+    a_re, a_im = a_re / (NH * NW), a_im / (NH * NW)
     re, im = staged.load_columns(b, H, W, COLUMNS, PITCH)
     b_re, b_im = fft.forward(re, im, column_table, channels < 0, 1, H, COLUMNS)
     offset, mask, m = staged.half_spectrum(H, W, COLUMNS)
-    m = m.to(re.dtype) / (NH * NW)
+    m = m.to(re.dtype)
     out += tl.program_id(0).to(tl.int64) * (PARTS * NH * (NW // 2 + 1)) + PARTS * offset
     tl.store(out, tl.reshape(a_re * b_re + a_im * b_im, (fft.pad(H), COLUMNS)) * m, mask=mask)
     if COMPLEX:
@@ -118,8 +122,8 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
         group.member_channels,
         *planes.strides(a, align),
         *planes.strides(b, align),
-        H=fft.radices(height),
-        W=fft.radices(width),
+        H=fft.plan(height),
+        W=fft.plan(width),
         BATCH=batch,
         ALIGN=align,
         PAIRED=group.members > 1,
@@ -146,8 +150,8 @@ def _staged(a: Tensor, b: Tensor, complex: bool) -> Tensor:
         torch.view_as_real(out) if complex else out,
         fft.table(height, first.dtype, a.device),
         channels,
-        H=fft.radices(height),
-        W=fft.radices(width),
+        H=fft.plan(height),
+        W=fft.plan(width),
         COLUMNS=columns,
         PITCH=first.shape[3],
         COMPLEX=complex,

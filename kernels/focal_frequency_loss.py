@@ -11,23 +11,52 @@ from .launch import launch
 
 
 @triton.jit
-def _weight(power, peak, alpha, N: tl.constexpr, LINEAR: tl.constexpr, LOG: tl.constexpr):
-    """|F e|^alpha, or log1p of it, over its largest, from |Z|^2 and its ``peak`` over the plane."""
-    # Without log the quotient first: near the largest, where it matters, its logarithm is small and exact.
-    w = _magnitude(power / N if LOG else power / peak, alpha, LINEAR)
+def _weight(amplitude, peak, alpha, N: tl.constexpr, LINEAR: tl.constexpr, LOG: tl.constexpr):
+    """|F e|^alpha, or log1p of it, over its largest, from |Z| and its ``peak`` over the plane."""
+    w = _power(amplitude / peak, alpha, LINEAR)
     if LOG:
-        w = tl.log(1.0 + w) / tl.log(1.0 + _magnitude(peak / N, alpha, LINEAR))
-    return tl.where(w == w, tl.minimum(w, 1.0), 0.0)
+        largest = peak / N**0.5
+        quotient = _log1p_of_power(amplitude / N**0.5, alpha, LINEAR) / _log1p_of_power(largest, alpha, LINEAR)
+        # Where log1p(x) = x, the power of the quotient, because x itself may be too small.
+        w = tl.where(_exponent(largest, alpha, LINEAR) < -64.0, w, quotient)
+    # Rounding must not keep the quotient of the largest by itself from being 1.
+    return tl.where(amplitude < peak, tl.minimum(w, 1.0), 1.0)
 
 
 @triton.jit
-def _magnitude(power, alpha, LINEAR: tl.constexpr):
+def _exponent(x, alpha, LINEAR: tl.constexpr):
+    """log2(x^alpha)."""
+    t = tl.log2(x)
+    if not LINEAR:
+        a = tl.full((), alpha, x.dtype)
+        t = tl.where(a == 0.0, 0.0, a * t)
+    return t
+
+
+@triton.jit
+def _power(x, alpha, LINEAR: tl.constexpr):
+    return x if LINEAR else tl.exp2(_exponent(x, alpha, LINEAR))
+
+
+@triton.jit
+def _log1p_of_power(x, alpha, LINEAR: tl.constexpr):
+    """log(1 + x^alpha), divided by alpha above 1, since x^alpha and its logarithm may be out of range."""
     if LINEAR:
-        w = tl.sqrt(power)
+        y = _log1p(x)
     else:
-        half = tl.full((), alpha, power.dtype) * 0.5
-        w = tl.where(half == 0.0, 1.0, tl.exp2(half * tl.log2(power)))
-    return w
+        a = tl.full((), alpha, x.dtype)
+        t = _exponent(x, alpha, LINEAR)
+        divisor = tl.maximum(a, 1.0)
+        small = _log1p(tl.exp2(tl.minimum(t, 64.0))) / divisor
+        y = tl.where(t > 64.0, 0.6931471805599453 * (a / divisor) * tl.log2(x), small)
+    return y
+
+
+@triton.jit
+def _log1p(x):
+    """Exact for a small x, of which 1 + x keeps little (Kahan)."""
+    u = 1.0 + x
+    return tl.where(u == 1.0, x, tl.log(u) * (x / tl.where(u == 1.0, 1.0, u - 1.0)))
 
 
 @triton.jit(do_not_specialize=["slots"])
@@ -76,11 +105,12 @@ def focal_frequency_loss_kernel(
     re, im = tl.reshape(re - re2, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
     re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
 
-    power = tl.reshape(re * re + im * im, (BATCH, PH * PW))
-    w = _weight(power, tl.max(power, 1)[:, None], alpha, N, LINEAR, LOG) * tl.full((), scale, dtype)
-    tl.store(loss + slot, tl.sum(w * power, 1), mask=slot < slots)
+    amplitude = tl.reshape(fft.amplitude(re, im), (BATCH, PH * PW))
+    w = _weight(amplitude, tl.max(amplitude, 1)[:, None], alpha, N, LINEAR, LOG) * tl.full((), scale, dtype)
+    w = tl.reshape(w, (BATCH * PH * PW,))
+    tl.store(loss + slot, tl.sum(tl.reshape(fft.power(re, im, w), (BATCH, PH * PW)), 1), mask=slot < slots)
     if GRAD:
-        w = tl.reshape(2.0 * w, (BATCH * PH * PW,))
+        w *= 2.0
         re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
         re = tl.reshape(re, (BATCH, PH, PW))
         planes.store(grad, re, re, where, axes, grad_n, grad_c, grad_h, grad_w, ALIGN, False)
@@ -106,7 +136,7 @@ def focal_columns_kernel(
     PEAK: tl.constexpr,
     GRAD: tl.constexpr,
 ):
-    """If ``PEAK``, only peaks (planes, blocks): the largest |Z|^2. They are read in a second launch, which has the loss
+    """If ``PEAK``, only peaks (planes, blocks): the largest |Z|. They are read in a second launch, which has the loss
     (planes, blocks) and, in place, the columns of the gradient."""
     PH: tl.constexpr = fft.pad(H)
     N: tl.constexpr = fft.product(H) * fft.product(W)
@@ -116,15 +146,16 @@ def focal_columns_kernel(
     part = plane * BLOCKS + tl.program_id(1)
     re, im = staged.load_columns(scratch, H, W, COLUMNS, PITCH)
     re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
-    power = re * re + im * im
+    amplitude = fft.amplitude(re, im)
     if PEAK:
-        tl.store(peaks + part, tl.max(power, 0))
+        tl.store(peaks + part, tl.max(amplitude, 0))
     else:
         i = tl.arange(0, EXTENT)
         peak = tl.max(tl.load(peaks + plane * BLOCKS + i, mask=i < BLOCKS, other=0.0), 0)
-        w = _weight(power, peak, alpha, N, LINEAR, LOG) * tl.full((), scale, dtype)
+        w = _weight(amplitude, peak, alpha, N, LINEAR, LOG) * tl.full((), scale, dtype)
         _, _, m = staged.half_spectrum(H, W, COLUMNS)
-        tl.store(loss + part, tl.sum(tl.sum(tl.reshape(w * power, (PH, COLUMNS)) * m.to(dtype), 1), 0))
+        squares = tl.reshape(fft.power(re, im, w), (PH, COLUMNS))
+        tl.store(loss + part, tl.sum(tl.sum(squares * m.to(dtype), 1), 0))
         if GRAD:
             w *= 2.0
             re, im = fft.inverse(re * w, im * w, column_table, never, 1, H, COLUMNS)
@@ -145,6 +176,8 @@ def focal_frequency_loss(
     grad = torch.empty_like(input, dtype=gradient_dtype(input.dtype)) if input_grad else None
     # The transforms are not normalised.
     scale /= height * width
+    # In float32 more than its largest number would be infinite, and 0 times that no number.
+    alpha = min(alpha, torch.finfo(dtype).max)
     of = _of_tiles if fft.fits(height, width, dtype) else _staged
     loss = of(input, target, grad, alpha, log_matrix, scale)
     return (loss.view(samples, -1).sum(1) if per_sample else loss.sum()), grad
@@ -175,8 +208,8 @@ def _of_tiles(
         *planes.strides(input, align),
         *planes.strides(target, align),
         *((0, 0, 0, 0) if grad is None else planes.strides(grad, align)),
-        H=fft.radices(height),
-        W=fft.radices(width),
+        H=fft.plan(height),
+        W=fft.plan(width),
         BATCH=batch,
         ALIGN=align,
         LINEAR=alpha == 1.0,
@@ -205,8 +238,8 @@ def _staged(input: Tensor, target: Tensor, grad: Tensor | None, alpha: float, lo
             alpha,
             scale,
             channels,
-            H=fft.radices(height),
-            W=fft.radices(width),
+            H=fft.plan(height),
+            W=fft.plan(width),
             COLUMNS=columns,
             PITCH=scratch.shape[3],
             BLOCKS=blocks,

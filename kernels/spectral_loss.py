@@ -70,14 +70,13 @@ def spectral_loss_kernel(
     re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
 
     re, im = fft.forward2(re, im, row_table, column_table, never, BATCH, H, W)
-    squares = re * re + im * im
+    if POWER:
+        values = tl.reshape(fft.power(re, im, factor), (BATCH, PH, PW)) + (poison + poison2)[:, None, None]
+        planes.store_spectrum(power, values, slot, slot < slots, H, W)
     base = planes.spectrum_offset(group, group_channels, weight_n, weight_c)
     w = tl.reshape(planes.weight(weight, base, slot < slots, H, W, SYMMETRIC), (BATCH * PH * PW,)) * factor
-    total = tl.sum(tl.reshape(w * squares, (BATCH, PH * PW)), 1) + (poison + poison2)
+    total = tl.sum(tl.reshape(fft.power(re, im, w), (BATCH, PH * PW)), 1) + (poison + poison2)
     tl.store(loss + slot, total, mask=slot < slots)
-    if POWER:
-        values = tl.reshape(squares * factor, (BATCH, PH, PW)) + (poison + poison2)[:, None, None]
-        planes.store_spectrum(power, values, slot, slot < slots, H, W)
     if GRAD:
         w *= 2.0
         re, im = fft.inverse2(re * w, im * w, row_table, column_table, never, BATCH, H, W)
@@ -151,8 +150,8 @@ def _of_tiles(
         *planes.strides(input, align),
         *planes.strides(target, align),
         *((0, 0, 0, 0) if grad is None else planes.strides(grad, align)),
-        H=fft.radices(height),
-        W=fft.radices(width),
+        H=fft.plan(height),
+        W=fft.plan(width),
         BATCH=batch,
         ALIGN=align,
         PAIRED=group.members > 1,

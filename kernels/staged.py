@@ -194,15 +194,16 @@ def filter_columns_kernel(
         t_im = tl.reshape(tl.load(spectrum + 2 * offset + 1, mask=mask, other=0.0), (S,)) * factor
         re, im = re * t_re - im * t_im, re * t_im + im * t_re
     else:
-        w = tl.load(spectrum + offset, mask=mask, other=0.0)
+        w = tl.load(spectrum + offset, mask=mask, other=0.0) * factor
         if LOSS:
-            squares = tl.reshape(re * re + im * im, (fft.pad(H), COLUMNS)) * (m.to(dtype) * factor)
             part = plane * tl.num_programs(1) + tl.program_id(1)
-            tl.store(loss + part, tl.sum(tl.sum(w * squares, 1), 0))
+            squares = tl.reshape(fft.power(re, im, tl.reshape(w, (S,))), (fft.pad(H), COLUMNS))
+            tl.store(loss + part, tl.sum(tl.sum(squares * m.to(dtype), 1), 0))
             if POWER:
+                squares = tl.reshape(fft.power(re, im, factor), (fft.pad(H), COLUMNS)) * m.to(dtype)
                 tl.store(power + plane * (fft.product(H) * HALF) + offset, squares, mask=mask)
             w *= 2.0
-        w = tl.reshape(w, (S,)) * factor
+        w = tl.reshape(w, (S,))
         re, im = re * w, im * w
     if INVERSE:
         re, im = fft.inverse(re, im, column_table, never, 1, H, COLUMNS)
@@ -211,7 +212,7 @@ def filter_columns_kernel(
 
 def columns(height: int, width: int, dtype: torch.dtype, tiles: int = 1) -> tuple[int, int, int]:
     """How many columns a program holds, its warps for so many tiles at a time, and how many such blocks there are."""
-    length = fft.pad(fft.radices(height))
+    length = fft.pad(fft.plan(height))
     half = width // 2 + 1
     count, _ = fft.lines(length, dtype, least=_SECTOR // dtype.itemsize)
     count = min(count, _MOST_COLUMNS, triton.next_power_of_2(half))
@@ -230,7 +231,7 @@ def forward_rows(input: Tensor, target: Tensor | None = None) -> Tensor:
     dtype = fft.compute_dtype(input.dtype)
     scratch = empty(samples * channels, height, width, dtype, input.device)
     align = planes.alignment(input) if target is None else planes.alignment(input, target)
-    rows, num_warps = fft.lines(fft.pad(fft.radices(width)), dtype)
+    rows, num_warps = fft.lines(fft.pad(fft.plan(width)), dtype)
     launch(
         forward_rows_kernel,
         (samples * channels, triton.cdiv(height, rows)),
@@ -241,8 +242,8 @@ def forward_rows(input: Tensor, target: Tensor | None = None) -> Tensor:
         channels,
         *planes.strides(input, align),
         *planes.strides(input if target is None else target, align),
-        H=fft.radices(height),
-        W=fft.radices(width),
+        H=fft.plan(height),
+        W=fft.plan(width),
         ROWS=rows,
         PITCH=scratch.shape[3],
         ALIGN=align,
@@ -256,7 +257,7 @@ def forward_rows(input: Tensor, target: Tensor | None = None) -> Tensor:
 def inverse_rows(scratch: Tensor, out: Tensor) -> None:
     samples, channels, height, width = out.shape
     align = planes.alignment(out)
-    rows, num_warps = fft.lines(fft.pad(fft.radices(width)), scratch.dtype)
+    rows, num_warps = fft.lines(fft.pad(fft.plan(width)), scratch.dtype)
     launch(
         inverse_rows_kernel,
         (samples * channels, triton.cdiv(height, rows)),
@@ -265,8 +266,8 @@ def inverse_rows(scratch: Tensor, out: Tensor) -> None:
         fft.table(width, scratch.dtype, scratch.device),
         channels,
         *planes.strides(out, align),
-        H=fft.radices(height),
-        W=fft.radices(width),
+        H=fft.plan(height),
+        W=fft.plan(width),
         ROWS=rows,
         PITCH=scratch.shape[3],
         ALIGN=align,
@@ -302,8 +303,8 @@ def filtered(
         scale,
         channels,
         *planes.broadcast_strides(spectrum),
-        H=fft.radices(height),
-        W=fft.radices(width),
+        H=fft.plan(height),
+        W=fft.plan(width),
         COLUMNS=count,
         PITCH=scratch.shape[3],
         COMPLEX=is_complex,

@@ -33,18 +33,23 @@ def precision_spectrum(
     BLOCK: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    """A program's block of K (re, im), s = |K|^2, the noise-to-signal ratio and omega; its offsets, mask and m."""
+    """A program's block of omega; of K (re, im), s = |K|^2, the noise-to-signal ratio and 1 / (s + that); a unit.
+
+    Then offsets, mask and m. K is in units, and the others in units squared, so that they are in range.
+    """
     n = (tl.program_id(0) // channels).to(tl.int64)
     c = (tl.program_id(0) % channels).to(tl.int64)
     f1, f2, offset, inside = otf.block(HEIGHT, WIDTH, BLOCK)
     kernel += n * kernel_n + c * kernel_c
     re, im = otf.transfer_function(kernel, rows, columns, f1, f2, HEIGHT, WIDTH, KH, KW, CHUNK)
+    unit = tl.where(tl.maximum(tl.abs(re), tl.abs(im)) > 2.0**60, 2.0**-80, 1.0).to(re.dtype)
+    re, im = re * unit, im * unit
     s = re * re + im * im
-    noise = tl.load(nsr + n * nsr_n + c * nsr_c)
+    noise = tl.load(nsr + n * nsr_n + c * nsr_c) * unit * unit
     inverse = 1.0 / (s + noise)
-    w = s * inverse * inverse + tl.load(eps + n * eps_n + c * eps_c)
+    w = s * inverse * inverse * unit * unit + tl.load(eps + n * eps_n + c * eps_c)
     m = tl.where((f2 == 0) | (2 * f2 == WIDTH), 1.0, 2.0).to(s.dtype)[None, :]
-    return re, im, s, noise, w, offset, inside, m
+    return w, re, im, s, noise, inverse, unit, offset, inside, m
 
 
 @triton.jit
@@ -72,7 +77,7 @@ def weight_kernel(
     LOG: tl.constexpr,
 ):
     """omega (planes, H, W//2+1) and, by blocks, the sum of m log omega."""
-    _, _, _, _, w, offset, inside, m = precision_spectrum(
+    w, _, _, _, _, _, _, offset, inside, m = precision_spectrum(
         kernel,
         nsr,
         eps,
@@ -127,7 +132,7 @@ def parameters_kernel(
 ):
     """From the gradient by omega, less log_scale * m / omega for the log-determinant: that by K, 2 dQ/ds K, and by
     blocks the sums of those by nsr and by eps."""
-    re, im, s, noise, w, offset, inside, m = precision_spectrum(
+    w, re, im, s, noise, inverse, unit, offset, inside, m = precision_spectrum(
         kernel,
         nsr,
         eps,
@@ -152,14 +157,13 @@ def parameters_kernel(
     d = tl.load(weight_grad + at, mask=inside, other=0.0)
     if LOG:
         d -= tl.full((), log_scale, d.dtype) * m / w
-    # Powers of the inverse are out of range long before these products, of which the last do not exceed 1.
-    inverse = 1.0 / (s + noise)
-    by_quotient = 2.0 * d * inverse * inverse
-    ds = by_quotient * ((noise - s) * inverse)
-    tl.store(transfer_grad + 2 * at, ds * re, mask=inside)
-    tl.store(transfer_grad + 2 * at + 1, ds * im, mask=inside)
+    # The powers of the inverse are out of range long before these products.
+    ds = 2.0 * d * ((noise - s) * inverse)
+    tl.store(transfer_grad + 2 * at, ds * (re * inverse * inverse * unit * unit * unit), mask=inside)
+    tl.store(transfer_grad + 2 * at + 1, ds * (im * inverse * inverse * unit * unit * unit), mask=inside)
+    dnoise = -2.0 * d * (s * inverse) * (inverse * unit * unit) * (inverse * unit * unit)
     part = (plane * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(2) + tl.program_id(2)
-    tl.store(sums + 2 * part, tl.sum(tl.sum(tl.where(inside, -by_quotient * (s * inverse), 0.0), 1), 0))
+    tl.store(sums + 2 * part, tl.sum(tl.sum(tl.where(inside, dnoise, 0.0), 1), 0))
     tl.store(sums + 2 * part + 1, tl.sum(tl.sum(tl.where(inside, d, 0.0), 1), 0))
 
 
@@ -180,7 +184,7 @@ def wiener_loss(
     shape = torch.broadcast_shapes(kernel.shape[:2], nsr.shape, eps.shape)
     half = width // 2 + 1
     grid = (shape[0] * shape[1], *otf.blocks(height, width))
-    table = fft.table(width, kernel.dtype, kernel.device), fft.table(height, kernel.dtype, kernel.device)
+    roots = fft.roots(width, kernel.dtype, kernel.device), fft.roots(height, kernel.dtype, kernel.device)
     parameters = (
         shape[1],
         *(stride for t in (kernel, nsr, eps) for stride in planes.broadcast_strides(t)),
@@ -197,7 +201,7 @@ def wiener_loss(
 
     weight = kernel.new_empty((*shape, height, half))
     log_determinant = kernel.new_empty((*shape, grid[1] * grid[2]) if nll else 0)
-    launch(weight_kernel, grid, kernel, nsr, eps, *table, weight, log_determinant, *parameters, **constants)
+    launch(weight_kernel, grid, kernel, nsr, eps, *roots, weight, log_determinant, *parameters, **constants)
 
     if nll:
         scale /= 2
@@ -221,7 +225,7 @@ def wiener_loss(
         kernel,
         nsr,
         eps,
-        *table,
+        *roots,
         weight_grad,
         torch.view_as_real(transfer_grad),
         sums,

@@ -58,24 +58,73 @@ def loss(x: Tensor, y: Tensor, weight: Tensor, per_sample: bool = False) -> tupl
 
 
 def test_lengths(fft: ModuleType) -> None:
-    for n in range(1, 1100):
+    for n in range(1, 1025):
+        assert backend_serves(n, 4) is None and backend_serves(4, n) is None
+        side = fft.plan(n)
+        digits = side[1:] if fft.is_convolution(side) else side
         rest = n
-        for p in (2, 3, 5, 7):
+        for p in (2, 3, 5, 7, 11, 13):
             while rest % p == 0:
                 rest //= p
-        digits = fft.radices(n)
-        if rest > 1:
-            assert digits is None
-            assert "has a prime factor above 7" in fft.why_not(n, 4)
+        assert fft.product(side) == n and fft.pad(side) == fft.pad(digits)
+        if fft.is_convolution(side):
+            assert set(digits) <= {2, 4, 8} and 2 * n - 1 <= fft.pad(side) <= 2048
+        else:
+            assert rest == 1 and set(digits) <= {2, 3, 4, 5, 7, 8, 11, 13}
+            assert fft.pad(side) <= 1024
+        if rest > 1 or n in (625, 729, 1001):  # as a product of radices these would have 2048 and more
+            assert fft.is_convolution(side)
+    for size in ((1025, 4), (4, 1025)):
+        assert "it serves height and width up to 1024, which the" in backend_serves(*size)
+
+
+def backend_serves(height: int, width: int) -> str | None:
+    device = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+    return backend.why_not("rfft2", device, torch.float32, height, width)
+
+
+def test_tables(fft: ModuleType) -> None:
+    """Of every length that is a convolution: what the kernels read transforms a line, by the same steps."""
+    for n in range(1, 1025):
+        side = fft.plan(n)
+        if not fft.is_convolution(side):
             continue
-        assert math.prod(digits) == n and set(digits) <= {2, 3, 4, 5, 7, 8}
-        assert (fft.why_not(4, n) is None) == (fft.pad(digits) <= 1024)
-    assert backend.SIZES == fft.SIZES
+        m = fft.pad(side)
+        table = torch.view_as_complex(fft.table(n, torch.float64, torch.device("cpu")))
+        roots, spectrum, chirp = table.split((m, m, n))
+        assert_close(roots, torch.polar(torch.ones(m).double(), -2 * math.pi / m * torch.arange(m).double()))
+        position = torch.arange(m)
+        frequency, step, rest = torch.zeros(m, dtype=torch.long), 1, m
+        for digit in side[1:]:
+            rest //= digit
+            frequency += position // rest % digit * step
+            step *= digit
+        x = torch.randn(n, dtype=torch.complex128)
+        product = torch.fft.fft(x * chirp, m)[frequency] * spectrum
+        convolution = torch.fft.ifft(torch.empty_like(product).index_copy(0, frequency, product), norm="forward")
+        assert_close(convolution[:n] * chirp, torch.fft.fft(x))
 
 
+# Every radix, alone and after others, and convolutions; of those that are no primes 34 has a prime factor above 13.
 @interpreted
 @pytest.mark.parametrize(
-    "size", [(1, 1), (2, 3), (5, 7), (9, 8), (15, 4), (6, 25), (49, 2), (21, 10), (16, 64), (2, 512)], ids=str
+    "size",
+    [
+        (1, 1),
+        (2, 3),
+        (5, 7),
+        (9, 8),
+        (15, 4),
+        (6, 25),
+        (49, 2),
+        (21, 10),
+        (11, 13),
+        (26, 33),
+        (2, 512),
+        (1, 17),
+        (34, 3),
+    ],
+    ids=str,
 )
 def test_every_radix(size: tuple[int, int]) -> None:
     x = torch.randn(2, *size)
@@ -204,8 +253,8 @@ def test_planes_larger_than_a_tile(dtype: torch.dtype) -> None:
     "case",
     [
         Case(12, 40, layout="channels_last", target_layout="sliced"),
-        Case(40, 9, torch.float64, samples=1),
-        Case(16, 16, torch.bfloat16, "transposed", channels=2),
+        Case(19, 9, torch.float64, samples=1),
+        Case(16, 23, torch.bfloat16, "transposed", channels=2),
         Case(1, 5, samples=1, channels=1),
     ],
     ids=str,
@@ -213,6 +262,53 @@ def test_planes_larger_than_a_tile(dtype: torch.dtype) -> None:
 def test_stages(case: Case, call: str, fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fft, "TILE", 0)
     check(SimpleNamespace(**backend.functions()), call, case)
+
+
+@interpreted
+def test_convolutions_are_as_accurate_as_torch() -> None:
+    x = torch.randn(1, 16, 127)
+    size = x.shape[1:]
+    spectrum = torch.fft.rfft2(x.double())
+    for actual, of_torch, truth in (
+        (backend.functions()["rfft2"](x, 1.0), torch.fft.rfft2(x), spectrum),
+        (
+            backend.functions()["irfft2"](spectrum.to(torch.complex64), 127, 1 / x.numel()),
+            torch.fft.irfft2(spectrum.to(torch.complex64), size),
+            torch.fft.irfft2(spectrum.to(torch.complex64).to(torch.complex128), size),
+        ),
+    ):
+        assert (actual - truth).abs().square().sum() <= 1.5 * (of_torch - truth).abs().square().sum()
+
+
+@interpreted
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
+@pytest.mark.parametrize("staged", [False, True])
+def test_range(staged: bool, fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the result is in range, no sum or power on the way to it is out of range."""
+    if staged:
+        monkeypatch.setattr(fft, "TILE", 0)
+    x, y, weight = torch.randn(1, 2, 8, 8), torch.randn(1, 2, 8, 8), torch.rand(1, 1, 8, 5)
+    constant = torch.full((1, 1, 8, 8), 1e18)
+    agree("spectral_loss", 2e17 * x, 2e17 * y, weight, 0.5, False, True, True)
+    agree("spectral_loss", constant, -constant, weight, 1 / 64, True, True, True)
+    for image in (x, torch.ones_like(x)):
+        agree("blur_mse", 1e16 * image, -3e15 * image, kernels((1, 1, 3, 3), torch.float32), 1.0, False, True, True)
+    for scale, alpha, log_matrix in ((1e4, 10.0, False), (1e4, 10.0, True), (3e18, 1.0, False), (1e-9, 1.0, True)):
+        agree("focal_frequency_loss", scale * x, scale * y, alpha, log_matrix, 1e-2, False, True)
+    for values in backend.functions()["focal_frequency_loss"](1e20 * x, 1e20 * y, 1.0, False, 0.0, False, True):
+        assert torch.equal(values, torch.zeros_like(values))
+    # A plane's largest frequency alone has a weight then.
+    loss, grad = backend.functions()["focal_frequency_loss"](x, y, 1e300, False, 0.5, True, True)
+    powers = reference.rfft2(x.double() - y.double(), 1 / 8).abs().square().amax((2, 3))
+    assert grad.isfinite().all()
+    multiplicity = (grad.double() * (x - y).double()).sum((2, 3)) / powers
+    assert_close(multiplicity.float(), multiplicity.round(), 4)
+    assert_close(loss, 0.5 * (multiplicity.round() * powers).sum(1))
+    (value, input_grad, *_) = backend.functions()["wiener_loss"](
+        x, y, torch.full((1, 1, 3, 3), 1e20), *torch.tensor([[[0.01]], [[1.0]]]), 0.5, False, False, True, True
+    )
+    assert_close(value, 0.5 * (x.double() - y.double()).square().sum())
+    assert_close(input_grad, x.double() - y.double())
 
 
 @interpreted

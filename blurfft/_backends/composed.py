@@ -37,7 +37,7 @@ def blur_mse(
     planes = as_planes(kernel).contiguous()
     K = functions["otf"](planes, height, width)
     residual = input.to(dtype) - functions["spectral_filter"](target.to(dtype), K)
-    losses = scale * residual.square().sum((1, 2, 3))  # (N,)
+    losses = (scale * residual * residual).sum((1, 2, 3))  # (N,); a square alone may be out of range
     residual_grad = 2 * scale * residual
     kernel_out = None
     if kernel_grad:

@@ -26,7 +26,8 @@ def _interpreted() -> bool:
 
 DEVICES = "cpu (TRITON_INTERPRET)" if _interpreted() else "cuda"
 DTYPES = "float32, float64, bfloat16, float16"
-SIZES = "height and width with no prime factor above 7 and, factors of 3 counted as 4, of 5 and 7 as 8, up to 1024"
+_LIMIT = 1024
+SIZES = f"height and width up to {_LIMIT}"
 
 
 @lru_cache(maxsize=1)
@@ -46,10 +47,10 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     served = "cpu" if _interpreted() else "cuda"
     if device != served:
         return f"it runs on {served!r} and the tensors are on {device!r}"
-    from ..kernels import fft
-
-    reason: str | None = fft.why_not(height, width)
-    return reason
+    for name, side in (("height", height), ("width", width)):
+        if side > _LIMIT:
+            return f"it serves {SIZES}, which the {name} {side} is not"
+    return None
 
 
 @cache
