@@ -1,6 +1,7 @@
 ## make demo     restore blurred photographs, train a small VAE; pictures in out/
 ## make test     run the tests, with the coverage of Python lines
 ## make lint     ruff, mypy, clang-format
+## make soak     kill a training run again and again, fill its disk, take its right to write
 ## make bench    time every backend against its contenders
 ## make measure  measure all that the pages show, into benchmarks/results/$(RESULTS).json, then make figures
 ## make figures  every figure and table of README and docs/ again, from the committed results
@@ -14,7 +15,7 @@
 ## PYTHON=python3.12        the Python to make .venv with
 ## TORCH=torch==2.11.0      what pip installs as torch
 ## TORCH_INDEX=URL          where from, e.g. https://download.pytorch.org/whl/cpu on Linux without a GPU
-## ARGS=...                 further arguments for the command behind demo, test, bench, measure and wheel
+## ARGS=...                 further arguments for the command behind demo, test, soak, bench, measure and wheel
 ## RESULTS=cpu-epyc-avx2    the file that measure writes
 
 PYTHON ?= python3
@@ -36,7 +37,7 @@ DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX) '"$$(pwd -P)"
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test lint bench measure figures gpu docs wheel lock clean
+.PHONY: help demo test lint soak bench measure figures gpu docs wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -59,6 +60,9 @@ lint: $(DEPS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+soak: $(BUILT)
+	$(BIN)/python tests/soak.py $(ARGS)
 
 bench: $(BUILT)
 	$(BIN)/python -m benchmarks run $(ARGS)
