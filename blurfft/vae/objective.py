@@ -1,7 +1,8 @@
 """What a step minimises, as modules that can be wrapped.
 
 ``DistributedDataParallel`` and its like hide every method of a module but ``forward``: what calls ``encode`` and
-``decode`` has to be inside.
+``decode`` has to be inside. ``fully_shard`` gathers the parameters of a module for its ``forward`` alone: what that
+uses has to be registered in it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,15 @@ from torch import Tensor, nn
 
 from .elbo import kl_divergence
 from .terms import ReconstructionTerm
+
+
+class _Own(nn.Module):
+    """The parameters of another module, as a module: whoever replaces one here, by a shard of it or on another device,
+    replaces it there."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._parameters = module._parameters
 
 
 class Objective(nn.Module):
@@ -34,7 +44,8 @@ class Objective(nn.Module):
     def __init__(self, vae: nn.Module, term: ReconstructionTerm, amp: torch.dtype | None = None) -> None:
         super().__init__()
         self.vae: Any = vae
-        self.own = nn.ParameterList(term.own_parameters())
+        own = {*term.own_parameters()}
+        self.own = nn.ModuleList(_Own(part) for part in term.modules() if own & {*part.parameters(recurse=False)})
         self._term = [term]  # in a list: the term's network is no part of this module
         self.amp = amp
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 class ReconstructionTerm(nn.Module):
     """−log p(x | z), or what takes its place, as a module.
 
-    Its own parameters (a learned variance, say) are trained with the VAE. A network of its own (a kernel net, a
-    discriminator) is trained by ``auxiliary_loss``, in turns with the VAE, which never changes it.
+    Its own parameters (a learned variance, say) are trained with the VAE; ``fully_shard`` takes none without a
+    dimension. A network of its own (a kernel net, a discriminator) is trained by ``auxiliary_loss``, in turns with the
+    VAE, which never changes it.
 
     Args:
         image_shape: (C, H, W).
@@ -27,6 +28,11 @@ class ReconstructionTerm(nn.Module):
 
     why_no_density: ClassVar[str | None] = None
     """None if the term is −log p(x | z) in nats of a normalised density, else why it is not."""
+
+    own_rate: ClassVar[float] = 10
+    """The learning rate of the term's own parameters, of the networks'. A scale starts factors away from where it
+    belongs, and Adam's steps are of the learning rate's size: of the logarithm of a scale they may be larger than of a
+    weight."""
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int) -> None:
         super().__init__()
@@ -94,5 +100,11 @@ def non_negative(name: str, value: float) -> float:
 
 def frozen_call(network: nn.Module, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
     """``network(*inputs)`` whose gradient reaches the inputs but not the network's parameters."""
-    constants = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    constants = {name: _whole(parameter.detach()) for name, parameter in network.named_parameters()}
     return torch.func.functional_call(network, constants, inputs)
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """A parameter of which this process may hold a shard: ``fully_shard`` gathers those of a module for its own
+    ``forward`` alone."""
+    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter

@@ -35,7 +35,7 @@ class Gaussian(ReconstructionTerm):
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int, sigma: float = 0.1) -> None:
         super().__init__(image_shape, latent)
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(positive("sigma", sigma))))
+        self.log_sigma = nn.Parameter(torch.full((1,), math.log(positive("sigma", sigma))))
 
     def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         squared = F.mse_loss(input, target, reduction="none").flatten(1).sum(1)
@@ -48,7 +48,7 @@ class Laplace(ReconstructionTerm):
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int, scale: float = 0.1) -> None:
         super().__init__(image_shape, latent)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(positive("scale", scale))))
+        self.log_scale = nn.Parameter(torch.full((1,), math.log(positive("scale", scale))))
 
     def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
         absolute = F.l1_loss(input, target, reduction="none").flatten(1).sum(1)
