@@ -28,7 +28,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.quality import __main__ as command
 from benchmarks.quality import metrics, report, runs, shares
 from benchmarks.quality.features import RandomFeatures
-from blurfft.vae import data
+from benchmarks.quality.fixed import FixedKernel
+from blurfft.vae import data, leaves
+from blurfft.vae.options import Options
 
 
 def test_metrics_of_the_truth():
@@ -74,6 +76,36 @@ def test_sharpness_of_a_point():
     assert metrics.sharpness(point) == pytest.approx((16 + 4) / 9)
 
 
+@pytest.mark.parametrize("sigma", [0.8, 1.0, 1.5])  # whose edges end within the profile
+@pytest.mark.parametrize("angle", [0.0, 0.4, torch.pi / 2])
+def test_mtf50_of_an_edge_of_known_blur(sigma, angle):
+    """Of a Gaussian's edge it is √(2 ln 2) / (2 π σ); reading between pixels adds the variance of a triangle, 1/6."""
+    y, x = torch.meshgrid(torch.arange(32.0) - 15.3, torch.arange(32.0) - 15.3, indexing="ij")
+    across = (np.cos(angle) * x + np.sin(angle) * y) / sigma
+    edges = torch.special.ndtr(across).expand(4, 1, 32, 32)
+    expected = (2 * np.log(2)) ** 0.5 / (2 * np.pi * (sigma**2 + 1 / 6) ** 0.5)
+    profile = metrics.edge_profile(edges, edges)
+    assert metrics.mtf50(profile) == pytest.approx(expected, rel=0.02)
+    assert profile[0] == pytest.approx(0, abs=1e-5) and profile[-1] == pytest.approx(1, abs=1e-5)
+    # Half the contrast is half the profile, and as sharp.
+    half = metrics.edge_profile(edges / 2, edges)
+    torch.testing.assert_close(half, profile / 2, rtol=0, atol=1e-3)  # what is left of the edge at the profile's ends
+
+
+def test_mtf50_falls_with_blur():
+    truth = torch.from_numpy(leaves.draw(64, 32, 1, seed=0)) / 255
+    sharp = [metrics.compare(blurfft.blur(truth, psf.gaussian(s)), truth)["mtf50"] for s in (0.5, 1.0, 2.0)]
+    assert 1 > sharp[0] > sharp[1] > sharp[2]
+
+
+def test_one_kernel_for_all_is_the_blur_error_of_that_kernel():
+    term = FixedKernel((1, 8, 8), latent=4)
+    x, y, z = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), torch.randn(2, 4)
+    options = {"eps": Options.eps, "reduction": "none"}
+    nll = blurfft.wiener_nll(10 * x, 10 * y, term.kernel, Options.nsr, **options) - 64 * np.log(10)
+    torch.testing.assert_close(term(x, y, z), nll)
+
+
 def test_random_features_are_always_the_same():
     torch.manual_seed(1)
     first = RandomFeatures()
@@ -83,9 +115,10 @@ def test_random_features_are_always_the_same():
 
 
 def test_everything_is_planned_once():
-    planned = command.plan(command.Stage.all, 5, 5, 3, list(command.SETS))
+    planned = command.plan(command.Stage.all, 5, 5, 5, 3, list(command.SETS))
     assert len({run.name for run in planned}) == len(planned)
-    assert len(planned) == command.SWEEP_SEEDS * len(command.SWEEP) + 2 * 3 * len(report.NAMES)
+    curves = (len(command.RATES) - 1) * len(command.CURVES) + len(report.NAMES)
+    assert len(planned) == command.SWEEP_SEEDS * len(command.SWEEP) + 2 * 3 * (len(command.TERMS) + curves)
     terms = [run for run in planned if run.stage == "terms"]
     ignored = {"data": "", "loss": "", "seed": 0}
     # The same in all but what is compared.
@@ -124,6 +157,26 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch):
     assert out.with_suffix(".md").read_text() == text
     result = CliRunner().invoke(command.app, ["--stage", "report", "--out", str(tmp_path / "none.json")])
     assert result.exit_code == 2 and "there are no results in" in result.output
+
+
+def test_curves_are_reported_by_rate(tmp_path, monkeypatch):
+    few = data.Images(leaves.draw(8, 32, 1, 0), leaves.draw(8, 32, 1, 1), "dead leaves")
+    monkeypatch.setattr(data, "load", lambda *_: few)
+    out = tmp_path / "quality.json"
+    arguments = ["--stage", "curves", "--quick", "--out", out, "--pictures", tmp_path / "p", "--data", command.LEAVES]
+    arguments += ["--rate", 80, "--rate", 320, "--term", "gaussian", "--term", "blur", "--term", "mse"]
+    result = CliRunner().invoke(command.app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    content = json.loads(out.read_text())
+    found = [(row["options"]["rate"], row["label"]) for row in content["results"]]
+    assert sorted(found) == [(80, "blur"), (80, "gaussian"), (320, "blur"), (320, "gaussian"), (320, "mse")]
+    for row in content["results"]:
+        assert len(row["course"]) == 20 and len(row["edge"]["truth"]) == len(row["edge"]["reconstruction"]) == 41
+    text = out.with_suffix(".md").read_text()
+    assert "## Leaves at 80 nats" in text and "## Leaves at 320 nats" in text
+    for name in ("curves", "leaves-edges"):
+        with Image.open(tmp_path / f"quality-{name}.png") as picture:
+            assert np.asarray(picture).std() > 10
 
 
 def test_shares_are_of_the_step():

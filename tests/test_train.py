@@ -21,7 +21,7 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from blurfft import cli, images
-from blurfft.vae import TERMS, data, run
+from blurfft.vae import TERMS, data, leaves, run
 from blurfft.vae.options import Options, flag
 from blurfft.vae.training import Diverged, Trainer, load_checkpoint, save_checkpoint
 
@@ -113,6 +113,12 @@ def test_the_bound_improves_on_held_out_images(double):
         trainer.step()
     # Some 8 bits: a margin no draw comes near.
     assert trainer.evaluate()["bits_per_dimension"] < before - 2
+
+
+@pytest.mark.parametrize(("loss", "factor"), [("robust", 1), ("gaussian", 10), ("blur", 10)])
+def test_own_parameters_have_the_rate_of_their_term(loss, factor):
+    networks, own = Trainer(replace(SMALL, loss=loss), DISKS).optimizer.param_groups
+    assert own["lr"] == pytest.approx(factor * networks["lr"])
 
 
 def test_the_rate_is_steered():
@@ -564,6 +570,30 @@ def test_embedded_brain():
     assert np.array_equal(loaded.train, data.load("embedded:brain", 32).train)
 
 
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (40, 3)])
+def test_dead_leaves_are_the_same_each_time_and_held_out_are_others(monkeypatch, size, channels):
+    loaded = data.dead_leaves(size, channels, train=6, held_out=4)
+    assert loaded.train.shape == (6, channels, size, size) and loaded.held_out.shape == (4, channels, size, size)
+    assert "synthetic" in loaded.description
+    assert loaded.digest == data.dead_leaves(size, channels, train=6, held_out=4).digest
+    assert np.array_equal(loaded.train[:3], data.dead_leaves(size, channels, train=3, held_out=1).train)
+    every = {image.tobytes() for image in (*loaded.train, *loaded.held_out)}
+    assert len(every) == 10
+
+
+def test_dead_leaves_have_the_spectrum_of_natural_images():
+    """Its power falls about with the square of the frequency, and flat areas meet in sharp edges."""
+    drawn = leaves.draw(64, 32, 1, seed=0)[:, 0] / 255
+    power = (np.abs(np.fft.fft2(drawn)) ** 2).mean(0)
+    radius = np.rint(32 * np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.fftfreq(32))))
+    rings = np.arange(1, 16)
+    slope, _ = np.polyfit(np.log(rings), np.log([power[radius == ring].mean() for ring in rings]), 1)
+    assert -2.7 < slope < -1.8
+    steps = np.abs(np.diff(drawn, axis=1))
+    assert np.median(steps) == 0 and np.quantile(steps, 0.9) > 0.1
+    assert 0.45 < drawn.mean() < 0.55
+
+
 def test_without_the_packages_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name, extra in (("embedded", "demo"), ("embedded:brain", "brain")):
@@ -579,7 +609,7 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch):
         (["--channels", "2"], 2, "it must be 1 or 3, got 2"),
         (["--steps", "5", "--epochs", "5"], 2, "give epochs or steps, not both"),
         (["--data", "nowhere"], 1, "nowhere is not a folder"),
-        (["--data", "embedded:faces"], 1, "the embedded sets are photographs and brain"),
+        (["--data", "embedded:faces"], 1, "the embedded sets are photographs and brain, and the synthetic leaves"),
         (["--resume", "--overwrite"], 2, "give --resume or --overwrite, not both"),
         (["--device", "tpu"], 1, "--device must be auto, cpu or cuda, got 'tpu'"),
         (["--resume"], 1, "there is no checkpoint"),

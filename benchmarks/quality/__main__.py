@@ -24,7 +24,7 @@ from blurfft.vae.options import Options
 from blurfft.vae.terms import TERMS
 from blurfft.vae.training import Diverged
 
-from . import report, runs, shares
+from . import fixed, report, runs, shares
 
 FEATURES = "benchmarks.quality.features:RandomFeatures"
 SETS = ("embedded:photographs", "embedded:brain")
@@ -47,6 +47,13 @@ SWEEP: dict[str, dict[str, Any]] = {
 }
 SWEEP_SEEDS = 2
 
+# Rate and distortion: five terms at every rate, all of them at one. More latents, so that the highest rate has room.
+LEAVES = "embedded:leaves"
+CURVE = replace(BASE, latent=128)
+RATES = (80.0, 320.0, 1280.0)
+RATE_OF_ALL = 320.0
+CURVES = ("gaussian", "laplace", "focal-frequency", "blur", fixed.NAME)
+
 # Of the share of a step: the model of the comparison, and one nearer to those in use.
 SHARED = (replace(BASE, rate=None), replace(BASE, size=64, channels=3, width=16, rate=None))
 
@@ -55,6 +62,7 @@ class Stage(str, Enum):
     all = "all"
     sweep = "sweep"
     terms = "terms"
+    curves = "curves"
     shares = "shares"
     report = "report"
 
@@ -62,7 +70,16 @@ class Stage(str, Enum):
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
-def plan(stage: Stage, steps: int, sweep_steps: int, seeds: int, sets: list[str]) -> list[runs.Run]:
+def plan(
+    stage: Stage,
+    steps: int,
+    sweep_steps: int,
+    curve_steps: int,
+    seeds: int,
+    sets: list[str],
+    rates: Sequence[float] = RATES,
+    terms: Sequence[str] = (*TERMS, fixed.NAME),
+) -> list[runs.Run]:
     """Seeds in the outermost loop: stopped early, every term has as many."""
     planned = []
     if stage in (Stage.all, Stage.sweep) and SETS[0] in sets:
@@ -76,7 +93,18 @@ def plan(stage: Stage, steps: int, sweep_steps: int, seeds: int, sets: list[str]
             runs.Run("terms", name, replace(BASE, data=source, loss=name, seed=seed), steps)
             for seed in range(seeds)
             for source in sets
+            if source in SETS
             for name in TERMS
+            if name in terms
+        ]
+    if stage in (Stage.all, Stage.curves):
+        planned += [
+            runs.Run("curves", name, replace(CURVE, data=source, loss=name, rate=rate, seed=seed), curve_steps)
+            for seed in range(seeds)
+            for source in sets
+            for rate in rates
+            for name in (*TERMS, fixed.NAME)
+            if name in terms and (name in CURVES or rate == RATE_OF_ALL)
         ]
     return planned
 
@@ -86,7 +114,18 @@ def main(
     stage: Annotated[Stage, typer.Option(help="What to do; benchmarks/README.md says what each holds.")] = Stage.all,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 600,
     sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the sweep.")] = 150,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison.")] = 3,
+    curve_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the curves.")] = 800,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison and of the curves.")] = 3,
+    sets: Annotated[
+        list[str] | None, typer.Option("--data", metavar="SET", help="Only this set; may be repeated.")
+    ] = None,
+    rates: Annotated[
+        list[float] | None, typer.Option("--rate", metavar="NATS", help="Only this rate of the curves; likewise.")
+    ] = None,
+    terms: Annotated[list[str] | None, typer.Option("--term", metavar="NAME", help="Only this term; likewise.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few steps, one seed: whether all of it works, not what it would find.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, each with one thread.")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing the term's share.")] = 8,
     out: Annotated[Path, typer.Option(help="A JSON file; the table and the pictures lie beside it.")] = Path(
@@ -99,6 +138,8 @@ def main(
     Every run is written to --out as soon as it is done, and is not repeated by a later call.
     """
     console = Console()
+    if quick:
+        steps, sweep_steps, curve_steps, seeds, rounds = 20, 5, 20, 1, 1
     if stage is Stage.report and not out.is_file():
         raise typer.BadParameter(f"there are no results in {out} to report", param_hint="--out")
     content: dict[str, Any] = {"machine": machine("cpu", jobs), "run": {}, "results": [], "shares": []}
@@ -107,14 +148,17 @@ def main(
     content["run"] = content["run"] or run()
     descriptions: dict[str, str] = content.setdefault("descriptions", {})
     found: dict[str, data.Images] = {}
-    for source in SETS:
+    for source in (LEAVES, *SETS) if stage in (Stage.all, Stage.curves) else SETS:
+        if source not in (sets or (LEAVES, *SETS)):
+            continue
         try:
             found[source] = data.load(source, BASE.size, BASE.channels)
             descriptions[source] = found[source].description
         except Refused as error:
             console.print(f"{source} is left out: {escape(str(error))}", style="yellow", soft_wrap=True)
 
-    planned = plan(stage, steps, sweep_steps, seeds, list(found))
+    chosen = terms or (*TERMS, fixed.NAME)
+    planned = plan(stage, steps, sweep_steps, curve_steps, seeds, list(found), rates or RATES, chosen)
     done = [{key: result[key] for key in ("stage", "label", "steps", "options")} for result in content["results"]]
     planned = [one for one in planned if runs.describe(one) not in done]
     share_options: tuple[Options, ...] = SHARED
@@ -136,7 +180,7 @@ def main(
             images = data.load(options.data, options.size, options.channels)
             content["shares"] += shares.measure(options, images, rounds, advance)
         save(content, out)
-        sources = {"terms": found}
+        sources = {"terms": found, "curves": found}
         if any(one.stage == "sweep" for one in planned):
             # Options are chosen on images that the comparison trains on, never on those that it holds out.
             sources["sweep"] = {SETS[0]: data.photographs(BASE.size, BASE.channels or 1, validation=True)}
@@ -164,6 +208,14 @@ def main(
     if with_terms:
         written.append(out.with_name(f"{out.stem}-spectra.png"))
         report.draw_spectra(content["results"], with_terms, written[-1])
+    with_curves = [source for source in (LEAVES, *SETS) if report.of_stage(content["results"], "curves", source)]
+    if with_curves:
+        written.append(out.with_name(f"{out.stem}-curves.png"))
+        report.draw_curves(content["results"], with_curves, written[-1])
+    for source in with_curves:
+        picture = out.with_name(f"{out.stem}-{source.rpartition(':')[2]}-edges.png")
+        if report.draw_edges(pictures, content["results"], source, RATE_OF_ALL, picture):
+            written.append(picture)
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True)
     if failures:
         raise typer.Exit(1)
@@ -171,7 +223,9 @@ def main(
 
 def identity(result: dict[str, Any]) -> tuple[Any, ...]:
     """What a table has one result of."""
-    return result["stage"], result["label"], result["options"]["data"], result["options"]["seed"]
+    options = result["options"]
+    rate = options["rate"] if result["stage"] == "curves" else None
+    return result["stage"], result["label"], options["data"], options["seed"], rate
 
 
 def measured(

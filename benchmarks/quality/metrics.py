@@ -7,6 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional import image as torchmetrics
 
+STEP, REACH = 0.25, 5  # of an edge's profile, in pixels
+EDGES = 4  # for each image, on average
+_PADDED = 1024
+
 HIGH = 0.25  # cycles a pixel, half of the highest frequency: what counts as high
 
 
@@ -49,6 +53,50 @@ def sharpness(images: Tensor) -> float:
     return F.conv2d(images, laplacian, groups=images.shape[1]).square().mean().item()
 
 
+def edge_profile(images: Tensor, truth: Tensor) -> Tensor:
+    """What becomes of an edge: values across the strongest edges of the truth, there and in ``images``, along the
+    gradient and from dark to bright. ``images`` may be the truth itself.
+
+    Returns:
+        The mean over edges, weighted by their contrast, at steps of ``STEP`` pixels from -``REACH`` to ``REACH``; 0 and
+        1 where the truth's are at its ends.
+    """
+    grey = truth.mean(1, keepdim=True)
+    sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
+    gradient = F.conv2d(F.pad(grey, (1, 1, 1, 1), "replicate"), torch.stack([sobel, sobel.T])[:, None])  # (N, 2, H, W)
+    strength = gradient.norm(dim=1)
+    margin = REACH + 1
+    inside = torch.zeros_like(strength)
+    inside[:, margin:-margin, margin:-margin] = strength[:, margin:-margin, margin:-margin]
+    inside[inside < F.max_pool2d(strength, 3, 1, 1)] = 0  # one place on each edge
+    chosen = inside.flatten().topk(max(1, round(EDGES * len(truth)))).indices
+    n, y, x = torch.unravel_index(chosen, inside.shape)
+    direction = gradient[n, :, y, x] / strength[n, y, x, None]
+    offsets = torch.arange(-REACH, REACH + STEP / 2, STEP)
+    height, width = truth.shape[2:]
+    columns = (x[:, None] + direction[:, :1] * offsets + 0.5) * (2 / width) - 1  # (edges, offsets)
+    rows = (y[:, None] + direction[:, 1:] * offsets + 0.5) * (2 / height) - 1
+    grid = torch.stack([columns, rows], 2)[:, None]
+
+    def across(images: Tensor) -> Tensor:
+        return F.grid_sample(images.mean(1, keepdim=True)[n], grid, align_corners=False)[:, 0, 0]
+
+    true = across(truth)
+    low, high = true[:, :1], true[:, -1:]
+    contrast = high - low
+    return ((across(images) - low) * contrast).sum(0) / contrast.square().sum()
+
+
+def mtf50(profile: Tensor) -> float:
+    """The frequency, in cycles a pixel, at which an edge's profile has lost half of its contrast."""
+    line = profile.diff()
+    contrast = torch.fft.rfft(line, _PADDED).abs()
+    contrast = contrast / contrast[0]
+    below = int((contrast < 0.5).nonzero()[0])
+    share = (contrast[below - 1] - 0.5) / (contrast[below - 1] - contrast[below])
+    return (below - 1 + share.item()) / (_PADDED * STEP)
+
+
 def compare(images: Tensor, truth: Tensor) -> dict[str, float]:
     """All of them; quotients are to the truth, so 1 is what a perfect reconstruction has."""
     psnr = torchmetrics.peak_signal_noise_ratio(images, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")
@@ -59,4 +107,5 @@ def compare(images: Tensor, truth: Tensor) -> dict[str, float]:
         "high_energy": high_energy(images) / high_energy(truth),
         "high_error": high_energy(images - truth) / high_energy(truth),
         "sharpness": sharpness(images) / sharpness(truth),
+        "mtf50": mtf50(edge_profile(images, truth)) / mtf50(edge_profile(truth, truth)),
     }

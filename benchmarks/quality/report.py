@@ -16,6 +16,8 @@ from blurfft.images import pictures
 from blurfft.vae.figures import enlarged
 from blurfft.vae.terms import TERMS
 
+from . import fixed, metrics
+
 NAMES = {
     "mse": "Gaussian, fixed variance (MSE)",
     "gaussian": "Gaussian, learned variance",
@@ -27,6 +29,7 @@ NAMES = {
     "robust": "adaptive robust",
     "perceptual": "perceptual, random features",
     "vae-gan": "VAE-GAN",
+    fixed.NAME: "blur error, one kernel for all",
 }
 COLUMNS = {
     "psnr": ("PSNR, dB", 2),
@@ -35,6 +38,7 @@ COLUMNS = {
     "high_energy": ("high-frequency energy", 2),
     "high_error": ("high-frequency error", 2),
     "sharpness": ("sharpness", 2),
+    "mtf50": ("MTF50", 2),
     "samples_sharpness": ("sharpness of samples", 2),
     "kl": ("rate held out, nats", 1),
     "train_kl": ("rate in training, nats", 1),
@@ -51,6 +55,17 @@ _SWEEP_COLUMNS = (
     "kl",
     "train_kl",
     "step_ms",
+)
+_CURVE_COLUMNS = (
+    "psnr",
+    "ssim",
+    "high_energy",
+    "high_error",
+    "sharpness",
+    "mtf50",
+    "kl",
+    "train_kl",
+    "bits_per_dimension",
 )
 RATE_TOLERANCE = 0.05
 
@@ -77,6 +92,8 @@ def _cell(results: Sequence[Result], metric: str) -> str:
 
 def table(groups: dict[str, list[Result]], columns: Sequence[str] = tuple(COLUMNS), first: str = "term") -> list[str]:
     """Markdown: a row for each label, mean ± standard deviation over seeds."""
+    # What earlier results lack is left out.
+    columns = [c for c in columns if all(c in result["metrics"] for results in groups.values() for result in results)]
     lines = [
         "| " + " | ".join([first, *(COLUMNS[column][0] for column in columns)]) + " |",
         "|---" * (len(columns) + 1) + "|",
@@ -162,6 +179,8 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
             "",
             _rates(groups),
         ]
+    for data, description in descriptions.items():
+        lines += _curves(results, data, description)
     sweep = of_stage(results, "sweep")
     if sweep:
         some = next(iter(sweep.values()))[0]
@@ -179,6 +198,119 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
     if content["shares"]:
         lines += ["", "## The term's share of a training step", "", *shares_table(content["shares"])]
     return "\n".join(lines) + "\n"
+
+
+def _at_rate(results: Iterable[Result], data: str, rate: float) -> dict[str, list[Result]]:
+    """Of the curves, by term."""
+    return {
+        label: found
+        for label, group in of_stage(results, "curves", data).items()
+        if (found := [result for result in group if result["options"]["rate"] == rate])
+    }
+
+
+def _rates_of(results: Iterable[Result], data: str) -> list[float]:
+    groups = of_stage(results, "curves", data)
+    return sorted({result["options"]["rate"] for group in groups.values() for result in group})
+
+
+def _curves(results: Sequence[Result], data: str, description: str) -> list[str]:
+    """Markdown: a table for each rate."""
+    lines: list[str] = []
+    for rate in _rates_of(results, data):
+        groups = _at_rate(results, data, rate)
+        some = next(iter(groups.values()))[0]
+        counts = sorted({len(group) for group in groups.values()})
+        late = [_still_falling(result) for group in groups.values() for result in group]
+        lines += [
+            "",
+            f"## {data.rpartition(':')[2].capitalize()} at {rate:g} nats",
+            "",
+            f"{description[0].upper()}{description[1:]}. {some['steps']} steps of {some['options']['batch']} images, "
+            f"{some['options']['latent']} latents, {'/'.join(map(str, counts))} seed{'s' * (counts != [1])}. In the "
+            f"last tenth of the steps the reconstruction term still fell by up to {100 * max(late):.1f} % of its fall "
+            "before.",
+            "",
+            *table({name: groups[name] for name in NAMES if name in groups}, _CURVE_COLUMNS),
+            "",
+            _rates(groups),
+        ]
+    return lines
+
+
+def _still_falling(result: Result) -> float:
+    """The fall of the reconstruction term in the last tenth of the training, of all of it before."""
+    course = result["course"]
+    last = max(1, len(course) // 10)
+    before = course[0] - course[-1 - last]
+    return (course[-1 - last] - course[-1]) / before if before > 0 else 1.0
+
+
+def draw_curves(results: Sequence[Result], datas: Sequence[str], out: Path) -> None:
+    """PSNR, error in high frequencies and MTF50 over the rate on held-out images."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = ("psnr", "high_error", "mtf50")
+    size = (4.2 * len(shown), 3.4 * len(datas))
+    figure, axes = pyplot.subplots(len(datas), len(shown), figsize=size, squeeze=False, layout="constrained")
+    for row, data in zip(axes, datas, strict=True):
+        for axis, metric in zip(row, shown, strict=True):
+            for i, (name, group) in enumerate(of_stage(results, "curves", data).items()):
+                points = []
+                for rate in _rates_of(group, data):
+                    found = [result["metrics"] for result in group if result["options"]["rate"] == rate]
+                    points.append([mean(m["kl"] for m in found), mean(m[metric] for m in found)])
+                style = {"color": "black", "linewidth": 2.4} if name == "blur" else {"color": f"C{i}", "linewidth": 1.2}
+                axis.plot(*np.array(points).T, marker="o", label=NAMES[name], **style)
+            axis.set(xscale="log", xlabel="rate, nats", title=f"{data.rpartition(':')[2]}: {COLUMNS[metric][0]}")
+    axes[0][0].legend(fontsize=7)
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)
+
+
+_COMPARED = ("gaussian", "blur")
+
+
+def draw_edges(folder: Path, results: Sequence[Result], data: str, rate: float, out: Path) -> bool:
+    """Truth and reconstructions of the first seed side by side, and what becomes of an edge, of all seeds."""
+    groups = _at_rate(results, data, rate)
+    files = [folder / f"curves-{data.rpartition(':')[2]}-{name}-{rate:g}-0.npz" for name in _COMPARED]
+    if not all(name in groups and file.is_file() for name, file in zip(_COMPARED, files, strict=True)):
+        return False
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows: dict[str, np.ndarray[Any, Any]] = {}
+    for name, file in zip(_COMPARED, files, strict=True):
+        with np.load(file) as arrays:
+            rows |= {"truth": arrays["target"], NAMES[name]: arrays["reconstruction"]}
+    count = len(rows["truth"])
+    figure = pyplot.figure(figsize=(1.05 * count + 4.6, 1.05 * len(rows) + 0.7), layout="constrained")
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1.05 * count + 0.6, 4])
+    left, right = parts
+    for axes, (title, images) in zip(left.subplots(len(rows), count, squeeze=False), rows.items(), strict=True):
+        axes[0].set_ylabel(title.replace(", ", ",\n"), fontsize=8)
+        for axis, image in zip(axes, images, strict=True):
+            axis.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+    axis = right.subplots()
+    profiles = {"truth": [groups[_COMPARED[0]][0]["edge"]["truth"]]}
+    profiles |= {NAMES[name]: [result["edge"]["reconstruction"] for result in groups[name]] for name in _COMPARED}
+    for (name, values), colour in zip(profiles.items(), ("0.6", "C0", "black"), strict=True):
+        profile = np.mean(values, 0)
+        axis.plot(np.linspace(-metrics.REACH, metrics.REACH, len(profile)), profile, color=colour, label=name)
+    axis.set(xlabel="pixels across an edge", ylabel="from dark to bright")
+    axis.legend(fontsize=8)
+    kind = "synthetic dead leaves" if data.endswith("leaves") else data.rpartition(":")[2]
+    figure.suptitle(f"Held-out {kind}, {rate:g} nats an image", fontsize=10)
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)
+    return True
 
 
 def draw_pictures(folder: Path, results: Sequence[Result], data: str, out: Path) -> bool:

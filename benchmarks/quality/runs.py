@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -14,13 +16,15 @@ import torch
 from blurfft.vae import dequantise
 from blurfft.vae.data import Images
 from blurfft.vae.options import Options
+from blurfft.vae.terms import TERMS
 from blurfft.vae.training import Trainer
 
-from . import metrics
+from . import fixed, metrics
 
 _EVALUATED = 256
 _LAST_RATE = 0.2  # of the first
 _SHOWN = 8
+_COURSE = 20  # means of the reconstruction term, over the training
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.stage}-{self.options.data.rpartition(':')[2]}-{self.label}-{self.options.seed}"
+        rate = f"-{self.options.rate:g}" if self.stage == "curves" else ""
+        return f"{self.stage}-{self.options.data.rpartition(':')[2]}-{self.label}{rate}-{self.options.seed}"
 
 
 _OF_ONE_TERM = {"kernel_size": "blur", "nsr": "blur", "eps": "blur", "kernel": "blur", "features": "perceptual"}
@@ -50,17 +55,28 @@ def describe(run: Run) -> dict[str, Any]:
     return {"stage": run.stage, "label": run.label, "steps": run.steps, "options": options}
 
 
+@contextmanager
+def contenders() -> Iterator[None]:
+    """Within it terms that only play a part here have their names, too."""
+    TERMS[fixed.NAME] = fixed.FixedKernel
+    try:
+        yield
+    finally:
+        del TERMS[fixed.NAME]
+
+
 def measure(run: Run, images: Images, pictures: Path) -> dict[str, Any]:
     """Trains and measures. Held-out reconstructions are decoded from a sample of q(z | x): what the rate pays for."""
     begun = time.process_time()
-    trainer = Trainer(run.options, images)
+    with contenders():
+        trainer = Trainer(run.options, images)
     # A short training ends well with a small learning rate; with none at all the rate would no longer follow β.
     schedules = [
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run.steps, _LAST_RATE * run.options.learning_rate)
         for optimizer in (trainer.optimizer, trainer.auxiliary_optimizer)
         if optimizer is not None
     ]
-    seconds, rates = [], []
+    seconds, rates, distortions = [], [], []
     for _ in range(run.steps):
         start = time.perf_counter()
         terms = trainer.step()
@@ -68,6 +84,7 @@ def measure(run: Run, images: Images, pictures: Path) -> dict[str, Any]:
             schedule.step()
         seconds.append(time.perf_counter() - start)
         rates.append(terms["kl"].item())
+        distortions.append(terms["reconstruction"].item())
     trainer.check_finite({name: value.item() for name, value in terms.items()})
 
     trainer.vae.eval()
@@ -78,7 +95,7 @@ def measure(run: Run, images: Images, pictures: Path) -> dict[str, Any]:
         z = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=generator)
         reconstruction = trainer.vae.decode(z)
         samples = trainer.vae.sample(len(target), generator)
-    held_out = trainer.evaluate(_EVALUATED)
+    held_out_terms = trainer.evaluate(_EVALUATED)
     shown = np.linspace(0, len(target) - 1, _SHOWN).astype(int)
     pictures.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
@@ -92,12 +109,18 @@ def measure(run: Run, images: Images, pictures: Path) -> dict[str, Any]:
         "metrics": {
             **metrics.compare(reconstruction, target),
             "samples_sharpness": metrics.sharpness(samples) / metrics.sharpness(target),
-            "kl": held_out["kl"],
+            "kl": held_out_terms["kl"],
             "train_kl": float(np.mean(rates[-run.steps // 5 :])),
             "beta": terms["beta"].item(),
-            "bits_per_dimension": held_out.get("bits_per_dimension"),
+            "bits_per_dimension": held_out_terms.get("bits_per_dimension"),
             "step_ms": 1e3 * median(seconds),
         },
         "cpu_seconds": time.process_time() - begun,
+        # Whether the training had come to an end.
+        "course": [round(float(np.mean(part)), 3) for part in np.array_split(distortions, min(_COURSE, run.steps))],
+        "edge": {
+            name: [round(value, 4) for value in metrics.edge_profile(images, target).tolist()]
+            for name, images in (("truth", target), ("reconstruction", reconstruction))
+        },
         "spectrum": {"truth": metrics.radial_power(target), "reconstruction": metrics.radial_power(reconstruction)},
     }

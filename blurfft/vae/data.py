@@ -27,10 +27,10 @@ from torch import Tensor
 
 from .. import images as photos
 from ..files import Refused, atomic
-from . import outputs
+from . import leaves, outputs
 
 EMBEDDED = "embedded"
-"""``embedded`` is ``embedded:photographs``; the other is ``embedded:brain``."""
+"""``embedded`` is ``embedded:photographs``; the others are ``embedded:brain`` and ``embedded:leaves``."""
 
 PHOTOGRAPHS = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg")
 _LARGEST_PATCH = 64
@@ -87,11 +87,11 @@ def load(
     """The images of a source, cut square in the middle and scaled to ``size``.
 
     Args:
-        source: ``"embedded"``, ``"embedded:photographs"``, ``"embedded:brain"``, or a folder. Of a folder everything
-            below it is taken, through links too and each image once, but what is hidden and the pictures that a run
-            has left there. Held out is what lies in folders ``test``, ``val``, ``valid`` and ``validation``, else the
-            images that CelebA's ``list_eval_partition.txt`` or ``.csv`` in it numbers 1 or 2, else a tenth of those
-            that can be used.
+        source: ``"embedded"``, ``"embedded:photographs"``, ``"embedded:brain"``, ``"embedded:leaves"`` (synthetic), or
+            a folder. Of a folder everything below it is taken, through links too and each image once, but what is
+            hidden and the pictures that a run has left there. Held out is what lies in folders ``test``, ``val``,
+            ``valid`` and ``validation``, else the images that CelebA's ``list_eval_partition.txt`` or ``.csv`` in it
+            numbers 1 or 2, else a tenth of those that can be used.
         size: the side.
         channels: 1 or 3; None: 1 for the brain, 3 for others.
         cache: where to keep a folder's decoded images; a second call with the same files and size takes them.
@@ -114,7 +114,9 @@ def load(
             return photographs(size, channels or 3)
         if which == "brain":
             return brain(size, channels or 1)
-        raise Refused(f"the embedded sets are photographs and brain, got {source!r}")
+        if which == "leaves":
+            return dead_leaves(size, channels or 3)
+        raise Refused(f"the embedded sets are photographs and brain, and the synthetic leaves, got {source!r}")
     return folder(Path(source), size, channels or 3, cache, say, progress)
 
 
@@ -199,6 +201,16 @@ def brain(size: int, channels: int) -> Images:
         f"{_VARIANTS['train']} (held out: {_VARIANTS['held_out']}) variants turned by up to 8 degrees, scaled by up to "
         f"8 % and shifted by up to 4 %; slabs of {_HELD_OUT_TO - _HELD_OUT_FROM} mm held out, {_GAP} mm on either side "
         "of them unused",
+    )
+
+
+def dead_leaves(size: int, channels: int, train: int = 2048, held_out: int = 256) -> Images:
+    """Synthetic images of ``leaves.draw``, those held out of another seed."""
+    return Images(
+        leaves.draw(train, size, channels, seed=0),
+        leaves.draw(held_out, size, channels, seed=1),
+        f"synthetic dead leaves, {size} x {size} pixels: discs and rectangles of uniform colour that hide one another, "
+        "radii r by a density of 1/r³; those held out of another seed",
     )
 
 

@@ -52,9 +52,9 @@ class Options:
     eps: float = option(_BLUR["eps"], "Floor of the precision, above 0 (blur).")
     kernel: str = option(
         _BLUR["kernel"],
-        "Whether the likelihood's gradient also flows through the kernel into the latent, which is the exact gradient "
-        "of the ELBO, or the kernel counts as a constant (blur). The kernel net itself learns by its own fit in both "
-        "cases.",
+        "Whether the likelihood's gradient also flows through the kernel into the latent (attached; it is the exact "
+        "gradient of the ELBO, but drowns that of the reconstruction: at high rates the training fails) or the kernel "
+        "counts as a constant (detached; blur). The kernel net itself learns by its own fit in both cases.",
         choices=("attached", "detached"),
     )
     features: str | None = option(None, "Your feature network, or what makes it (perceptual).", metavar="MODULE:NAME")

@@ -25,10 +25,6 @@ from .networks import VAE
 from .objective import AuxiliaryObjective, Objective
 from .options import SEEDS, Options
 
-# A scale starts factors away from where it belongs, and Adam's steps are of the learning rate's size: of the logarithm
-# of a scale they may be larger than of a weight.
-_OWN_RATE = 10
-
 _EVALUATED = 256  # held-out images at most, at each checkpoint
 
 
@@ -67,7 +63,7 @@ class Trainer:
         self.objective: nn.Module = Objective(self.vae, self.term, amp)
         groups: list[dict[str, Any]] = [{"params": list(self.vae.parameters())}]
         if own := list(self.term.own_parameters()):
-            groups.append({"params": own, "lr": _OWN_RATE * options.learning_rate})
+            groups.append({"params": own, "lr": self.term.own_rate * options.learning_rate})
         self.optimizer = torch.optim.Adam(groups, options.learning_rate, fused=True)
         self.auxiliary: nn.Module | None = None
         self.auxiliary_optimizer: torch.optim.Optimizer | None = None

@@ -26,10 +26,12 @@ class BlurError(ReconstructionTerm):
         kernel_size: the side of the kernels, or (kh, kw).
         nsr: the noise-to-signal ratio C in W = conj(K) / (|K|² + C).
         eps: the floor ε of the precision; above 0, since the log-determinant diverges without.
-        kernel: ``"attached"``: the density's gradient also flows through k into z, which is the exact gradient of the
-            ELBO for the encoder: it may choose a latent for the kernel that this brings. ``"detached"``: k counts as a
-            constant of the sample, so the latent serves the reconstruction alone, and the step is cheaper. G itself is
-            trained by the fit in both cases.
+        kernel: ``"detached"``: k counts as a constant of the sample, so the latent serves the reconstruction alone.
+            ``"attached"``: the density's gradient also flows through k into z, which is the exact gradient of the ELBO
+            for the encoder, and a costlier step. It fails at high rates: where the response |K|² is small, the
+            precision changes by up to 1 / C² with it, so this part of the gradient is ten to a hundred times that of the
+            reconstruction. The encoder then learns to choose kernels instead of images, σ grows, and with it the part
+            of the reconstruction shrinks further. G itself is trained by the fit in both cases.
         sigma: where σ starts.
 
     Raises:
@@ -64,7 +66,7 @@ class BlurError(ReconstructionTerm):
         self.nsr, self.eps = non_negative("nsr", nsr), positive("eps", eps)
         self.attached = kernel == "attached"
         self.kernel_net = kernel_net
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(positive("sigma", sigma))))
+        self.log_sigma = nn.Parameter(torch.full((1,), math.log(positive("sigma", sigma))))
 
     @property
     def auxiliary(self) -> KernelNet:

@@ -48,6 +48,10 @@ class AdaptiveRobust(ReconstructionTerm):
     the density one of the pixels. The authors' package is not on PyPI.
     """
 
+    # Were they faster than the networks, shapes and scales would settle on the errors of the first steps, and the tails
+    # become so heavy that the mean of an image is no longer learned.
+    own_rate = 1
+
     table: Tensor
     rows: Tensor
     columns: Tensor
