@@ -98,6 +98,40 @@ def test_mtf50_falls_with_blur():
     assert 1 > sharp[0] > sharp[1] > sharp[2]
 
 
+def test_learned_distances_only_where_their_weights_are(tmp_path, monkeypatch):
+    truth, images = torch.rand(4, 1, 32, 32), torch.rand(4, 1, 32, 32)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: object())
+    assert metrics.learned(images, truth) == {}
+
+    (tmp_path / "checkpoints").mkdir()
+    for name in (metrics._ALEXNET, metrics._INCEPTION):
+        (tmp_path / "checkpoints" / name).touch()
+    seen = []
+
+    class Fid:
+        def __init__(self, normalize: bool) -> None:
+            assert normalize
+
+        def update(self, images: torch.Tensor, real: bool) -> None:
+            seen.append((images, real))
+
+        def compute(self) -> torch.Tensor:
+            return torch.tensor(2.0)
+
+    def lpips(a: torch.Tensor, b: torch.Tensor, net: str, normalize: bool) -> torch.Tensor:
+        assert normalize and net == "alex" and a.shape == b.shape == (4, 3, 32, 32)
+        return torch.tensor(0.5)
+
+    monkeypatch.setattr(metrics, "FrechetInceptionDistance", Fid)
+    monkeypatch.setattr(metrics.torchmetrics, "learned_perceptual_image_patch_similarity", lpips)
+    assert metrics.learned(images, truth) == {"lpips": 0.5, "fid": 2.0}
+    assert [real for _, real in seen] == [True, False]
+    assert torch.equal(seen[0][0], truth.expand(-1, 3, -1, -1)) and torch.equal(seen[1][0][:, :1], images)
+    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
+    assert metrics.learned(images, truth) == {}
+
+
 def test_one_kernel_for_all_is_the_blur_error_of_that_kernel():
     term = FixedKernel((1, 8, 8), latent=4)
     x, y, z = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), torch.randn(2, 4)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional import image as torchmetrics
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 STEP, REACH = 0.25, 5  # of an edge's profile, in pixels
 EDGES = 4  # for each image, on average
@@ -95,6 +99,26 @@ def mtf50(profile: Tensor) -> float:
     below = int((contrast < 0.5).nonzero()[0])
     share = (contrast[below - 1] - 0.5) / (contrast[below - 1] - contrast[below])
     return (below - 1 + share.item()) / (_PADDED * STEP)
+
+
+_ALEXNET, _INCEPTION = "alexnet-owt-7be5be79.pth", "weights-inception-2015-12-05-6726825d.pth"
+
+
+def learned(images: Tensor, truth: Tensor) -> dict[str, float]:
+    """LPIPS and FID, each where the package and the weights that torchmetrics takes for it are on this machine: none is
+    downloaded, and no other weights take their place."""
+    weights = Path(torch.hub.get_dir()) / "checkpoints"
+    images, truth = (values.expand(-1, 3, -1, -1).clamp(0, 1) for values in (images, truth))
+    found = {}
+    if importlib.util.find_spec("torchvision") and (weights / _ALEXNET).is_file():
+        distance = torchmetrics.learned_perceptual_image_patch_similarity(images, truth, "alex", normalize=True)
+        found["lpips"] = float(distance)
+    if importlib.util.find_spec("torch_fidelity") and (weights / _INCEPTION).is_file():
+        fid = FrechetInceptionDistance(normalize=True)
+        fid.update(truth, real=True)
+        fid.update(images, real=False)
+        found["fid"] = fid.compute().item()
+    return found
 
 
 def compare(images: Tensor, truth: Tensor) -> dict[str, float]:

@@ -108,6 +108,7 @@ def measure(run: Run, images: Images, pictures: Path) -> dict[str, Any]:
         **describe(run),
         "metrics": {
             **metrics.compare(reconstruction, target),
+            **metrics.learned(reconstruction, target),
             "samples_sharpness": metrics.sharpness(samples) / metrics.sharpness(target),
             "kl": held_out_terms["kl"],
             "train_kl": float(np.mean(rates[-run.steps // 5 :])),

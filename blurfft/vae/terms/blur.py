@@ -29,9 +29,9 @@ class BlurError(ReconstructionTerm):
         kernel: ``"detached"``: k counts as a constant of the sample, so the latent serves the reconstruction alone.
             ``"attached"``: the density's gradient also flows through k into z, which is the exact gradient of the ELBO
             for the encoder, and a costlier step. It fails at high rates: where the response |K|² is small, the
-            precision changes by up to 1 / C² with it, so this part of the gradient is ten to a hundred times that of the
-            reconstruction. The encoder then learns to choose kernels instead of images, σ grows, and with it the part
-            of the reconstruction shrinks further. G itself is trained by the fit in both cases.
+            precision changes by up to 1 / C² with it, so this part of the gradient is ten to a hundred times that of
+            the reconstruction. The encoder then learns to choose kernels instead of images, σ grows, and with it the
+            part of the reconstruction shrinks further. G itself is trained by the fit in both cases.
         sigma: where σ starts.
 
     Raises:
