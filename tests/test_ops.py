@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -790,3 +792,32 @@ def test_on_a_gpu_gradients_are_scaled_in_place_unless_they_are_needed_again(
         mapped = torch.func.vmap(lambda w: torch.autograd.grad(loss(), x, w)[0])(torch.stack([weight, 2 * weight]))
         torch.testing.assert_close(mapped, torch.stack([expected[0], 2 * expected[0]]))
         assert scaled == [2]
+
+
+def test_an_import_after_another_replaces_it() -> None:
+    """As in a notebook or a test runner that drops modules. What was made before goes on working."""
+    program = """
+import importlib, sys
+import torch
+import blurfft as before
+
+x, y, k = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8), torch.rand(3, 3)
+compiled = torch.compile(before.wiener_filter, backend="aot_eager", fullgraph=True)
+filtered, loss = compiled(x, k), before.wiener_loss(x, y, k)
+
+assert importlib.reload(before) is before
+for name in [name for name in sys.modules if name.split(".")[0] == "blurfft"]:
+    del sys.modules[name]
+import blurfft
+
+assert blurfft.wiener_loss is not before.wiener_loss
+for module in before, blurfft:
+    assert module.wiener_loss(x, y, k) == loss
+    leaf = x.clone().requires_grad_()
+    module.wiener_loss(leaf, y, k).backward()
+    torch.testing.assert_close(torch.func.grad(module.wiener_loss)(x, y, k), leaf.grad)
+    assert torch.func.vmap(module.wiener_loss, (0, 0, None))(x[None], y[None], k).shape == (1,)
+with blurfft.use_backend("reference"):
+    torch.testing.assert_close(compiled(x, k), filtered)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

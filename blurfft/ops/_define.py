@@ -39,8 +39,26 @@ try:
 except (ImportError, AttributeError):
     _SINGLE_LEVEL = False
 
-_library = torch.library.Library("blurfft", "DEF")
+# By the name of an op its schema and its implementation. They outlive this module: torch lets a schema be defined once.
+_libraries: dict[str, tuple[torch.library.Library, torch.library.Library]]
+_libraries = vars(torch.ops.blurfft).setdefault("_libraries", {})
 OPS: dict[str, Op] = {}
+
+
+def _library_of(name: str, schema: str) -> torch.library.Library:
+    """For the implementation of an op, which replaces that of a blurfft imported before and dropped from sys.modules.
+
+    The schema stays, so that compiled graphs made before call the new implementation.
+    """
+    if name in _libraries:
+        schemas, before = _libraries[name]
+        before._destroy()
+    else:
+        schemas = torch.library.Library("blurfft", "FRAGMENT")
+        schemas.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    library = torch.library.Library("blurfft", "IMPL")
+    _libraries[name] = schemas, library
+    return library
 
 
 class Op:
@@ -60,21 +78,21 @@ class Op:
 
     def __init__(self) -> None:
         self.tensors = self.schema.partition("->")[0].count("Tensor ")
-        _library.define(self.name + self.schema, tags=(torch.Tag.pt2_compliant_tag,))
+        self.library = _library_of(self.name, self.schema)
         self.overload = getattr(torch.ops.blurfft, self.name).default
-        _library.impl(self.name, self.run, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"blurfft::{self.name}", self.fake, lib=_library)
-        torch.library.register_vmap(f"blurfft::{self.name}", self.vmap, lib=_library)
+        self.library.impl(self.name, self.run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"blurfft::{self.name}", self.fake, lib=self.library)
+        torch.library.register_vmap(f"blurfft::{self.name}", self.vmap, lib=self.library)
         derivative: Any = type(type(self).__name__, (Derivative,), {})  # whose nodes in a graph are FooBackward
         # For one level of transforms, and without what ``apply`` does for several.
         self.apply = super(torch.autograd.Function, derivative).apply  # type: ignore[misc]
         if _SINGLE_LEVEL:
-            _library.impl(self.name, self._autograd, "Autograd")
+            self.library.impl(self.name, self._autograd, "Autograd")
         else:
             _differentiate_publicly(self)
         if self.images:
             for key, device in (("AutocastCPU", "cpu"), ("AutocastCUDA", "cuda")):
-                _library.impl(self.name, partial(self._autocast, device), key)
+                self.library.impl(self.name, partial(self._autocast, device), key)
         OPS[self.name] = self
 
     def resolve(self, *args: Any) -> tuple[Callable[..., Any], Args]:
@@ -360,8 +378,8 @@ def _differentiate_publicly(op: Op) -> None:
         grads = ctx.call.backward(ctx, grad)
         return (*grads, *(None,) * (len(ctx.needs_input_grad) - len(grads)))
 
-    torch.library.register_autograd(f"blurfft::{op.name}", backward, setup_context=setup_context, lib=_library)
-    _library.impl(op.name, op.composed, "FuncTorchDynamicLayerFrontMode")
+    torch.library.register_autograd(f"blurfft::{op.name}", backward, setup_context=setup_context, lib=op.library)
+    op.library.impl(op.name, op.composed, "FuncTorchDynamicLayerFrontMode")
 
 
 def _are_dual(tensors: Sequence[Tensor]) -> bool:
