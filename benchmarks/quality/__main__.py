@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -161,6 +163,10 @@ def main(
     planned = plan(stage, steps, sweep_steps, curve_steps, seeds, list(found), rates or RATES, chosen)
     done = [{key: result[key] for key in ("stage", "label", "steps", "options")} for result in content["results"]]
     planned = [one for one in planned if runs.describe(one) not in done]
+    if planned:
+        commands = content.setdefault("commands", [])
+        given = shlex.join(["python", "-m", "benchmarks.quality", *sys.argv[1:]])
+        content["commands"] = [*commands, *([given] if given not in commands else [])]
     share_options: tuple[Options, ...] = SHARED
     if stage not in (Stage.all, Stage.shares) or content["shares"] or SETS[0] not in found:
         share_options = ()
@@ -250,7 +256,8 @@ def measured(
 
 def save(content: dict[str, Any], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f' "{name}": {json.dumps(content[name])}' for name in ("machine", "run", "descriptions")]
+    names = ("machine", "run", "commands", "descriptions")
+    lines = [f' "{name}": {json.dumps(content[name])}' for name in names if name in content]
     for name in ("shares", "results"):  # a line each
         lines.append(f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, content[name])) + "\n ]")
     text = "{\n" + ",\n".join(lines) + "\n}\n"

@@ -131,10 +131,9 @@ def _processor_time(results: Sequence[Result]) -> str:
     def minutes(stage: str) -> float:
         return sum(result["cpu_seconds"] for result in results if result["stage"] == stage) / 60
 
-    return (
-        f"Processor time (user and system) of the {len(results)} runs: {minutes('terms'):.1f} minutes for the "
-        f"comparison, {minutes('sweep'):.1f} for the sweep."
-    )
+    named = {"terms": "the comparison", "sweep": "the sweep", "curves": "the curves"}
+    parts = [f"{minutes(stage):.1f} for {name}" for stage, name in named.items() if of_stage(results, stage)]
+    return f"Processor time (user and system) of the {len(results)} runs, in minutes: {', '.join(parts)}."
 
 
 def shares_table(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -165,6 +164,8 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
         f"{', '.join(dict.fromkeys(result['commit'] for result in results)) or 'none'}; begun "
         f"{content['run'].get('date')}. {_processor_time(results)}",
     ]
+    if commands := content.get("commands"):
+        lines += ["", f"Measured by `{'`, `'.join(commands)}`."]
     for data, description in descriptions.items():
         groups = of_stage(results, "terms", data)
         if not groups:
@@ -233,7 +234,7 @@ def _curves(results: Sequence[Result], data: str, description: str) -> list[str]
             f"{description[0].upper()}{description[1:]}. {some['steps']} steps of {some['options']['batch']} images, "
             f"{some['options']['latent']} latents, {'/'.join(map(str, counts))} seed{'s' * (counts != [1])}. In the "
             f"last tenth of the steps the reconstruction term still fell by up to {100 * max(late):.1f} % of its fall "
-            "before.",
+            "before." + " One seed says nothing of the spread between seeds." * (counts == [1]),
             "",
             *table({name: groups[name] for name in NAMES if name in groups}, _CURVE_COLUMNS),
             "",
