@@ -30,12 +30,6 @@ struct StagedRowsParams {
   BLURFFT_HD int half() const { return width / 2 + 1; }
 };
 
-// Blocks of a multiprocessor, of which registers follow.
-template <class T, class Length>
-constexpr int resident_rows() {
-  return (std::is_same_v<Length, Line> ? 3 : 2) - (sizeof(T) == 8 ? 1 : 0);
-}
-
 // Length: Line or PrimeLine<T>. Grid: (planes of the chunk, blocks of row pairs).
 template <class T, class Length>
 __global__ void __launch_bounds__(kLineThreads, 1)
