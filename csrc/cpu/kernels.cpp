@@ -102,6 +102,7 @@ template <class T>
 struct Action {
   const T* table;  // of this group
   T* power;
+  T power_scale;
   Vec<T> energy;
 };
 
@@ -118,6 +119,11 @@ template <class T>
 BLURFFT_INLINE Vec<T> squared_modulus(Cpx<T> z) {
   return z.re * z.re + z.im * z.im;
 }
+// scale * |z|^2, where |z|^2 alone may be out of range.
+template <class T>
+BLURFFT_INLINE Vec<T> scaled_square(Cpx<T> z, T scale) {
+  return z.re * (scale * z.re) + z.im * (scale * z.im);
+}
 
 // The last forward stage, the table and the first inverse stage in one visit: they touch the same R elements.
 template <int R, bool Complex, bool Inverse, class T>
@@ -126,6 +132,7 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
   constexpr ptrdiff_t entry = Complex ? 2 * L : L;
   const T* table = action.table;
   T* power = action.power;
+  const T power_scale = action.power_scale;
   Vec<T> energy = {};
   for (int block = 0; block < blocks; ++block, at += R * step, table += R * entry) {
     Cpx<T> a[R];
@@ -134,7 +141,7 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
     if constexpr (R > 1) dft<R, false>(a);
     if (power) {
 #pragma GCC unroll 16
-      for (int k = 0; k < R; ++k) store(power + k * L, load(power + k * L) + squared_modulus(a[k]));
+      for (int k = 0; k < R; ++k) store(power + k * L, load(power + k * L) + scaled_square(a[k], power_scale));
       power += R * L;
     }
 #pragma GCC unroll 16
@@ -213,7 +220,8 @@ void act_on_group(const Plane<T>& p, int c, Action<T>& action) {
 template <class T>
 struct Entry {
   T re, im;
-  BLURFFT_INLINE T squared_modulus() const { return re * re + im * im; }
+  BLURFFT_INLINE Entry times(T factor) const { return {factor * re, factor * im}; }
+  BLURFFT_INLINE T scaled_square(T scale) const { return re * (scale * re) + im * (scale * im); }
 };
 template <class T>
 struct EntryPair {
@@ -252,7 +260,8 @@ BLURFFT_INLINE EntryPair<T> apply(const EntryPair<T>& x, const T* table, const T
 
 // `table` and `middle`: the first group and row H/2 of a table; so `power` and `middle_power`.
 template <bool Complex, class T>
-double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* middle, T* power, T* middle_power) {
+double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* middle, T* power, T* middle_power,
+                            T power_scale) {
   constexpr int L = kLanes<T>;
   Vec<T> energy = {};
   double shared_energy = 0;
@@ -262,9 +271,9 @@ double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* m
     const Cpx<T> z = load_cpx(m.at), w = load_cpx(m.mirror);
     const EntryPair<T> x = separate(z, w);
     if (power) {
-      const T first = x.first.squared_modulus(), other = x.middle.squared_modulus();
+      const T first = x.first.scaled_square(power_scale), other = x.middle.scaled_square(power_scale);
       const auto add = [&](int position, Cpx<T> value) {
-        Vec<T> square = squared_modulus(value);
+        Vec<T> square = scaled_square(value, power_scale);
         square[0] = first;
         store(power + position * L, load(power + position * L) + square);
         middle_power[middle_row_entry<T>(position, false)] += other;
@@ -304,10 +313,11 @@ void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args, double* energies,
       if (group == 0 && p.g.rows.shared) {
         transform_rows<false>(p, c);
         energy = act_on_special_group<Complex>(p, c, table, table + middle_row(p.g, Complex), power,
-                                               power ? power + middle_row(p.g, false) : nullptr);
+                                               power ? power + middle_row(p.g, false) : nullptr, args.power_scale);
         if constexpr (Inverse) transform_rows<true>(p, c);
       } else {
-        Action<T> action = {table + group * group_step, power ? power + group * power_group_step : nullptr, {}};
+        Action<T> action = {
+            table + group * group_step, power ? power + group * power_group_step : nullptr, args.power_scale, {}};
         act_on_group<Complex, Inverse>(p, c, action);
         energy = sum<T>(row_multiplicity(p.g, group) * action.energy);
       }
@@ -354,9 +364,9 @@ BLURFFT_INLINE Complex conj_product(Complex u, Complex v) {
   return {u.re * v.re + u.im * v.im, u.re * v.im - u.im * v.re};
 }
 
-// sum += conj(X) Y over all row spectra.
+// sum += scale * conj(X) Y over all row spectra.
 template <class T>
-void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work) {
+void cross(const Geometry<T>& g, const Image& a, const Image& b, T scale, T* sum, ptrdiff_t sum_step, T* work) {
   constexpr int L = kLanes<T>;
   const Plane<T> p(g, work), q(g, work + workspace_elements(g, 1));
   load_columns(p, a);
@@ -374,11 +384,13 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
       T* middle = sum + c * sum_step + middle_row(g, true);
       for (int f2 = 0; f2 < g.width(); ++f2) {
         const MirrorPair<T> x = mirror_pair(p, c, f2), y = mirror_pair(q, c, f2);
-        Cpx<T> product = conj_product(load_cpx(x.at), load_cpx(y.at));
+        const Cpx<T> x_at = load_cpx(x.at);
+        Cpx<T> product = conj_product(Cpx<T>{scale * x_at.re, scale * x_at.im}, load_cpx(y.at));
         T* at = out + x.position * 2 * L;
         if (group == 0 && g.rows.shared) {
           const EntryPair<T> u = separate(x), v = separate(y);
-          const Entry<T> first = conj_product(u.first, v.first), other = conj_product(u.middle, v.middle);
+          const Entry<T> first = conj_product(u.first.times(scale), v.first);
+          const Entry<T> other = conj_product(u.middle.times(scale), v.middle);
           product.re[0] = first.re;
           product.im[0] = first.im;
           const ptrdiff_t entry = middle_row_entry<T>(x.position, true);
@@ -393,33 +405,37 @@ void cross(const Geometry<T>& g, const Image& a, const Image& b, T* sum, ptrdiff
 
 // ---- Squared error to a blurred image ---------------------------------------------------------------------------
 
-// Rows of the spectra of a and b: a's become scale * (a - table b). Returns four times the energy before scaling.
+// Rows of the spectra of a and b: a's become args.out_scale * r, with r and the energy, four times of which is
+// returned, as in BlurArgs.
 template <class T>
-double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table, T scale, Vec<T> multiplicity,
-                     T* cross) {
+double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const BlurArgs<T>& args,
+                     Vec<T> multiplicity, T* cross) {
   constexpr int L = kLanes<T>;
+  const T scale = args.scale, out_scale = args.out_scale;
   const Vec<T> share = multiplicity / 2;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * L;
   T* at = p.row + c * 2 * L;
   const T* other = q.row + c * 2 * L;
   Vec<T> energy = {};
   for (int i = 0; i < p.g.width(); ++i, at += step, other += step) {
-    const Cpx<T> y = load_cpx(other), r = load_cpx(at) - apply(y, table, i, true);
-    energy += squared_modulus(r);
+    const Cpx<T> y = load_cpx(other), rest = load_cpx(at) - apply(y, table, i, true);
+    const Cpx<T> r = {scale * rest.re, scale * rest.im};
+    energy += rest.re * r.re + rest.im * r.im;
     if (cross) {
       T* sum = cross + i * 2 * L;
       const Cpx<T> product = conj_product(y, r);
       store_cpx(sum, load_cpx(sum) + Cpx<T>{share * product.re, share * product.im});
     }
-    store_cpx(at, Cpx<T>{scale * r.re, scale * r.im});
+    store_cpx(at, Cpx<T>{out_scale * r.re, out_scale * r.im});
   }
   return sum<T>(multiplicity * energy);
 }
 template <class T>
-double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const T* middle, T scale,
-                              T* cross, T* middle_cross) {
+double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const T* middle,
+                              const BlurArgs<T>& args, T* cross, T* middle_cross) {
   constexpr int L = kLanes<T>;
   constexpr T half = static_cast<T>(0.5);
+  const T scale = args.scale, out_scale = args.out_scale;
   Vec<T> energy = {};
   double shared_energy = 0;
   for (int f2 = 0; f2 <= p.g.width() / 2; ++f2) {
@@ -431,10 +447,13 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
     EntryPair<T> rest = separate(x, u);
     rest = {{rest.first.re - blurred.first.re, rest.first.im - blurred.first.im},
             {rest.middle.re - blurred.middle.re, rest.middle.im - blurred.middle.im}};
-    energy += squared_modulus(r);
-    if (paired) energy += squared_modulus(s);
+    energy += scaled_square(r, scale);
+    if (paired) energy += scaled_square(s, scale);
     shared_energy +=
-        (paired ? 2 : 1) * static_cast<double>(rest.first.squared_modulus() + rest.middle.squared_modulus());
+        (paired ? 2 : 1) * static_cast<double>(rest.first.scaled_square(scale) + rest.middle.scaled_square(scale));
+    r = {scale * r.re, scale * r.im};
+    s = {scale * s.re, scale * s.im};
+    rest = {rest.first.times(scale), rest.middle.times(scale)};
     if (cross) {
       const Entry<T> first = conj_product(other.first, rest.first), last = conj_product(other.middle, rest.middle);
       // The rows of a real sequence's transform: their mirror columns are conjugates.
@@ -451,8 +470,8 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
       if (paired) add(a.mirror_position, conj_product(w, s), -1);
     }
     unite(rest, r, s);
-    store_cpx(a.mirror, Cpx<T>{scale * s.re, scale * s.im});
-    store_cpx(a.at, Cpx<T>{scale * r.re, scale * r.im});
+    store_cpx(a.mirror, Cpx<T>{out_scale * s.re, out_scale * s.im});
+    store_cpx(a.at, Cpx<T>{out_scale * r.re, out_scale * r.im});
   }
   energy[0] = 0;
   return 2 * sum<T>(energy) + shared_energy;
@@ -479,12 +498,10 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
       T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
       double energy;
       if (group == 0 && g.rows.shared) {
-        energy =
-            residual_special_group(p, q, c, table, table + last, args.scale, cross, cross ? cross + last : nullptr);
+        energy = residual_special_group(p, q, c, table, table + last, args, cross, cross ? cross + last : nullptr);
       } else {
         const ptrdiff_t at = group * group_step;
-        energy =
-            residual_rows(p, q, c, table + at, args.scale, row_multiplicity(g, group), cross ? cross + at : nullptr);
+        energy = residual_rows(p, q, c, table + at, args, row_multiplicity(g, group), cross ? cross + at : nullptr);
       }
       args.energy[c] += energy / 4;
       if (out) transform_rows<true>(p, c);
@@ -1118,18 +1135,39 @@ void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotan
 // ---- Weight of the focal frequency loss ------------------------------------------------------------------------
 
 template <class T>
-BLURFFT_INLINE Vec<T> focal_matrix(Vec<T> power, T alpha, bool log_matrix) {
-  Vec<T> m;
-  if (alpha == 1) {
-    for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(sizeof(T) == 8 ? sqrt(power[l]) : sqrtf(power[l]));
-  } else {
-    for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(pow(sqrt(static_cast<double>(power[l])), alpha));
-  }
-  if (log_matrix) {
-    for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(log(static_cast<double>(m[l]) + 1));
-  }
-  return m;
+BLURFFT_INLINE T square_root(T x) {
+  return static_cast<T>(sizeof(T) == 8 ? sqrt(x) : sqrtf(x));
 }
+// |F e|^alpha, or the logarithm of that plus 1, relative to that of the largest power: in range whatever alpha is.
+template <class T>
+struct FocalMatrix {
+  double alpha, largest, largest_logarithm;
+  T largest_root;
+  bool log_matrix;
+
+  FocalMatrix(double exponent, bool log, T power)
+      : alpha(exponent),
+        largest(power),
+        largest_logarithm(logarithm(power)),
+        largest_root(square_root(power)),
+        log_matrix(log) {}
+  double logarithm(double power) const {
+    const double root = sqrt(power), m = alpha == 1 ? root : pow(root, alpha);
+    return m < 1e300 ? log(m + 1) : alpha * log(root);
+  }
+  BLURFFT_INLINE Vec<T> operator()(Vec<T> power) const {
+    Vec<T> m = {};
+    if (log_matrix) {
+      for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(logarithm(power[l]) / largest_logarithm);
+    } else if (alpha == 1) {
+      for (int l = 0; l < kLanes<T>; ++l) m[l] = square_root(power[l]);
+      m /= largest_root;
+    } else {
+      for (int l = 0; l < kLanes<T>; ++l) m[l] = static_cast<T>(pow(sqrt(power[l] / largest), alpha));
+    }
+    return m;
+  }
+};
 
 template <class T>
 void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
@@ -1139,11 +1177,9 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
   Vec<T> high = zero, all = zero;
   for (const Run<T>& run : Runs<T>(g)) {
     for (int i = 0; i < run.groups * run.vectors; ++i, at += L) {
-      const Vec<T> m = focal_matrix<T>(load(at) * args.power_scale, args.alpha, args.log_matrix);
-      const Vec<T> counted = select<T>(run.multiplicity, m, zero);
-      store(at, counted);
-      high = counted > high ? counted : high;
-      all += counted;
+      const Vec<T> power = select<T>(run.multiplicity, load(at) * args.power_scale, zero);
+      high = power > high ? power : high;
+      all += power;
     }
   }
   T largest = 0;
@@ -1153,14 +1189,16 @@ void focal_weight(const Geometry<T>& g, const FocalArgs<T>& args) {
     all_numbers = all_numbers && all[l] == all[l];
   }
   // NaN if it is infinite: squares out of range have no weights, and weights of 0 would make nothing of the largest
-  // errors.
-  const Vec<T> valid = splat(largest - largest);
-  const T* end = at;
-  for (at = args.table; at < end; at += L) {
-    const Vec<T> m = load(at) / largest;
-    // NaN, as of 0 / 0 in a plane without an error, counts as 0.
-    const Vec<T> within = m >= one ? one : m > zero ? m : zero;
-    store(at, args.table_scale * ((all_numbers ? within : zero) + valid));
+  // errors. Only a loss that counts for nothing needs none.
+  const Vec<T> valid = splat(args.table_scale == 0 ? 0 : largest - largest);
+  const FocalMatrix<T> matrix(args.alpha, args.log_matrix, largest);
+  at = args.table;
+  for (const Run<T>& run : Runs<T>(g)) {
+    for (int i = 0; i < run.groups * run.vectors; ++i, at += L) {
+      // NaN, as of 0 / 0 in a plane without an error, counts as 0.
+      const Vec<T> m = matrix(load(at) * args.power_scale), within = m >= one ? one : m > zero ? m : zero;
+      store(at, args.table_scale * ((all_numbers ? select<T>(run.multiplicity, within, zero) : zero) + valid));
+    }
   }
 }
 
@@ -1235,9 +1273,15 @@ struct LogSum {
   }
 };
 
+// |K|^2, the largest number where it is out of range: 1 / |K|^2 then is 0 as it should be, but |K|^2 / |K|^4 no number.
+template <class T>
+BLURFFT_INLINE Vec<T> limited_square(Cpx<T> k) {
+  const Vec<T> s = squared_modulus(k), largest = splat(FloatBits<T>::largest);
+  return s > largest ? largest : s;
+}
 template <class T>
 BLURFFT_INLINE Vec<T> precision(const T* transfer, const WienerArgs<T>& args) {
-  const Vec<T> s = squared_modulus(load_cpx(transfer)), inverse = 1 / (s + args.nsr);
+  const Vec<T> s = limited_square(load_cpx(transfer)), inverse = 1 / (s + args.nsr);
   return s * inverse * inverse + args.eps;
 }
 
@@ -1316,7 +1360,7 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
     const auto each = [&](auto all_used, auto with_log) BLURFFT_LAMBDA_INLINE {
       for (int i = 0; i < vectors; ++i, in += 2 * L, power += L, out += 2 * L) {
         const Cpx<T> k = load_cpx(in);
-        const Vec<T> s = squared_modulus(k);
+        const Vec<T> s = limited_square(k);
         Vec<T> inverse = 1 / (s + args.nsr);
         if constexpr (!all_used.value) inverse = select<T>(multiplicity, inverse, Vec<T>{});
         const Vec<T> share = s * inverse;  // at most 1, where powers of the inverse may be out of range

@@ -62,8 +62,9 @@ struct TapGeometry {
   const T* horizontal;  // [W / 2 + 1][kw / 2 + 1][2]
 };
 
-// out = 2n * table applied to (a - b); energy[c] = n * <a - b, table applied to (a - b)>; power += 4n |F(a - b)|^2.
-// out, power and energy may be null; the steps advance from plane to plane of a unit and are 0 where planes share.
+// out = 2n * table applied to (a - b); energy[c] = n * <a - b, table applied to (a - b)>; power += power_scale * 4n
+// |F(a - b)|^2. out, power and energy may be null; the steps advance from plane to plane of a unit and are 0 where
+// planes share.
 template <class T>
 struct FilterArgs {
   const T* table;
@@ -72,16 +73,17 @@ struct FilterArgs {
   bool streaming;
   T* power;
   ptrdiff_t power_step;
+  T power_scale;
   double* energy;
 };
 
-// r = a - table applied to b. out = 2n * scale * r; energy[c] = n * <r, r>; cross += 4n conj(F b) F r, of rows 0 and
-// H/2 half of that, as they have no mirror row. out, cross and energy as above.
+// r = scale * (a - table applied to b). out = 2n * out_scale * r; energy[c] = n * <r, r> / scale; cross += 4n
+// conj(F b) F r, of rows 0 and H/2 half of that, as they have no mirror row. out, cross and energy as above.
 template <class T>
 struct BlurArgs {
   const T* table;  // complex
   ptrdiff_t table_step;
-  T scale;
+  T scale, out_scale;
   bool streaming;
   T* cross;
   ptrdiff_t cross_step;
@@ -90,7 +92,7 @@ struct BlurArgs {
 
 template <class T>
 struct FocalArgs {
-  T alpha;
+  double alpha;
   bool log_matrix;
   T power_scale;  // makes |F e|^2 of the power in the table
   T table_scale;
@@ -107,7 +109,7 @@ struct WienerArgs {
   double* log_determinant;  // null where it is not wanted
 };
 
-// d loss / d omega = quadratic_scale * power / (4n) + log_scale / omega on every frequency of the full spectrum.
+// d loss / d omega = quadratic_scale * power + log_scale / omega on every frequency of the full spectrum.
 template <class T>
 struct WienerGradArgs {
   const T* power;
@@ -128,8 +130,8 @@ struct Kernels {
   // A null team is the calling thread alone; the result is the same.
   void (*filter)(const Geometry<T>&, const Image& a, const Image* b, const Image* out, const FilterArgs<T>&, T* work,
                  const Team*);
-  // sum += 4n conj(F a) F b; needs two workspaces.
-  void (*cross)(const Geometry<T>&, const Image& a, const Image& b, T* sum, ptrdiff_t sum_step, T* work);
+  // sum += scale * 4n conj(F a) F b; needs two workspaces.
+  void (*cross)(const Geometry<T>&, const Image& a, const Image& b, T scale, T* sum, ptrdiff_t sum_step, T* work);
   // Needs two workspaces.
   void (*blur_mse)(const Geometry<T>&, const Image& a, const Image& b, const Image* out, const BlurArgs<T>&, T* work);
   // out (H, W/2+1) interleaved complex = scale * unnormalised transform; one plane.

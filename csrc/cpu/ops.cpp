@@ -146,6 +146,18 @@ Gradient gradient_by(const Tensor& input, bool wanted) {
   return wanted ? Gradient(empty_as(input, gradient_type(input.scalar_type()))) : std::nullopt;
 }
 
+// A factor as a power of two, with which sums of squares stay in range without rounding, and what is left of it.
+struct Factor {
+  double power_of_two = 1, rest;
+
+  explicit Factor(double x) : rest(x) {
+    constexpr int limit = 100;  // within the exponents of float32
+    if (!std::isnormal(x)) return;
+    power_of_two = std::ldexp(1, std::clamp(std::ilogb(x), -limit, limit));
+    rest = x / power_of_two;
+  }
+};
+
 // Of parameters (n, c, ...), where 1 stands for all samples or channels.
 struct Extent {
   int64_t n, c;
@@ -351,11 +363,11 @@ void each_weighted_unit(const Units& units, const Sharing& sharing, bool weights
   finish(0, sums.get());
 }
 
-// Fused loss of every plane with the weights that fill makes; finish takes |F e|^2 summed over the planes that
-// share each of them.
+// Fused loss of every plane with the weights that fill makes; finish takes power_scale * 4n |F e|^2 summed over the
+// planes that share each of them.
 template <class T, class Fill, class Finish>
 void fused_loss(const Tensor& input, const Tensor& target, const Gradient& grad, bool weights_per_sample,
-                int64_t weights_per_channel, bool want_power, double* energy, Fill fill, Finish finish) {
+                int64_t weights_per_channel, bool want_power, T power_scale, double* energy, Fill fill, Finish finish) {
   const Kernels<T>& k = kernels<T>();
   const Units units(input);
   const UnitGeometry<T> geometries(units);
@@ -373,6 +385,7 @@ void fused_loss(const Tensor& input, const Tensor& target, const Gradient& grad,
                           streaming,
                           power ? power + channel * step : nullptr,
                           step,
+                          power_scale,
                           energy + unit / units.per_sample * units.channels + channel};
     Image out = {};
     if (grad) out = units.image(grads, unit);
@@ -531,7 +544,7 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
     const auto run = [&](int64_t unit, const T* tables, T* work, const Team* team) {
       const Image a = units.image(inputs, unit), to = units.image(outs, unit);
       const FilterArgs<T> args = {
-          tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr, 0, nullptr};
+          tables + units.first_channel(unit) * step, step, complex_values, streaming, nullptr, 0, 0, nullptr};
       k.filter(geometries(units, unit), a, nullptr, &to, args, work, team);
     };
     if (tables_n == 1) {
@@ -572,12 +585,12 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
     out = empty(a, {n, c, units.height, columns}, complex ? complex_type<T> : real_type<T>);
     const size_t packed = packed_elements(g, k.lanes, true);
     const ptrdiff_t step = c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
-    const T scale = static_cast<T>(0.25 / static_cast<double>(units.pixels()));
+    const Factor scale(0.25 / static_cast<double>(units.pixels()));
     const Images first(a), second(b);
     const auto fill = [](int64_t, T*) {};
     const auto run = [&](int64_t unit, const T*, T* sums, T* work, const Team*) {
       k.cross(geometries(units, unit), units.image(first, unit), units.image(second, unit),
-              sums + units.first_channel(unit) * step, step, work);
+              static_cast<T>(scale.power_of_two), sums + units.first_channel(unit) * step, step, work);
     };
     const auto finish = [&](int64_t sample, const T* sums) {
       static thread_local Buffer<T> parts;
@@ -585,7 +598,7 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
       for (int64_t i = 0; i < c; ++i) {
         T* to = values<T>(out) + (sample * c + i) * entries * (complex ? 2 : 1);
         T* half = complex ? to : parts.get();
-        k.unpack(g, sums + i * packed, true, scale, true, half);
+        k.unpack(g, sums + i * packed, true, static_cast<T>(scale.rest), true, half);
         if (complex) continue;
         for (int64_t j = 0; j < entries; ++j) to[j] = half[2 * j];
       }
@@ -610,19 +623,20 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
     const double n = static_cast<double>(input.size(2)) * static_cast<double>(input.size(3));
     const size_t packed = packed_elements(g, k.lanes, false);
     const int64_t entries = rows * columns;
+    const Factor power(scale / (4 * n));
     if (weight_grad) power_out = empty(weight, weight.sizes(), real_type<T>);
     std::vector<double> energy(samples * channels);
     fused_loss<T>(
-        input, target, grad, weights_n > 1, weights_c, weight_grad, energy.data(),
+        input, target, grad, weights_n > 1, weights_c, weight_grad, static_cast<T>(power.power_of_two), energy.data(),
         [&](int64_t index, T* tables) {
           for (int64_t c = 0; c < weights_c; ++c) {
             k.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, static_cast<T>(scale / n),
                    tables + c * packed);
           }
         },
-        [&](int64_t index, const T* power) {
+        [&](int64_t index, const T* sums) {
           for (int64_t c = 0; c < weights_c; ++c) {
-            k.unpack(g, power + c * packed, false, static_cast<T>(scale / (4 * n)), true,
+            k.unpack(g, sums + c * packed, false, static_cast<T>(power.rest), true,
                      values<T>(*power_out) + (index * weights_c + c) * entries);
           }
         });
@@ -655,6 +669,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
     const TapTables<T> tables(g, kh, kw);
     const double n = static_cast<double>(height) * static_cast<double>(width);
     const double quadratic = scale * (nll ? 0.5 : 1);
+    const Factor square(quadratic / (4 * n));
     // Planes that share a weight, each with the weight's whole log-determinant.
     const double sharing = static_cast<double>((weights_n > 1 ? 1 : samples) * (weights_c > 1 ? 1 : channels));
     const size_t packed = packed_elements(g, k.lanes, false);
@@ -675,7 +690,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
     static thread_local Buffer<T> kept_spectra;
     static thread_local std::vector<double> own_sums;
     fused_loss<T>(
-        input, target, grad, weights_n > 1, weights_c, kernel_grad, energy.data(),
+        input, target, grad, weights_n > 1, weights_c, kernel_grad, static_cast<T>(square.power_of_two), energy.data(),
         [&](int64_t index, T* out) {
           if (keep_spectra) kept_spectra.reserve(spectra_elements);
           T* spectra = keep_spectra ? kept_spectra.get() : scratch<T>(spectra_elements);
@@ -700,7 +715,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
                                             transfer,
                                             values<T>(nsr_in)[nsr_extent.entry(index, c)],
                                             values<T>(eps_in)[eps_extent.entry(index, c)],
-                                            quadratic / (4 * n),
+                                            square.rest,
                                             nll ? -0.5 * scale * sharing : 0.0,
                                             sums,
                                             &nsr_sums[at],
@@ -762,7 +777,7 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
     const TapTables<T> tap_tables(g, kh, kw);
     const TapGeometry<T>& taps = tap_tables.taps;
     if (kernel_grad) kernel_out = empty(kernel, kernel.sizes(), real_type<T>);
-    const double n = static_cast<double>(units.pixels());
+    const Factor residual(scale / static_cast<double>(units.pixels()));
     const size_t packed = packed_elements(g, k.lanes, true);
     const ptrdiff_t step = kernels_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const size_t tap_elements = k.tap_workspace_elements(g, taps);
@@ -784,7 +799,8 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
       const int64_t channel = units.first_channel(unit);
       const BlurArgs<T> args = {tables + channel * step,
                                 step,
-                                static_cast<T>(scale / n),
+                                static_cast<T>(residual.power_of_two),
+                                static_cast<T>(residual.rest),
                                 streaming,
                                 cross ? cross + channel * step : nullptr,
                                 step,
@@ -794,19 +810,19 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
       k.blur_mse(geometries(units, unit), units.image(inputs, unit), units.image(targets, unit),
                  input_grad ? &out : nullptr, args, work);
     };
-    // d loss / d K = -2 scale conj(F target) F r on every frequency; `cross` stands for the mirror rows too.
+    // d loss / d K = -2 conj(F target) F r on every frequency; `cross` stands for the mirror rows too.
     const auto finish = [&](int64_t index, const T* cross) {
       static thread_local std::vector<double> sums;
       sums.resize(kh * kw);
       for (int64_t c = 0; c < kernels_c; ++c) {
         k.transfer_grad(g, taps, cross + c * packed, sums.data(), tap_work());
         T* to = values<T>(*kernel_out) + (index * kernels_c + c) * kh * kw;
-        for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-scale / n * sums[i]);
+        for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-residual.rest * sums[i]);
       }
     };
     each_weighted_unit<T>(units, Sharing::none(units), kernels_n > 1, packed * kernels_c,
                           kernel_grad ? packed * kernels_c : 0, 2 * k.workspace_elements(g, 1), fill, run, finish);
-    for (double& e : energy) e *= scale / n;
+    for (double& e : energy) e *= residual.rest;
     loss = reduce_loss<T>(input, energy, units.samples, units.channels, {}, scale, per_sample);
   });
   return {loss, grad, kernel_out};
@@ -826,27 +842,29 @@ std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Ten
     const size_t work_elements = k.workspace_elements(geometries.whole, sharing.team.parts);
     const ptrdiff_t step = static_cast<ptrdiff_t>(packed);
     const double n = static_cast<double>(units.pixels());
+    const Factor power(0.25 / n);
     const bool streaming = fills_the_caches(input);
     std::vector<double> energy(units.samples * units.channels);
     const Images inputs(input), targets(target), grads(grad.value_or(input));
-    each_unit<T>(units, sharing, work_elements + packed * units.interleave,
-                 [&](int64_t unit, T* work, const Team* team) {
-                   T* tables = work + work_elements;
-                   const Image a = units.image(inputs, unit), b = units.image(targets, unit);
-                   const Geometry<T>& g = geometries(units, unit);
-                   std::memset(tables, 0, sizeof(T) * packed * g.planes);
-                   // Without an image to write the table has no effect.
-                   k.filter(g, a, &b, nullptr, {tables, step, false, false, tables, step, nullptr}, work, team);
-                   for (int c = 0; c < g.planes; ++c) {
-                     k.focal_weight(g, {static_cast<T>(alpha), log_matrix, static_cast<T>(0.25 / n),
-                                        static_cast<T>(scale / n), tables + c * step});
-                   }
-                   Image out = {};
-                   if (input_grad) out = units.image(grads, unit);
-                   double* sums = &energy[unit / units.per_sample * units.channels + units.first_channel(unit)];
-                   k.filter(g, a, &b, input_grad ? &out : nullptr, {tables, step, false, streaming, nullptr, 0, sums},
-                            work, team);
-                 });
+    each_unit<T>(
+        units, sharing, work_elements + packed * units.interleave, [&](int64_t unit, T* work, const Team* team) {
+          T* tables = work + work_elements;
+          const Image a = units.image(inputs, unit), b = units.image(targets, unit);
+          const Geometry<T>& g = geometries(units, unit);
+          std::memset(tables, 0, sizeof(T) * packed * g.planes);
+          // Without an image to write the table has no effect.
+          k.filter(g, a, &b, nullptr,
+                   {tables, step, false, false, tables, step, static_cast<T>(power.power_of_two), nullptr}, work, team);
+          for (int c = 0; c < g.planes; ++c) {
+            k.focal_weight(
+                g, {alpha, log_matrix, static_cast<T>(power.rest), static_cast<T>(scale / n), tables + c * step});
+          }
+          Image out = {};
+          if (input_grad) out = units.image(grads, unit);
+          double* sums = &energy[unit / units.per_sample * units.channels + units.first_channel(unit)];
+          k.filter(g, a, &b, input_grad ? &out : nullptr, {tables, step, false, streaming, nullptr, 0, 0, sums}, work,
+                   team);
+        });
     loss = reduce_loss<T>(input, energy, units.samples, units.channels, {}, scale, per_sample);
   });
   return {loss, grad};
