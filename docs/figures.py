@@ -70,7 +70,7 @@ def data_flow(theme: str) -> Figure:
     def box(x: float, y: float, width: float, height: float, text: str, face: str, edge: str) -> None:
         style = "round,pad=0.2,rounding_size=1"
         ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=face, edgecolor=edge, lw=1.4))
-        ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8.8)
+        ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8.4)
 
     def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colours["text"], "lw": 1.3})
