@@ -25,6 +25,7 @@ from .report import ROOT, Failure, Report, Result
 
 ROUNDS = 25
 SETS = 4  # of inputs, which calls on a GPU take in turn
+OVERHEAD_ROUNDS = 7  # times as many: a call of microseconds is cheap to repeat and easily disturbed
 DRAWS = 3  # of inputs, where errors are measured
 COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds a case
 ATTEMPTS = 3
@@ -296,8 +297,9 @@ def _open(out: Path | None, options: Options, suites: list[str], resume: bool) -
             f"the results in {out} are of another machine: its {differing} differ", param_hint="--out"
         )
     kept = measure.keep_freed_memory()
-    run = report.run(pixels=options.pixels, rounds=options.rounds, quick=options.quick, keeps_freed_memory=kept)
     for name in suites:
+        rounds = _rounds(name, options)
+        run = report.run(pixels=options.pixels, rounds=rounds, quick=options.quick, keeps_freed_memory=kept)
         if not resume or name not in results.runs:
             results.begin(name, run)
         elif (before := {**results.runs[name], "date": run["date"]}) != run:
@@ -347,11 +349,15 @@ def _waited(part: Report, suite: str, case: Case) -> float:
     return 0.0 if waited is None else waited.median
 
 
+def _rounds(suite: str, options: Options) -> int:
+    return options.rounds * (OVERHEAD_ROUNDS if suite == "overhead" else 1)
+
+
 def _seconds(suite: str, case: Case, options: Options) -> float:
     """What a case takes, roughly: for the time left."""
     if suite == "memory":
         return 4 + 2e-6 * case.pixels
-    rounds = 30 if suite == "accuracy" else options.rounds
+    rounds = 30 if suite == "accuracy" else _rounds(suite, options)
     return 1 + 1e-7 * rounds * case.pixels
 
 
@@ -396,9 +402,8 @@ def _measure_times(part: Report, suite: str, case: Case, options: Options, advan
         if isinstance(contender.call, train.Step):
             parts[contender.name].append(contender.call.stopwatch.last(calls))
 
-    times = measure.times(
-        right, options.rounds, after_turn, after_round=lambda: advance(1 / options.rounds), timer=timer
-    )
+    rounds = _rounds(suite, options)
+    times = measure.times(right, rounds, after_turn, after_round=lambda: advance(1 / rounds), timer=timer)
     seconds, waited_then = time.perf_counter() - start, measure.waited()
     if options.device == "cpu" and waited is not None and waited_then is not None:
         share = 100 * (waited_then - waited) / (seconds * options.threads)
