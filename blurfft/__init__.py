@@ -19,7 +19,7 @@ from .functional import (
 )
 from .modules import BlurMSELoss, FocalFrequencyLoss, SpectralMSELoss, WienerLoss, WienerNLL
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BlurMSELoss",
