@@ -341,15 +341,18 @@ def _dft8(x, y, SIGN: tl.constexpr):
 def _dft_odd(x, y, RADIX: tl.constexpr, SIGN: tl.constexpr):
     """A prime radix from the sums and differences of the leaves j and -j."""
     re, im = x[0], y[0]
+    xp, xm, yp, ym = (), (), (), ()
     for j in tl.static_range(1, RADIX // 2 + 1):
-        re += x[j] + x[RADIX - j]
-        im += y[j] + y[RADIX - j]
+        xp, xm = xp + (x[j] + x[RADIX - j],), xm + (x[j] - x[RADIX - j],)
+        yp, ym = yp + (y[j] + y[RADIX - j],), ym + (y[j] - y[RADIX - j],)
+        re += xp[j - 1]
+        im += yp[j - 1]
     xs, ys = (re,), (im,)
     for k in tl.static_range(1, RADIX):
         re, im = x[0], y[0]
         for j in tl.static_range(1, RADIX // 2 + 1):
-            re += _cos(j * k, RADIX) * (x[j] + x[RADIX - j]) - _sin(SIGN * j * k, RADIX) * (y[j] - y[RADIX - j])
-            im += _cos(j * k, RADIX) * (y[j] + y[RADIX - j]) + _sin(SIGN * j * k, RADIX) * (x[j] - x[RADIX - j])
+            re += _cos(j * k, RADIX) * xp[j - 1] - _sin(SIGN * j * k, RADIX) * ym[j - 1]
+            im += _cos(j * k, RADIX) * yp[j - 1] + _sin(SIGN * j * k, RADIX) * xm[j - 1]
         xs = xs + (re,)
         ys = ys + (im,)
     return xs, ys

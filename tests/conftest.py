@@ -33,25 +33,6 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-_traced: set[tuple[str, str]] = set()
-
-
-@pytest.fixture(autouse=True)
-def seldom_traced(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Before Python 3.12 coverage makes Triton's interpreter three times as slow: of the cases of a test it sees those
-    that have a parameter of a new value."""
-    function, _, parameters = request.node.nodeid.partition("[")
-    new = {(function, parameter) for parameter in parameters.split("-")} - _traced
-    if new or not os.environ.get("TRITON_INTERPRET"):
-        _traced.update(new)
-        yield
-        return
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(tracer)
-
-
 @pytest.fixture(params=ON_CPU)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Runs the test with each backend that runs on the CPU."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import math
 import mmap
 import os
@@ -246,19 +247,22 @@ def test_planes_larger_than_a_tile(dtype: torch.dtype) -> None:
     assert grad.stride() == x.stride()
 
 
+STAGED = [call for call in CALLS if not call.startswith(("otf", "wiener_loss", "blur_mse"))]
+# Convolutions are a matter of the transform alone: a call of each op shows them.
+STAGES = [
+    *itertools.product(
+        STAGED, [Case(12, 40, layout="channels_last", target_layout="sliced"), Case(1, 5, samples=1, channels=1)]
+    ),
+    *itertools.product(
+        {call.partition("-")[0]: call for call in reversed(STAGED)}.values(),
+        [Case(19, 9, torch.float64, samples=1), Case(16, 23, torch.bfloat16, "transposed", channels=2)],
+    ),
+]
+
+
 @interpreted
 @pytest.mark.filterwarnings("ignore:divide by zero encountered:RuntimeWarning")
-@pytest.mark.parametrize("call", [call for call in CALLS if not call.startswith(("otf", "wiener_loss", "blur_mse"))])
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case(12, 40, layout="channels_last", target_layout="sliced"),
-        Case(19, 9, torch.float64, samples=1),
-        Case(16, 23, torch.bfloat16, "transposed", channels=2),
-        Case(1, 5, samples=1, channels=1),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize(("call", "case"), STAGES, ids=str)
 def test_stages(case: Case, call: str, fft: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fft, "TILE", 0)
     check(SimpleNamespace(**backend.functions()), call, case)
