@@ -10,8 +10,14 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-OUTSIDE = ["CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "benchmarks/results/quality.md"]
-PICTURES = "benchmarks/results/quality*.png"
+OUTSIDE = [
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "benchmarks/results/quality.md",
+    "benchmarks/results/study.md",
+]
+PICTURES = "benchmarks/results/*.png"
 _LINK = re.compile(r"(\]\(|(?:src|srcset)=\")([^)\"#:]+)(?=[)\"#])")
 
 
