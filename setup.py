@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -116,15 +116,20 @@ def check_python_headers() -> None:
         stop_extension(f"Python.h is not in {include}", "install Python's headers (python3-dev on Debian)")
 
 
+def is_missing(module: str) -> bool:
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        return error.name == module
+    except (ImportError, OSError):  # it is there, but broken
+        pass
+    return False
+
+
 def import_torch():
-    remedy = "install torch first (pip install torch) and blurfft with `pip install --no-build-isolation`"
     try:
         import torch
         import torch.utils.cpp_extension
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        stop_extension("torch is not installed in the Python that builds it", remedy)
     except (ImportError, OSError) as error:
         stop_extension(f"torch is installed, but cannot be imported ({error})", "repair it")
     if tuple(map(int, torch.__version__.split(".")[:2])) < TORCH_MINIMUM:
@@ -216,9 +221,12 @@ class BuildExtension(build_ext):
         cuda_mode = setting("BLURFFT_CUDA", "auto", ("auto", "0", "1"))
         self.cxx = find_compiler()
         check_python_headers()
-        for module in ("ninja", "pybind11"):
-            if find_spec(module) is None:
-                stop_extension(f"{module} is not installed in the Python that builds it", f"pip install {module}")
+        if missing := [module for module in ("torch", "ninja", "pybind11") if is_missing(module)]:
+            verb = "is" if len(missing) == 1 else "are"
+            stop_extension(
+                f"{' and '.join(missing)} {verb} not installed in the Python that builds it",
+                f"pip install {' '.join(missing)} first and blurfft with `pip install --no-build-isolation`",
+            )
         self.torch = import_torch()
         self.nvcc, self.cuda_reason = decide_cuda(cuda_mode, self.torch)
         super().run()

@@ -175,6 +175,7 @@ def test_source_distribution_is_complete(tree: Path):
 
 
 TORCH_ABSENT = {"torch.py": "raise ModuleNotFoundError('no torch', name='torch')"}
+ALL_ABSENT = {f"{name}.py": f"raise ModuleNotFoundError(name='{name}')" for name in ("torch", "ninja", "pybind11")}
 TORCH_BROKEN = {"torch.py": "raise OSError('libcudart.so.13: cannot open shared object file')"}
 TORCH_OLD = {
     "torch/__init__.py": "__version__ = '2.10.1'",
@@ -189,7 +190,8 @@ TORCH_OLD = {
     [
         ({"CXX": "/nonexistent/c++"}, {}, "there is no C++ compiler '/nonexistent/c++'; install g++"),
         ({"CXX": "false"}, {}, "the C++ compiler 'false' does not compile C++20 with vector extensions; install g++"),
-        ({}, TORCH_ABSENT, "torch is not installed in the Python that builds it; install torch first"),
+        ({}, TORCH_ABSENT, "torch is not installed in the Python that builds it; pip install torch first"),
+        ({}, ALL_ABSENT, "torch and ninja and pybind11 are not installed in the Python that builds it; pip install"),
         ({}, TORCH_BROKEN, "torch is installed, but cannot be imported (libcudart.so.13: cannot open"),
         ({}, TORCH_OLD, "torch is 2.10.1, but blurfft needs 2.11 or newer; upgrade torch"),
         (
