@@ -167,7 +167,7 @@ def matrix_for(image: Tensor, value: Tensor, patch_factor: int) -> Tensor:
     shape = samples, patch_factor**2, channels, height // patch_factor, width // patch_factor
     if value.dim() > 5 or any(side not in (1, n) for side, n in zip(value.shape[::-1], shape[::-1], strict=False)):
         raise ValueError(f"matrix must broadcast to (N, patches, C, h, w) = {shape}, got shape {tuple(value.shape)}")
-    value = value.detach().to(compute_dtype(image.dtype))
+    value = beside(image, value.detach().to(compute_dtype(image.dtype)))
     value = value[(None,) * (5 - value.dim())]
     shared = value.shape[0] == value.shape[1] == 1
     n, p = (1, 1) if shared else shape[:2]

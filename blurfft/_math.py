@@ -50,6 +50,12 @@ def difference(input: Tensor, target: Tensor) -> Tensor:
     return input.to(dtype) - target.to(dtype)
 
 
+def laid_out_as(image: Tensor, values: Tensor) -> Tensor:
+    """``values`` (N, C, H, W), with channels last in memory if those of ``image`` are."""
+    # vmap knows no ``contiguous(memory_format=torch.channels_last)``.
+    return values.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) if image.stride(1) == 1 else values
+
+
 def power(spectrum: Tensor) -> Tensor:
     """|·|² of a complex tensor."""
     return spectrum.real.square() + spectrum.imag.square()
@@ -76,7 +82,9 @@ class PrecisionSpectrum:
 
     def __init__(self, K: Tensor, nsr: Tensor, eps: Tensor) -> None:
         self._K, self._nsr, self._eps = K, nsr, eps
-        self._s = power(K)
+        s = power(K)
+        # That of a finite K may be out of range; the largest number then does as well, for ω is 0.
+        self._s = torch.where(K.isfinite(), s.clamp(max=torch.finfo(s.dtype).max), s)
         self._C = over_plane(nsr, K)
         self._q = self._s + self._C
         # Powers of q are out of range long before the quotients are.

@@ -11,6 +11,11 @@ promoted to their common one. The arithmetic is float64 for float64 images and f
 results have the images' dtype, scalar losses of half-precision images are float32. Kernels are (kh, kw) or (N|1, C|1,
 kh, kw), no larger than the image. ``nsr`` and ``eps`` are floats or tensors of shape (), (N,) or (N, C). Everything
 floating is differentiable, to any order. Nothing is mutated.
+
+Raises:
+    TypeError: an argument is not of the right kind, or a tensor not of the right dtype.
+    ValueError: its shape, size, device or value is wrong. Both name the argument, what it was and what it should be.
+    RuntimeError: the backend that was asked for by name cannot serve the call.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from ._math import (
     constant,
     difference,
     focal_weight,
+    laid_out_as,
     multiplicity,
     over_plane,
     power,
@@ -380,8 +386,7 @@ def _is_constant(number: float) -> bool:
 
 def _mean_of_samples(image: Tensor) -> Tensor:
     """(N, C, H, W) -> (1, C, H, W) in the compute dtype and the layout of ``image``."""
-    mean = image.to(compute_dtype(image.dtype)).mean(0, keepdim=True)
-    return mean.contiguous(memory_format=torch.channels_last) if image.stride(1) == 1 else mean
+    return laid_out_as(image, image.to(compute_dtype(image.dtype)).mean(0, keepdim=True))
 
 
 def _patches(image: Tensor, factor: int) -> Tensor:

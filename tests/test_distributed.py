@@ -92,6 +92,10 @@ def check_plain_parameters(mesh: Any) -> None:
                     torch.testing.assert_close(grad, t.grad)
     criterion = blurfft.WienerLoss(kernels((3, 2)))
     x, y = images((4, 3, 8, 6)), images((4, 3, 8, 6))
+    sharded = [distribute_tensor(a, mesh, [Shard(0)]) for a in (x, y)]
+    for matrix in (torch.rand(8, 6), torch.rand(4, 1, 3, 8, 6)):
+        loss = blurfft.focal_frequency_loss(*sharded, matrix=matrix)
+        torch.testing.assert_close(loss.full_tensor(), blurfft.focal_frequency_loss(x, y, matrix=matrix))
     loss = criterion(*(distribute_tensor(a, mesh, [Shard(0)]) for a in (x, y)))
     torch.testing.assert_close(loss.full_tensor(), criterion(x, y))
 

@@ -259,3 +259,18 @@ def test_composed_losses_do_not_depend_on_the_number_of_threads() -> None:
                 assert torch.equal(one, other)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_kernel_whose_power_is_out_of_range() -> None:
+    kernel, tap = torch.full((3, 3), 1e20, requires_grad=True), torch.tensor([[float("inf")]])
+    weight = blurfft.wiener_weight(kernel, (8, 8), eps=1.0)
+    truth = reference.wiener_weight(kernel.double(), (8, 8), eps=1.0)
+    torch.testing.assert_close(weight, truth.float())
+    weight.sum().backward()
+    assert kernel.grad is not None
+    assert not kernel.grad.any()
+    assert blurfft.wiener_weight(tap, (8, 8)).isnan().all()  # what is infinite does not vanish
+    x, y = images((1, 1, 8, 8), f32), images((1, 1, 8, 8), f32)
+    with blurfft.use_backend("reference"):
+        actual = blurfft.wiener_loss(x, y, kernel, 0.01, eps=1.0)
+    torch.testing.assert_close(actual, F.mse_loss(x, y))

@@ -330,6 +330,38 @@ def test_forward_mode(sample: str, backend: Backend) -> None:
     torch.testing.assert_close(torch.sum((along * u.conj()).real), inner)
 
 
+def test_compiled_forward_mode(backend: Backend) -> None:
+    x, y, k, _ = (a.detach() for a in every_argument())
+
+    def values(module: Any) -> Callable[[Tensor], Tensor]:
+        return lambda x: module.wiener_loss(x, y, k, 0.1) + x.square().sum() + module.blur(x, k).square().sum()
+
+    def along(module: Any) -> Callable[[Tensor, Tensor], Any]:
+        return lambda x, t: (jvp(values(module), (x,), (t,)), jvp(grad(values(module)), (x,), (t,)))
+
+    t = torch.randn_like(x)
+    torch._dynamo.reset()
+    compiled = torch.compile(along(blurfft), fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, t), along(reference)(x, t))
+
+
+def test_gradients_have_the_layout_of_the_image(backend: Backend) -> None:
+    x, k = images(SHAPE, f32, "channels_last").requires_grad_(), kernels((3, 3), f32)
+    for function in (blurfft.blur, blurfft.wiener_filter):
+        (by_image,) = torch.autograd.grad(function(x, k).sum(), x)  # whose cotangent has no layout
+        assert by_image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_vmap_of_images_with_channels_last(backend: Backend) -> None:
+    x, y, k = torch.randn(2, *SHAPE), images(SHAPE, f32), kernels((3, 3), f32)
+
+    def value(x: Tensor) -> Tensor:
+        return blurfft.focal_frequency_loss(x, y, ave_spectrum=True) + blurfft.blur(x, k).square().sum()
+
+    last = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    torch.testing.assert_close(vmap(grad(value))(last), torch.stack([grad(value)(example) for example in x]))
+
+
 def test_forward_mode_of_calls_like_earlier_ones(backend: Backend) -> None:
     x, y, k, _ = (a.detach() for a in every_argument())
     t = torch.randn_like(x)

@@ -32,8 +32,10 @@ Needs = Sequence[bool]
 try:
     from torch._C import _are_functorch_transforms_active as _transforms_active
     from torch._C import _AutoDispatchBelowAutograd
+    from torch._C._functorch import TransformType, get_interpreter_stack
     from torch._functorch.utils import enable_single_level_autograd_function
 
+    _JVP = TransformType.Jvp
     forward_ad._current_level  # noqa: B018
     _SINGLE_LEVEL = True
 except (ImportError, AttributeError):
@@ -169,7 +171,7 @@ class Op:
         ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
         ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
         """
-        if forward_ad._current_level >= 0:
+        if _in_forward_mode():
             return self.composed(*args)
         if not (is_grad_enabled() and _needs_grad(args)):
             return self._below_autograd(*args)
@@ -380,6 +382,13 @@ def _differentiate_publicly(op: Op) -> None:
 
     torch.library.register_autograd(f"blurfft::{op.name}", backward, setup_context=setup_context, lib=op.library)
     op.library.impl(op.name, op.composed, "FuncTorchDynamicLayerFrontMode")
+
+
+def _in_forward_mode() -> bool:
+    # ``forward_ad`` does not know of the levels that a compiled function enters.
+    return forward_ad._current_level >= 0 or (
+        _transforms_active() and any(level.key() == _JVP for level in get_interpreter_stack() or ())
+    )
 
 
 def _are_dual(tensors: Sequence[Tensor]) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch, _distributed
+from .._math import laid_out_as
 from ._define import Args, Dims, Grads, Needs, Op, extent, fold, fold_shared, unfold
 
 
@@ -29,7 +30,7 @@ class SpectralFilter(Op):
         input, transfer = args
         input_grad = transfer_grad = None
         if needs[0]:
-            input_grad = spectral_filter(grad, transfer.conj())
+            input_grad = spectral_filter(laid_out_as(input, grad), transfer.conj())
         if needs[1]:
             transfer_grad = cross_spectrum(input, grad, *transfer.shape[:2], transfer.is_complex())
         return input_grad, transfer_grad
