@@ -127,7 +127,8 @@ _SMALLEST = (1, 1, 16, 16)
 
 def _claim(report: Report) -> str:
     """What the README begins with: smooth sizes from 64² to 256², forward + backward."""
-    where = report.machine.get("gpu") or f"{report.machine['threads']} threads of an {processor(report)}"
+    threads = report.machine["threads"]
+    where = report.machine.get("gpu") or f"{threads} thread{'s' * (threads != 1)} of an {processor(report)}"
     lines = []
     for suite, op in _TITLED:
         cases = [
