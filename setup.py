@@ -46,7 +46,7 @@ CXX_FLAGS = [
 # Compiled once per instruction set, chosen from at run time. The linker keeps one copy of each inline function, the
 # first it meets, and that must not be one with AVX-512 instructions that code for every machine calls: so this file
 # includes no torch header, and its objects are linked last, in this order.
-CPU_KERNELS = "csrc/cpu/kernels.cpp"
+CPU_ROUTINES = "csrc/cpu/routines.cpp"
 X86_64_CAPABILITIES = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
@@ -290,7 +290,7 @@ class BuildExtension(build_ext):
 
             objects = []
             for source in ext.sources:
-                if source == CPU_KERNELS or (source.startswith("csrc/cuda/") and not self.nvcc):
+                if source == CPU_ROUTINES or (source.startswith("csrc/cuda/") and not self.nvcc):
                     continue
                 output = str(Path(source).with_suffix(".o"))
                 if source.endswith(".cu"):
@@ -300,9 +300,9 @@ class BuildExtension(build_ext):
                 else:
                     objects += ninja.build(output, "cxx", str(ROOT / source))
             for name, flags in capabilities.items():
-                output = str(Path(CPU_KERNELS).with_suffix(f".{name}.o"))
+                output = str(Path(CPU_ROUTINES).with_suffix(f".{name}.o"))
                 variables = {"flags": shell([f"-DBLURFFT_CPU_CAPABILITY={name}", *flags])}
-                objects += ninja.build(output, "cxx", str(ROOT / CPU_KERNELS), variables=variables)
+                objects += ninja.build(output, "cxx", str(ROOT / CPU_ROUTINES), variables=variables)
             libs = shell([*libraries, *shlex.split(os.environ.get("LDFLAGS", ""))])
             ninja.build("_C.so", "link", objects, variables={"libs": libs})
 

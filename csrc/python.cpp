@@ -9,7 +9,7 @@
 
 #include "build_config.h"  // written by setup.py: what only the build knows
 #include "cpu/capability.h"
-#include "fft/plan.h"
+#include "cpu/fft/plan.h"
 
 namespace py = pybind11;
 

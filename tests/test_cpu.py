@@ -284,11 +284,11 @@ def wide_ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
     def compile_one(name: str) -> Path:
         target = folder / f"{Path(name).stem}.o"
-        extra = avx2 if name == "cpu/kernels.cpp" else []
+        extra = avx2 if name == "cpu/routines.cpp" else []
         subprocess.run([*compiler, *flags, *extra, "-c", str(CSRC / name), "-o", str(target)], check=True)
         return target
 
-    sources = ["cpu/kernels.cpp", "cpu/ops.cpp", "cpu/capability.cpp", "fft/plan.cpp", "library.cpp"]
+    sources = [str(path.relative_to(CSRC)) for path in CSRC.glob("cpu/**/*.cpp")] + ["library.cpp"]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, sources))
     library = folder / "wide.so"

@@ -119,7 +119,7 @@ def test_extension_needs_only_the_stable_abi():
 @needs_nm
 def test_instruction_sets_share_no_code():
     """An inline function or a static initialiser compiled for AVX-512 would run on machines that lack it."""
-    objects = list(ROOT.glob(f"build/temp.*{sys.implementation.cache_tag}/csrc/cpu/kernels.*.o"))
+    objects = list(ROOT.glob(f"build/temp.*{sys.implementation.cache_tag}/csrc/cpu/routines.*.o"))
     if not objects:
         pytest.skip("the extension was not built in this tree")
     for file in objects:
@@ -170,7 +170,7 @@ def test_source_distribution_is_complete(tree: Path):
         for folder in ("blurfft", "kernels", "csrc")
         for path in tree.glob(f"{folder}/**/*.*")
     }
-    assert {"setup.py", "pyproject.toml", "csrc/library.cpp", "csrc/cpu/kernels.cpp", "kernels/__init__.py"} <= names
+    assert {"setup.py", "pyproject.toml", "csrc/library.cpp", "csrc/cpu/routines.cpp", "kernels/__init__.py"} <= names
     assert sources <= names
 
 

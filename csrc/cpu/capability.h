@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels.h"
+#include "routines.h"
 
 namespace blurfft::cpu {
 
@@ -16,7 +16,7 @@ const Capability& capability();
 void set_capability(const std::string& name);
 
 template <class T>
-const Kernels<T>& kernels() {
+const Routines<T>& routines() {
   if constexpr (sizeof(T) == 8) {
     return *capability().f64;
   } else {

@@ -1,17 +1,12 @@
 // The two-dimensional transform of a unit in place: load, columns, rows with an action on the spectrum, back.
 #pragma once
 
-#include "../cpu/kernels.h"
 #include "convert.h"
+#include "geometry.h"
 #include "line.h"
 
 namespace blurfft {
 namespace {
-
-using cpu::Element;
-using cpu::Geometry;
-using cpu::Image;
-using cpu::Team;
 
 // Memory that will be needed soon, fetched a few cache lines at a time: no more than the core can wait for without
 // standing still.
@@ -83,7 +78,7 @@ struct LookAhead {
 // f(plane, begin, end) over parts of [0, count), by all threads of the team at once: each with a plane of its own,
 // which looks no further ahead than f.
 template <class T, class F>
-BLURFFT_INLINE void share(const Plane<T>& whole, const Team* team, int count, F f) {
+BLURFFT_INLINE void split(const Plane<T>& whole, const Team* team, int count, F f) {
   if (!team) return f(whole, 0, count);
   struct Call {
     const Geometry<T>& g;
@@ -291,7 +286,7 @@ void transform_columns(const Plane<T>& p) {
 // larger, the image's mean being in it, that no more than its rounding error would be left of Zn.
 template <bool Inverse, class T>
 void mix_special_rows(const Plane<T>& p) {
-  if (!p.g.rows.shared) return;
+  if (!p.g.rows.united) return;
   constexpr T half = static_cast<T>(0.5);
   T* first = p.z + p.g.rows.row[0] * p.row_step;
   T* second = p.z + p.g.rows.mirror[0] * p.row_step;
@@ -316,16 +311,16 @@ void load_columns(const Plane<T>& p, const Image& image) {
 }
 
 // Rows f1 and -f1 of packed columns A + iB give twice row f1 of the left half, A, and of the right half, B.
-// Transposed on the way: p.row holds one vector (lanes are rows) for every column. `Shared`: lane 0 is that of rows 0
+// Transposed on the way: p.row holds one vector (lanes are rows) for every column. `United`: lane 0 is that of rows 0
 // and H/2, whose parts are complete as they are.
-template <bool Shared, class T>
+template <bool United, class T>
 void load_group(const Plane<T>& p, int group) {
   constexpr int L = kLanes<T>, Q = kQuad<T>;
   const int half = p.half;
   Vec<T> paired = splat(static_cast<T>(1));
   paired[0] = 0;
-  const auto plus = [&](Vec<T> u, Vec<T> v) BLURFFT_LAMBDA_INLINE { return Shared ? u + paired * v : u + v; };
-  const auto minus = [&](Vec<T> u, Vec<T> v) BLURFFT_LAMBDA_INLINE { return Shared ? u - paired * v : u - v; };
+  const auto plus = [&](Vec<T> u, Vec<T> v) BLURFFT_LAMBDA_INLINE { return United ? u + paired * v : u + v; };
+  const auto minus = [&](Vec<T> u, Vec<T> v) BLURFFT_LAMBDA_INLINE { return United ? u - paired * v : u - v; };
   const T *row[L], *mirror[L];
   for (int l = 0; l < L; ++l) {
     row[l] = p.z + p.g.rows.row[group * L + l] * p.row_step;
@@ -350,14 +345,14 @@ void load_group(const Plane<T>& p, int group) {
     load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return row[l] + im; }, x);
     load_transposed<T>([&](int l) BLURFFT_LAMBDA_INLINE { return mirror[l] + im; }, y);
 #pragma GCC unroll 4
-    for (int c = 0; c < Q; ++c) store(left_out + c * 2 * L + L, Shared ? paired * x[c] - y[c] : x[c] - y[c]);
+    for (int c = 0; c < Q; ++c) store(left_out + c * 2 * L + L, United ? paired * x[c] - y[c] : x[c] - y[c]);
 #pragma GCC unroll 4
     for (int c = 0; c < Q; ++c) store_cpx(right_out + c * 2 * L, Cpx<T>{plus(x[c], y[c]), right_im[c]});
   }
 }
 template <class T>
 void load_rows(const Plane<T>& p, int group) {
-  group == 0 && p.g.rows.shared ? load_group<true>(p, group) : load_group<false>(p, group);
+  group == 0 && p.g.rows.united ? load_group<true>(p, group) : load_group<false>(p, group);
 }
 template <class T>
 void store_rows(const Plane<T>& p, int group) {

@@ -1,4 +1,5 @@
-// What the CPU kernels offer, in plain pointers: one table of functions for each instruction set and arithmetic type.
+// What is compiled for each instruction set, in plain pointers: one table of functions for each instruction set and
+// arithmetic type.
 //
 // A *unit* is one plane, or the interleaved planes of a channels_last sample. A real plane is transformed as half as
 // many complex columns (column j with column j + W/2); its spectrum is kept for rows 0 <= f1 <= H/2 and all W columns.
@@ -12,46 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../fft/plan.h"
+#include "fft/geometry.h"
 
 namespace blurfft::cpu {
-
-enum class Element : int { f32, f64, bf16, f16 };
-
-// Element (h, w, c) of a unit lies at data + h * row + w * column + c * channel, in elements.
-struct Image {
-  void* data;
-  Element element;
-  int64_t row, column, channel;
-};
-
-// Rows a group of lanes transforms together: positions of row f1 and of its mirror -f1, which for 0 and H/2 is the row
-// itself, or of row 0 and H/2 where these share a lane. Unused lanes point to the zero row behind the plane.
-struct RowGroups {
-  int groups;
-  bool shared;
-  const int32_t* row;
-  const int32_t* mirror;
-};
-
-template <class T>
-struct Geometry {
-  const Line<T>* vertical;    // length H
-  const Line<T>* horizontal;  // length W
-  int planes;                 // interleaved in a unit
-  RowGroups rows;
-
-  int height() const { return vertical->n; }
-  int width() const { return horizontal->n; }
-  // Rows with a lane of their own.
-  int lane_rows() const { return height() / 2 + 1 - rows.shared; }
-};
-
-// Threads that share a plane: run calls f(context, part) for every part, in any order, and waits for all.
-struct Team {
-  int parts;
-  void (*run)(int parts, void (*f)(void* context, int part), void* context);
-};
 
 // A small kernel's transforms: cos and sin of 2 pi f1 u / H, with lanes f1 and with lanes u, of 2 pi f2 v / W.
 template <class T>
@@ -122,7 +86,7 @@ struct WienerGradArgs {
 };
 
 template <class T>
-struct Kernels {
+struct Routines {
   int lanes;
   // For a team of so many parts.
   size_t (*workspace_elements)(const Geometry<T>&, int parts);
@@ -154,14 +118,14 @@ struct Kernels {
 template <class T>
 inline size_t packed_elements(const Geometry<T>& g, int lanes, bool complex_values) {
   const size_t vectors = static_cast<size_t>(g.rows.groups) * g.width();
-  const size_t middle_row = g.rows.shared ? (g.width() + lanes - 1) / lanes : 0;
+  const size_t middle_row = g.rows.united ? (g.width() + lanes - 1) / lanes : 0;
   return (vectors + middle_row) * lanes * (complex_values ? 2 : 1);
 }
 
 struct Capability {
   const char* name;
-  const Kernels<float>* f32;
-  const Kernels<double>* f64;
+  const Routines<float>* f32;
+  const Routines<double>* f64;
 };
 
 }  // namespace blurfft::cpu
