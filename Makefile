@@ -1,5 +1,6 @@
 ## make demo     restore blurred photographs, train a small VAE; pictures in out/
-## make test     run the tests, with the coverage of Python lines
+## make test     run the tests, and say which took longest
+## make coverage the same, with the coverage of Python lines, in twice the time
 ## make lint     ruff, mypy, clang-format
 ## make soak     kill a training run again and again, fill its disk, take its right to write
 ## make bench    time every backend against its contenders
@@ -15,7 +16,7 @@
 ## PYTHON=python3.12        the Python to make .venv with
 ## TORCH=torch==2.11.0      what pip installs as torch
 ## TORCH_INDEX=URL          where from, e.g. https://download.pytorch.org/whl/cpu on Linux without a GPU
-## ARGS=...                 further arguments for the command behind demo, test, soak, bench, measure and wheel
+## ARGS=...                 further arguments for the command behind demo, test, coverage, soak, bench, measure and wheel
 ## RESULTS=cpu-epyc-avx2    the file that measure writes
 
 PYTHON ?= python3
@@ -37,7 +38,7 @@ DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX) '"$$(pwd -P)"
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test lint soak bench measure figures gpu docs wheel lock clean
+.PHONY: help demo test coverage lint soak bench measure figures gpu docs wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,11 +51,15 @@ demo: $(BUILT)
 # As many processes as cores; more than 8 take more memory than they save time.
 PYTEST := -m pytest -n auto --maxprocesses=8 --dist worksteal
 
-# Triton's interpreter is for all kernels of a process or for none: they have a process of their own, without coverage,
-# which before Python 3.12 makes the interpreter three times as slow. ARGS is for the first.
+# Triton's interpreter is for all kernels of a process or for none: they have a process of their own. ARGS is for the
+# first.
 test: $(BUILT)
+	$(BIN)/python $(PYTEST) --durations=30 $(ARGS)
+	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python $(PYTEST) --durations=10 tests/test_backends.py tests/test_triton.py)
+
+# Before Python 3.12 coverage looks at every line of torch that runs.
+coverage: $(BUILT)
 	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
-	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python $(PYTEST) tests/test_backends.py tests/test_triton.py)
 
 lint: $(DEPS)
 	$(BIN)/ruff check .
