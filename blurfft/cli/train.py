@@ -71,7 +71,7 @@ def train(
     *,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images.")] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps, instead of epochs.", show_default="1000, without epochs")
+        int | None, typer.Option(min=1, help="Steps, instead of epochs.", show_default=f"{run.STEPS}, without epochs")
     ] = None,
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
@@ -83,7 +83,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     interval: Annotated[
         int, typer.Option(min=1, help="Steps between checkpoints; an interrupt loses no more than these.")
-    ] = 500,
+    ] = run.INTERVAL,
     tensorboard: Annotated[
         bool | None,
         typer.Option("--tensorboard/--no-tensorboard", help="Event files too.", show_default="if it is installed"),
@@ -103,8 +103,6 @@ def train(
         raise typer.BadParameter("give --resume or --overwrite, not both", param_hint="--resume")
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give epochs or steps, not both", param_hint="--steps")
-    if steps is None and epochs is None:
-        steps = 1000
     show = int(os.environ.get("RANK", "0")) == 0
     bar = terminal.progress(TimeRemainingColumn(), shown=show)
     try:

@@ -23,6 +23,9 @@ from .options import Options, flag
 from .outputs import BOARD, CHECKPOINT, IMAGES, LOG, PICTURES
 from .training import Diverged, Trainer, load_checkpoint, mean_of, restore, save_checkpoint
 
+STEPS = 1000  # of a run whose length is not given
+INTERVAL = 500  # steps between checkpoints
+
 _COLUMNS = (
     "step",
     "loss",
@@ -162,7 +165,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
-    interval: int = 500,
+    interval: int = INTERVAL,
     log_every: int = 20,
     tensorboard: bool = False,
     watcher: Watcher | None = None,
@@ -174,7 +177,7 @@ def train(
         options: what to train.
         out: a folder, made if need be. One that holds a run already is only taken with ``resume`` or
             ``overwrite``.
-        steps, epochs: how long altogether; one of them.
+        steps, epochs: how long altogether, one of them; ``STEPS`` without either.
         resume: continue the run in ``out`` from its checkpoint, bit for bit as if it had not been stopped, provided
             the images are the same.
         overwrite: replace the run in ``out``.
@@ -205,7 +208,8 @@ def train(
         say(f"{len(images.train)} images to train on, {len(images.held_out)} held out: {images.description}")
         if epochs is not None:
             steps = max(1, epochs * len(images.train) // options.batch)
-        assert steps is not None
+        elif steps is None:
+            steps = STEPS
         if place.type == "cuda":
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.deterministic = True
