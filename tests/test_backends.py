@@ -19,7 +19,7 @@ from conformance import CALLS, TAKING_IMAGES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inputs import LAYOUTS, images, kernels, positive
-from tolerances import assert_close
+from tolerances import TOLERANCES, assert_close
 from torch import Tensor
 
 import blurfft
@@ -391,6 +391,41 @@ def test_gradients_at_zeros_of_the_kernel(shape: tuple[int, int], backend: Backe
 def test_lazy_negatives_and_conjugates(function: str, backend: Backend) -> None:
     call, args = FUNCTIONS[function](Case((2, 3, 8, 6), (2, 1, 3, 3), (2,), ()))
     check(call, [a.conj_physical().conj() if a.is_complex() else torch._neg_view(-a) for a in args])
+
+
+def _second_gradients(
+    call: Callable[[Any, list[Tensor]], Tensor], args: list[Tensor], module: Any, weighted: bool
+) -> list[Tensor]:
+    """Of the gradients by all arguments along fixed directions: by the incoming gradient and by the arguments."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(t: Tensor) -> Tensor:
+        # The same numbers in every dtype.
+        return torch.randn(t.shape, dtype=f64, generator=generator, device="cpu").bfloat16().to(t)
+
+    value = call(module, args)
+    cotangent = noise(value).requires_grad_()
+    firsts = torch.autograd.grad(value, args, cotangent, create_graph=True)
+    directions = [noise(first) for first in firsts]
+    if weighted:  # of which only the symmetric part counts, whose root is not that of the whole
+        directions[2] = directions[2] + directions[2].flip(-2).roll(1, -2)
+    return list(torch.autograd.grad(firsts, [cotangent, *args], directions, materialize_grads=True))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="takes minutes; derivatives are compositions of ops, whatever serves these")
+@pytest.mark.parametrize("dtype", [bf16, f16], ids=str)
+@pytest.mark.parametrize("function", [name for name in FUNCTIONS if name != "wiener_weight" and "rfft" not in name])
+def test_second_gradients_are_rounded_once(function: str, dtype: torch.dtype, backend: Backend) -> None:
+    """They are sums of terms that come back through several first gradients."""
+    call, args = FUNCTIONS[function](Case((2, 3, 12, 10), (2, 1, 3, 4), (2,), (2, 3), dtype))
+    weighted = function.startswith("spectral_mse")
+    actual = _second_gradients(call, [a.detach().requires_grad_() for a in args], blurfft, weighted)
+    with torch.device("cpu"):
+        truth = _second_gradients(call, [_exact(a) for a in args], reference, weighted)
+    for a, e in zip(actual, truth, strict=True):
+        half_a_unit = torch.finfo(a.dtype).eps / 2 * e.abs()
+        error = (a.to(e) - e).abs() - half_a_unit
+        assert error.max() <= 8 * TOLERANCES[f32] * e.abs().max()
 
 
 GRADCHECKED = [name for name in FUNCTIONS if not name.startswith("focal")]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _dispatch, _distributed
-from .._math import laid_out_as
+from .._math import compute_dtype, laid_out_as
 from ._define import Args, Dims, Grads, Needs, Op, extent, fold, fold_shared, unfold
 
 
@@ -28,9 +28,13 @@ class SpectralFilter(Op):
         from .cross_spectrum import cross_spectrum  # whose derivative this op is
 
         input, transfer = args
+        dtype = input.dtype
+        if torch.is_grad_enabled():
+            # What comes back through both results is added up before it is rounded.
+            input, grad = input.to(compute_dtype(dtype)), grad.to(compute_dtype(dtype))
         input_grad = transfer_grad = None
         if needs[0]:
-            input_grad = spectral_filter(laid_out_as(input, grad), transfer.conj())
+            input_grad = spectral_filter(laid_out_as(input, grad), transfer.conj()).to(dtype)
         if needs[1]:
             transfer_grad = cross_spectrum(input, grad, *transfer.shape[:2], transfer.is_complex())
         return input_grad, transfer_grad

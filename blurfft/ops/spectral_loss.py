@@ -16,14 +16,15 @@ def quadratic_vjp(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of sum_n grad_n * Q_n by input, target and weight, differentiable; the last if any parameter's is."""
     ge = grad.view(-1, 1, 1, 1) * e
-    input_grad = weight_grad = None
+    wide_grad = weight_grad = None
     if needs[0] or needs[1]:
-        input_grad = (2 * spectral_filter(ge, weight)).to(dtype)
+        wide_grad = 2 * spectral_filter(ge, weight)
     if True in needs[2:]:
         weight_grad = cross_spectrum(ge, e, weight.shape[0], weight.shape[1], False)
+    # Each is rounded by itself, so that what comes back through both is added up before it is rounded.
     return (
-        input_grad if needs[0] else None,
-        -input_grad if needs[1] and input_grad is not None else None,
+        wide_grad.to(dtype) if needs[0] and wide_grad is not None else None,
+        (-wide_grad).to(dtype) if needs[1] and wide_grad is not None else None,
         weight_grad,
     )
 
