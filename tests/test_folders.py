@@ -49,6 +49,15 @@ def test_a_hidden_folder_that_is_asked_for_is_data(tmp_path):
     assert counts(tmp_path / ".cache" / "faces") == (9, 1)
 
 
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    many(tmp_path / "faces")
+    assert counts(Path("~/faces")) == counts(Path("~")) == (9, 1)
+    many(tmp_path / "~", 20)  # a folder that is really called so
+    assert counts(Path("~")) == (18, 2)
+
+
 def test_links_are_followed_and_loops_of_them_end(tmp_path):
     root = tmp_path / "root"
     many(root / "real", 12)

@@ -22,6 +22,10 @@ from blurfft.images import samples as decoded
 RNG = np.random.default_rng(0)
 
 
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
+<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" dc:rights="\xc2\xa9 me"/></rdf:RDF></x:xmpmeta>"""
+
+
 def chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -147,10 +151,129 @@ def test_sixteen_bit_tiff_colour_is_read_whole_and_written_as_png(tmp_path, band
     ) and note == f"written as PNG, since TIFF is not written with 16-bit {photo.mode[:-3]}"
 
 
-def test_sixteen_bit_tiff_in_separate_planes_is_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "p.tif", samples16(3).transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
-    with pytest.raises(images.Refused, match="separate planes"):
-        images.read(tmp_path / "p.tif")
+@pytest.mark.parametrize("bands", [3, 4])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_sixteen_bit_tiff_in_separate_planes(tmp_path, bands, compression):
+    samples, source = samples16(bands), tmp_path / "p.tif"
+    tifffile.imwrite(
+        source,
+        samples.transpose(2, 0, 1),
+        photometric="rgb",
+        planarconfig="separate",
+        compression=compression,
+        extrasamples=["unassalpha"] if bands == 4 else None,
+    )
+    again, _, _ = rewrite(source)
+    for photo in (images.read(source), again):
+        np.testing.assert_array_equal(levels(photo), samples[..., :3])
+        if bands == 4:
+            np.testing.assert_array_equal(photo.alpha, samples[..., 3])
+
+
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
+def test_sixteen_bit_grey_with_alpha_in_a_tiff(tmp_path, alpha):
+    samples, source = samples16(2), tmp_path / "g.tif"
+    samples[0, :2, 1] = 0, 65535
+    stored = samples.copy()
+    if alpha == "assocalpha":
+        stored[..., 0] = np.rint(samples[..., 0] * (samples[..., 1] / 65535.0))
+    tifffile.imwrite(source, stored, photometric="minisblack", planarconfig="contig", extrasamples=[alpha])
+    photo = images.read(source)
+    assert (photo.bits, photo.mode, photo.notes) == (16, "LA;16", ())
+    np.testing.assert_array_equal(photo.alpha, samples[..., 1])
+    lost = np.ceil(0.5 * 65535 / np.maximum(samples[..., 1], 1)) if alpha == "assocalpha" else 0
+    visible = samples[..., 1] > 0
+    assert (np.abs(levels(photo)[..., 0] - samples[..., 0].astype(int)) <= lost)[visible].all()
+    again, target, _ = rewrite(source)
+    assert target.suffix == ".png"
+    np.testing.assert_array_equal(levels(again), levels(photo))
+    np.testing.assert_array_equal(again.alpha, photo.alpha)
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+@pytest.mark.parametrize("bands", [2, 3, 4])
+def test_floating_point_colour(tmp_path, bands, dtype, planes):
+    samples, source = RNG.normal(3, 2, (19, 17, bands)).astype(dtype), tmp_path / "f.tif"
+    tifffile.imwrite(
+        source,
+        samples if planes == "contig" else samples.transpose(2, 0, 1),
+        photometric="rgb" if bands > 2 else "minisblack",
+        planarconfig=planes,
+        extrasamples=None if bands == 3 else ["unassalpha"],
+    )
+    photo = images.read(source)
+    assert photo.notes == (("64-bit floating point, of which 32 bits are read",) if dtype == np.float64 else ())
+    again, target, notes = rewrite(source)
+    assert (target.suffix, again.format, again.bits, notes) == (".tif", "TIFF", 32, [])
+    for one in (photo, again):
+        colours = bands - (bands != 3)
+        np.testing.assert_array_equal(one.colour.numpy(), samples[..., :colours].transpose(2, 0, 1).astype(np.float32))
+        if bands != 3:
+            np.testing.assert_array_equal(one.alpha, samples[..., -1].astype(np.float32))
+
+
+def test_floating_point_colour_with_alpha_multiplied_in(tmp_path):
+    colour, alpha = RNG.uniform(0, 4, (19, 17, 3)).astype(np.float32), np.full((19, 17, 1), 0.5, np.float32)
+    tifffile.imwrite(
+        tmp_path / "f.tif", np.dstack((colour * alpha, alpha)), photometric="rgb", extrasamples=["assocalpha"]
+    )
+    np.testing.assert_array_equal(images.read(tmp_path / "f.tif").colour.numpy(), colour.transpose(2, 0, 1))
+
+
+def test_a_tiff_that_tifffile_reads_keeps_its_metadata(tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = [(0x010F, "s", 0, "maker", True), (274, "H", 1, 6, True), (700, 1, len(XMP), XMP, True)]
+    samples = RNG.uniform(0, 1, (19, 17, 3)).astype(np.float32)
+    tifffile.imwrite(
+        tmp_path / "m.tif",
+        np.stack((samples, samples)),
+        photometric="rgb",
+        iccprofile=profile,
+        resolution=(300, 150),
+        resolutionunit="inch",
+        extratags=tags,
+        metadata=None,
+    )
+    photo, target, notes = rewrite(tmp_path / "m.tif")
+    assert images.read(tmp_path / "m.tif").notes == ("the first of 2 frames or pages",) and notes == []
+    with tifffile.TiffFile(target) as tiff:
+        assert tiff.pages[0].tags[0x010F].value == "maker" and 274 not in tiff.pages[0].tags
+    np.testing.assert_array_equal(photo.colour.numpy(), np.rot90(samples, -1).transpose(2, 0, 1))
+    assert (photo.icc_profile, photo.dpi, photo.xmp) == (profile, (150, 300), XMP)
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "words"),
+    [
+        (np.zeros((4, 5, 3), np.uint32), {"photometric": "rgb"}, "samples; store them as 16-bit or floating point"),
+        (np.zeros((4, 5, 3), np.int16), {"photometric": "rgb"}, "samples; store them as 16-bit or floating point"),
+        (np.full((4, 5, 3), np.nan, np.float32), {"photometric": "rgb"}, "NaN"),
+        (np.zeros((4, 5, 4), np.float32), {"photometric": "separated"}, "SEPARATED with 4 samples; save it as PNG"),
+    ],
+)
+def test_tiffs_that_tifffile_reads_and_nobody_filters(tmp_path, samples, options, words):
+    tifffile.imwrite(tmp_path / "n.tif", samples, planarconfig="contig", **options)
+    with pytest.raises(images.Refused, match=words):
+        images.read(tmp_path / "n.tif")
+
+
+def test_the_pixel_limit_holds_for_tifffile(tmp_path):
+    tifffile.imwrite(tmp_path / "f.tif", np.zeros((20, 20, 3), np.float32), photometric="rgb")
+    with pytest.raises(images.Refused, match="larger than 399 pixels"):
+        images.read(tmp_path / "f.tif", max_pixels=399)
+
+
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+def test_without_tifffile_it_is_named(tmp_path, monkeypatch, planes):
+    samples = np.zeros((4, 5, 3), np.float32) if planes == "contig" else np.zeros((3, 4, 5), np.uint16)
+    tifffile.imwrite(tmp_path / "f.tif", samples, photometric="rgb", planarconfig=planes)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "tifffile" else find(name, *rest)
+    )
+    with pytest.raises(images.Refused, match=r"a .*TIFF with .*: pip install tifffile, and blurfft"):
+        images.read(tmp_path / "f.tif")
 
 
 def test_sixteen_bit_ppm(tmp_path):
@@ -295,6 +418,81 @@ def test_the_colour_profile_is_kept_where_the_format_can(tmp_path):
     (tmp_path / "d.png").write_bytes(png16(samples16(3), chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))))
     again, _, _ = rewrite(tmp_path / "d.png")
     assert again.icc_profile == profile and again.bits == 16
+
+
+def xmp_of(path: Path) -> bytes:
+    with Image.open(path) as image:
+        image.load()
+        found = image.info["xmp"]
+        return found if isinstance(found, bytes) else found.encode()
+
+
+def save_with_xmp(path: Path, xmp: bytes, deep: bool = False) -> Path:
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + xmp)
+    if deep:
+        path.write_bytes(png16(samples16(3), text))
+    elif path.suffix == ".png":
+        plain = io.BytesIO()
+        Image.fromarray(samples8(19, 17, 3)).save(plain, "PNG")
+        path.write_bytes(plain.getvalue()[:33] + text + plain.getvalue()[33:])
+    elif path.suffix == ".tif":
+        tags = Image.Exif()
+        tags[700] = xmp
+        Image.fromarray(samples8(19, 17, 3)).save(path, exif=tags)
+    else:
+        Image.fromarray(samples8(19, 17, 3)).save(path, xmp=xmp)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "deep.png", "a.tif", "a.webp", "a.jpg"])
+def test_xmp_is_kept(tmp_path, name):
+    source = save_with_xmp(tmp_path / name, XMP, deep=name == "deep.png")
+    photo, target, notes = rewrite(source)
+    assert (photo.xmp, xmp_of(target), notes) == (XMP, XMP, [])
+    assert images.read(source).notes == ()
+
+
+@pytest.mark.parametrize("turned", [b' tiff:Orientation="6"', b"><tiff:Orientation>6</tiff:Orientation"])
+def test_an_orientation_in_xmp_is_applied_and_forgotten(tmp_path, turned):
+    xmp = (
+        XMP.replace(b" dc:rights", turned + b" dc:rights")
+        if turned[:1] == b" "
+        else XMP.replace(b"/></rdf:RDF", turned + b"></rdf:Description></rdf:RDF")
+    )
+    source = save_with_xmp(tmp_path / "a.png", xmp)
+    with Image.open(source) as image:
+        upright = np.rot90(np.asarray(image), -1)
+    again, target, _ = rewrite(source)
+    np.testing.assert_array_equal(levels(again), upright)
+    assert b"Orientation" not in xmp_of(target) and b"\xc2\xa9 me" in xmp_of(target)
+
+
+def test_xmp_that_is_lost_is_noted(tmp_path):
+    photo = replace(images.read(save_with_xmp(tmp_path / "a.png", XMP)), format="BMP", suffix=".bmp")
+    assert images.write(photo, photo.colour, tmp_path / "a.bmp") == ["XMP data are not kept in BMP"]
+    damaged = save_with_xmp(tmp_path / "a.webp", b"\xff\xfe\x00\xd8")
+    photo = images.read(damaged)
+    assert photo.xmp is None and photo.notes == ("its XMP data are damaged and left out",)
+    extended = XMP.replace(b" dc:rights", b' xmpNote:HasExtendedXMP="0123" dc:rights')
+    notes = images.read(save_with_xmp(tmp_path / "a.jpg", extended)).notes
+    assert notes == ("a part of its XMP data is left out, which the file stores apart",)
+
+
+def test_what_no_result_holds_is_noted(tmp_path):
+    picture = Image.fromarray(samples8(19, 17, 3))
+    picture.save(tmp_path / "c.jpg", comment="words")
+    assert images.read(tmp_path / "c.jpg").notes == ("left out: a comment",)
+    picture.save(tmp_path / "c.gif", comment="words")
+    assert "left out: a comment" in images.read(tmp_path / "c.gif").notes
+    text = chunk(b"tEXt", b"Author\0me")
+    source, _ = with_chunk(tmp_path, text)
+    assert images.read(source).notes == ("left out: texts",)
+    iptc = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", 10) + b"\x1c\x02\x78\0\x05words"
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG")
+    segment = b"\xff\xed" + struct.pack(">H", len(iptc) + 2) + iptc
+    (tmp_path / "i.jpg").write_bytes(jpeg.getvalue()[:2] + segment + jpeg.getvalue()[2:])
+    assert images.read(tmp_path / "i.jpg").notes == ("left out: IPTC data",)
 
 
 def test_several_frames_give_the_first(tmp_path):
@@ -772,12 +970,6 @@ def test_the_preview_in_a_raw_file_is_not_taken_for_the_photograph(tmp_path):
         tifffile.imwrite(tmp_path / name, samples8(4, 4), extratags=extra)
         with pytest.raises(images.Refused, match="raw file, of which Pillow reads the preview"):
             images.read(tmp_path / name)
-
-
-def test_a_tiff_that_pillow_does_not_read_is_named(tmp_path):
-    tifffile.imwrite(tmp_path / "f.tif", np.zeros((4, 4, 3), np.float32), photometric="rgb")
-    with pytest.raises(images.Refused, match="a TIFF with samples of a kind that Pillow does not read"):
-        images.read(tmp_path / "f.tif")
 
 
 def test_settings_of_the_process_stay(tmp_path, monkeypatch):

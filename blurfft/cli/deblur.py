@@ -87,8 +87,8 @@ def deblur(
 
     The kernel says how the photograph was blurred; the filter divides by its spectrum, as far as the noise allows.
     Values are filtered as stored, after the photograph has been turned upright. Results keep the bit depth, alpha,
-    colour profile and EXIF data, in the format of the input or, if that is lossy, as PNG. Files that cannot be used
-    are refused one by one with the reason and the rest go on; the exit status is then 1.
+    colour profile, EXIF and XMP data, in the format of the input or, if that is lossy, as PNG. Files that cannot be
+    used are refused one by one with the reason and the rest go on; the exit status is then 1.
     """
     try:
         psf_kernel = psf.parse(kernel, dtype=torch.float64)

@@ -16,7 +16,8 @@ def _on_white(photo: Photo, colour: Tensor) -> Tensor:
         colour = (colour - low) / (high - low).clamp(min=1e-12)
     if photo.alpha is None:
         return colour
-    opacity = torch.from_numpy(photo.alpha.astype(np.float32)) / np.iinfo(photo.alpha.dtype).max
+    opaque = np.iinfo(photo.alpha.dtype).max if photo.alpha.dtype.kind == "u" else 1
+    opacity = torch.from_numpy(photo.alpha.astype(np.float32)) / opaque
     return colour * opacity + (1 - opacity)
 
 

@@ -15,6 +15,7 @@ CAMERA_RAW = (
     "a camera's raw file, of which Pillow reads the preview at most; develop it to a 16-bit TIFF or PNG first, for "
     "example with darktable or RawTherapee"
 )
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # The first bytes, and what the file is.
@@ -50,8 +51,8 @@ def name(path: Path) -> str | None:
         return CAMERA_RAW
     if start[4:8] == b"ftyp":
         return _isobmff(start[8:12])
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "a TIFF with samples of a kind that Pillow does not read; save it as PNG, or with 8 bits as grey or RGB"
+    if start[:4] in TIFF:
+        return "a TIFF with samples of a kind that Pillow does not read: pip install tifffile, and blurfft may read it"
     return next((words for signature, words in _SIGNATURES if start.startswith(signature)), None)
 
 

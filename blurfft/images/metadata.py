@@ -1,4 +1,5 @@
-"""What a file says beside its pixels: EXIF data, colour profile, resolution. Damage costs only what is damaged."""
+"""What a file says beside its pixels: EXIF and XMP data, colour profile, resolution. Damage costs only what is
+damaged."""
 
 from __future__ import annotations
 
@@ -19,9 +20,16 @@ _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION = 274, 282, 283
 _LAYOUT_TAGS = {*range(254, 260), 262, 266, 273, *range(277, 280), 284, *range(290, 294), 297, 317, *range(320, 326)}
 _LAYOUT_TAGS |= {330, *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675}
 
+# XMP may say how the stored image is turned, too: as an attribute or an element.
+_XMP_ORIENTATION = re.compile(
+    r"""\s+tiff:Orientation\s*=\s*("[^"]*"|'[^']*')|<tiff:Orientation>[^<]*</tiff:Orientation>"""
+)
+_IPTC = 0x0404  # of the resources of Photoshop in a JPEG
+
 # The chunks of a PNG without which its pixels would be others.
 _PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+_READ_AS_METADATA = {"XML:com.adobe.xmp", "Raw profile type exif"}  # texts that are no texts
 # The entry of an AVIF's EXIF data in its list of items; of a type that no decoder knows it is passed over.
 _EXIF_ITEM = re.compile(rb"(infe.{8})Exif", re.DOTALL)
 
@@ -32,12 +40,16 @@ class Metadata:
     orientation: int
     icc_profile: bytes | None
     dpi: tuple[float, float] | None  # of the stored image, which the orientation may turn
+    xmp: bytes | None  # without orientation
 
 
 def of(image: Image.Image, notes: list[str]) -> Metadata:
-    """The metadata of an image that is loaded; ``notes`` tells what of it is damaged."""
+    """The metadata of an image that is loaded; ``notes`` tells what of it is damaged, and what is left out."""
     exif, orientation = _exif(image, notes)
-    return Metadata(exif, orientation, _icc_profile(image, notes), _dpi(image))
+    found = Metadata(exif, orientation, _icc_profile(image, notes), _dpi(image), _xmp(image, notes))
+    if left_out := list(_left_out(image)):
+        notes.append(f"left out: {' and '.join(left_out)}")
+    return found
 
 
 def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
@@ -82,6 +94,30 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
     return (x, y) if all(math.isfinite(value) and 0 < value < 1e6 for value in (x, y)) else None
+
+
+def _xmp(image: Image.Image, notes: list[str]) -> bytes | None:
+    found = image.info.get("xmp")
+    if not found:
+        return None
+    try:
+        text = bytes(found).rstrip(b"\0 ").decode("utf-8-sig")
+    except (TypeError, ValueError):
+        notes.append("its XMP data are damaged and left out")
+        return None
+    if "xmpNote:HasExtendedXMP" in text:
+        notes.append("a part of its XMP data is left out, which the file stores apart")
+    return _XMP_ORIENTATION.sub("", text).encode() or None
+
+
+def _left_out(image: Image.Image) -> Iterator[str]:
+    """What none of our results holds, in words."""
+    if _IPTC in image.info.get("photoshop", ()):
+        yield "IPTC data"
+    if image.info.get("comment"):
+        yield "a comment"
+    if {*getattr(image, "text", ())} - _READ_AS_METADATA:
+        yield "texts"
 
 
 def without_metadata(path: Path) -> Iterator[tuple[bytes, str]]:

@@ -22,13 +22,15 @@ class Photo:
     exif: bytes | None
     notes: tuple[str, ...]
     dpi: tuple[float, float] | None = None  # pixels an inch, across and down
+    xmp: bytes | None = None  # in UTF-8
 
     @property
     def mode(self) -> str:
-        """Pillow's name for the kind of pixel; 16-bit colour, for which it has none, is "RGB;16" or the like."""
-        if self.bits == 32:
+        """Pillow's name for the kind of pixel; where it has none, as for 16-bit and floating-point colour, "RGB;16",
+        "RGB;32" or the like."""
+        if self.bits == 32 and self.alpha is None and self.colour.shape[0] == 1:
             return "F"
         if self.bits == 16 and self.alpha is None and self.colour.shape[0] == 1:
             return "I;16"
         name = ("L" if self.colour.shape[0] == 1 else "RGB") + ("A" if self.alpha is not None else "")
-        return name + (";16" if self.bits == 16 else "")
+        return name + (f";{self.bits}" if self.bits > 8 else "")

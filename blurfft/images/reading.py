@@ -1,4 +1,4 @@
-"""Reads photographs without loss, with Pillow."""
+"""Reads photographs without loss, with Pillow and what else is installed: pillow-heif, tifffile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..files import Refused, why
-from . import foreign, metadata
+from . import foreign, metadata, tiff
 from .photo import Photo
 from .samples import read_samples
 
@@ -37,7 +37,8 @@ _TURN: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 
 
 def read(path: str | Path, max_pixels: int | None = None) -> Photo:
-    """Any image that Pillow reads, 8 or 16 bits or floating point, in grey or colour, with or without alpha.
+    """Any image that Pillow reads, 8 or 16 bits or floating point, in grey or colour, with or without alpha; with
+    pillow-heif HEIC too, with tifffile the TIFFs that Pillow does not.
 
     Palettes become RGB, the EXIF orientation is applied, of several frames the first is taken; ``notes`` tells what
     was changed. Of colours with more than 8 bits in JPEG 2000, AVIF and some other files Pillow gives 8. Damaged
@@ -146,12 +147,12 @@ def _read(path: Path) -> Photo:
 
 
 def _decoded(file: _File, notes: list[str]) -> Photo:
-    with _opened(file) as image:
+    with _opened(file, notes) as image:
         format = image.format or "PNG"
         if foreign.is_camera_raw(file.path, image):
             raise Refused(foreign.CAMERA_RAW)
         _first_frame(image, notes)
-        samples = read_samples(file.open, image, notes)
+        samples = image.samples if isinstance(image, tiff.Tiff) else read_samples(file.open, image, notes)
         facts = metadata.of(image, notes)
         transparency = image.info.get("transparency")
 
@@ -168,22 +169,36 @@ def _decoded(file: _File, notes: list[str]) -> Photo:
     bits = {np.dtype(np.uint8): 8, np.dtype(np.uint16): 16}.get(samples.dtype, 32)
     if bits != 32:
         colour /= 2**bits - 1
-    elif not np.isfinite(colour).all():
+    elif not np.isfinite(samples).all():
         raise Refused("a floating-point image with NaN or infinite pixels")
     dpi = facts.dpi if facts.dpi is None or facts.orientation < 5 else facts.dpi[::-1]
     suffix = file.path.suffix
     return Photo(
-        torch.from_numpy(colour), alpha, bits, format, suffix, facts.icc_profile, facts.exif, tuple(notes), dpi
+        torch.from_numpy(colour),
+        alpha,
+        bits,
+        format,
+        suffix,
+        facts.icc_profile,
+        facts.exif,
+        tuple(notes),
+        dpi,
+        facts.xmp,
     )
 
 
-def _opened(file: _File) -> Image.Image:
+def _opened(file: _File, notes: list[str]) -> Image.Image:
     try:
-        return file.open()
+        image = file.open()
     except UnidentifiedImageError:
-        if (image := foreign.open_heif(file.path)) is not None:
-            return image
-        raise
+        found = foreign.open_heif(file.path) or tiff.open_tiff(file.path, notes)
+        if found is None:
+            raise
+        return found
+    if tiff.is_beyond_pillow(image) and (found := tiff.open_tiff(file.path, notes)) is not None:
+        image.close()
+        return found
+    return image
 
 
 def _first_frame(image: Image.Image, notes: list[str]) -> None:

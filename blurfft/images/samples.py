@@ -37,20 +37,22 @@ def read_samples(again: Callable[[], Image.Image], image: Image.Image, notes: li
     if samples is None:
         image.load()
         samples = _shallow(image, notes)
-    if bits > 8 and samples.dtype == np.uint8:
+    if bits > 32 and samples.dtype == np.float32:
+        notes.append(f"{bits}-bit floating point, of which 32 bits are read")
+    elif bits > 8 and samples.dtype == np.uint8:
         notes.append("more than 8 bits, of which 8 are read")
     elif tags and samples.dtype == np.uint16 and 8 < bits < 16:  # Pillow leaves those of a TIFF unscaled
         samples = (samples << (16 - bits)) | (samples >> (2 * bits - 16))
     # Pillow has inverted images of fewer bits.
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and samples.dtype != np.uint8:
-        samples = _inverted(samples, tags, notes)
+        samples = inverted(samples, tags, notes)
     return samples
 
 
-def _inverted(samples: NDArray[Any], tags: Any, notes: list[str]) -> NDArray[Any]:
+def inverted(samples: NDArray[Any], tags: Any, notes: list[str]) -> NDArray[Any]:
     """Black and white exchanged."""
-    if samples.dtype == np.uint16:
-        return 65535 - samples
+    if samples.dtype.kind == "u":
+        return np.iinfo(samples.dtype).max - samples
     low, high = (float(np.ravel(tags[tag])[0]) if tag in tags else None for tag in (_SMALLEST, _LARGEST))
     if low is None or high is None:
         inside = samples.min() >= 0 and samples.max() <= 1
@@ -133,7 +135,7 @@ def _deep_colour(again: Callable[[], Image.Image], image: Any) -> NDArray[Any] |
         return None
     tags = getattr(image, "tag_v2", {})
     if max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8 and tags.get(_PLANAR_CONFIGURATION) == 2:
-        raise Refused("a 16-bit TIFF with its colours in separate planes; save it with interleaved colours or as PNG")
+        raise Refused("a 16-bit TIFF with its colours in separate planes: pip install tifffile, and blurfft reads it")
     tiles = list(getattr(image, "tile", ()))
     if image.format == "PPM" and tiles[0].codec_name == "ppm" and tiles[0].args[-1] == 65535:
         tiles = [tile._replace(codec_name="raw", args=("RGB;16B", 0, 1)) for tile in tiles]
@@ -154,14 +156,18 @@ def _deep_colour(again: Callable[[], Image.Image], image: Any) -> NDArray[Any] |
         twin.tile = [_with_raw_mode(tile, _raw_mode(tile)[:-1] + swapped[_raw_mode(tile)[-1]]) for tile in tiles]
         low = np.asarray(twin)
     samples = (np.asarray(image).astype(np.uint16) << 8) | low
-    return _divided(samples) if multiplied else samples
+    return divided(samples) if multiplied else samples
 
 
-def _divided(samples: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Colour that was multiplied by alpha, divided by it again; under alpha 0 as it is."""
-    alpha = samples[..., 3:].astype(np.float64)
-    colour = np.where(alpha > 0, samples[..., :3] * (65535 / np.maximum(alpha, 1)), samples[..., :3])
-    return np.dstack((np.rint(np.minimum(colour, 65535)).astype(np.uint16), samples[..., 3]))
+def divided(samples: NDArray[Any]) -> NDArray[Any]:
+    """Colour that was multiplied by alpha, the last band, divided by it again; under alpha 0 as it is."""
+    whole = samples.dtype.kind == "u"
+    opaque = np.iinfo(samples.dtype).max if whole else 1
+    alpha = samples[..., -1:].astype(np.float64)
+    colour = samples[..., :-1] * (opaque / np.where(alpha > 0, alpha, opaque))
+    if whole:
+        colour = np.rint(np.minimum(colour, opaque))
+    return np.dstack((colour.astype(samples.dtype), samples[..., -1]))
 
 
 def _raw_mode(tile: Any) -> str:

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import images as photos
-from ..files import Refused, atomic
+from ..files import Refused, atomic, expanded
 from . import leaves, outputs
 
 EMBEDDED = "embedded"
@@ -88,10 +88,10 @@ def load(
 
     Args:
         source: ``"embedded"``, ``"embedded:photographs"``, ``"embedded:brain"``, ``"embedded:leaves"`` (synthetic), or
-            a folder. Of a folder everything below it is taken, through links too and each image once, but what is
-            hidden and the pictures that a run has left there. Held out is what lies in folders ``test``, ``val``,
-            ``valid`` and ``validation``, else the images that CelebA's ``list_eval_partition.txt`` or ``.csv`` in it
-            numbers 1 or 2, else a tenth of those that can be used.
+            a folder, in which ``~`` is the home folder. Of a folder everything below it is taken, through links too and
+            each image once, but what is hidden and the pictures that a run has left there. Held out is what lies in
+            folders ``test``, ``val``, ``valid`` and ``validation``, else the images that CelebA's
+            ``list_eval_partition.txt`` or ``.csv`` in it numbers 1 or 2, else a tenth of those that can be used.
         size: the side.
         channels: 1 or 3; None: 1 for the brain, 3 for others.
         cache: where to keep a folder's decoded images; a second call with the same files and size takes them.
@@ -117,7 +117,7 @@ def load(
         if which == "leaves":
             return dead_leaves(size, channels or 3)
         raise Refused(f"the embedded sets are photographs and brain, and the synthetic leaves, got {source!r}")
-    return folder(Path(source), size, channels or 3, cache, say, progress)
+    return folder(expanded(Path(source)), size, channels or 3, cache, say, progress)
 
 
 def photographs(size: int, channels: int, validation: bool = False) -> Images:
