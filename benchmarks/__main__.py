@@ -24,10 +24,10 @@ from .readme import pages as pages_with_tables
 from .report import ROOT, Failure, Report, Result
 
 ROUNDS = 25
-SETS = 4  # of inputs, which calls on a GPU take in turn
+SETS = 4  # of inputs, which calls on a GPU use in turn
 OVERHEAD_ROUNDS = 7  # times as many: a call of microseconds is cheap to repeat and easily disturbed
-DRAWS = 3  # of inputs, where errors are measured
-COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds a case
+DRAWS = 3  # of inputs, for errors
+COMPILED_SIZES = ((64, 64), (256, 256))  # compiling takes some ten seconds per case
 ATTEMPTS = 3
 WORST = 3  # cases that are named at the end
 QUICK_ROUNDS = 5
@@ -64,7 +64,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, context_settings={
 
 @app.callback()
 def _commands() -> None:
-    """Times blurfft against its contenders, measures its memory and its errors, and shows what was measured."""
+    """Times blurfft and its contenders, measures memory and errors, and shows the results."""
 
 
 @dataclass(frozen=True)
@@ -82,47 +82,48 @@ def run(
     suite: Annotated[Suite, typer.Option(help="What to measure; benchmarks/README.md says what each holds.")] = Suite[
         "all"
     ],
-    device: Annotated[Device, typer.Option(help="Where to measure it.")] = Device.cpu,
-    size: Annotated[
-        list[int] | None, typer.Option(min=1, help="Only images of this height; may be given again.")
-    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to measure.")] = Device.cpu,
+    size: Annotated[list[int] | None, typer.Option(min=1, help="Only images of this height; may be repeated.")] = None,
     pixels: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Values of an image tensor, about, unless the case says otherwise: the batch follows from it.",
+            help="Approximate number of values in an image tensor, unless the case says otherwise; decides the batch.",
             show_default=", ".join(f"{name} {value}" for name, value in PIXELS.items()),
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch.", show_default="torch's own")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Number of torch's threads.", show_default="torch's own")
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Turns of each contender.", show_default=str(ROUNDS))
     ] = None,
     attempts: Annotated[
-        int, typer.Option(min=1, help="Measurements of a case that other processes disturb, of which the best counts.")
+        int, typer.Option(min=1, help="Measurements of a case that other processes disturb; the best one counts.")
     ] = ATTEMPTS,
     pages: Annotated[bool, typer.Option("--pages", help="Only what README.md and docs/ show.")] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Two sizes, small tensors, few rounds: whether it works, not how fast.")
+        bool, typer.Option("--quick", help="Two sizes, small tensors, few rounds: shows that it works, not how fast.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="A JSON file for the results; other suites in it are kept.")
+        Path | None,
+        typer.Option(dir_okay=False, help="A JSON file for the results; other suites in the file are kept."),
     ] = None,
     compile: Annotated[
-        bool, typer.Option(help="Whether torch.compile is a contender; compiling takes some ten seconds a case.")
+        bool, typer.Option(help="Include torch.compile; compiling takes some ten seconds per case.")
     ] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Measure only what is not in the file yet, after an interruption.")
     ] = False,
 ) -> None:
-    """Measures, shows the results as they come, and saves them after each case.
+    """Measures, prints each result, and saves after each case.
 
-    A contender whose result is wrong is not timed; then the exit status is 1.
+    A contender whose result is wrong is not timed, and the exit status is then 1.
     """
     if out is not None and not out.resolve().parent.is_dir():
         raise typer.BadParameter(f"the folder {out.parent} does not exist", param_hint="--out")
     if resume and out is None:
-        raise typer.BadParameter("it needs --out, the file to go on with", param_hint="--resume")
+        raise typer.BadParameter("it needs --out, the file to continue", param_hint="--resume")
     if device is Device.cuda and not torch.cuda.is_available():
         raise typer.BadParameter("torch sees no CUDA device here", param_hint="--device")
     if threads is not None:
@@ -142,7 +143,7 @@ def run(
         there = ", ".join(map(str, sorted(heights)))
         raise typer.BadParameter(f"no case of these suites has that height; there are {there}", param_hint="--size")
     results = _open(out, options, suites, resume)
-    # An entry is in the file once its case is complete.
+    # The file has an entry only for complete cases.
     plan = [
         (name, case)
         for name in suites
@@ -194,9 +195,9 @@ Results = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A fi
 
 @app.command()
 def compare(before: Results, after: Results) -> None:
-    """Lists what changed beyond the spread. The exit status is 1 if anything of blurfft became worse.
+    """Lists changes larger than the spread. The exit status is 1 if any figure of blurfft became worse.
 
-    A time has changed if it differs by more than the spread, and so does its relation to plain torch.fft: a slower
+    A time counts as changed if both it and its ratio to plain torch.fft differ by more than the spread: a slower
     machine is not a slower blurfft.
     """
     reports = [_load(path) for path in (before, after)]
@@ -231,8 +232,8 @@ def plot(
     out: Annotated[Path, typer.Option(file_okay=False, exists=True, help="The folder for the figures.")] = FIGURES,
     format: Annotated[Format, typer.Option(help="Of the figures.")] = Format.svg,
 ) -> None:
-    """Draws time per pixel against image size, and bars against the contenders; each for light and dark pages."""
-    from .plot import save  # matplotlib takes a while, and the other commands do without it
+    """Draws time per pixel against image size, and bars for all contenders, each for light and dark pages."""
+    from .plot import save  # slow to import, and only this command needs matplotlib
 
     reports = [_load(path) for path in results or sorted(RESULTS.glob("cpu-*.json"))]
     try:
@@ -251,7 +252,7 @@ def readme(
     file: Annotated[
         list[Path] | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Only this page; may be given again.", show_default="all with tables"
+            exists=True, dir_okay=False, help="Only this page; may be repeated.", show_default="all with tables"
         ),
     ] = None,
 ) -> None:
@@ -286,7 +287,7 @@ def _load(path: Path) -> Report:
 
 
 def _open(out: Path | None, options: Options, suites: list[str], resume: bool) -> Report:
-    """The file that the results go to, prepared for them; a new one if there is none."""
+    """The report to extend: loaded from ``out`` if it exists, else new."""
     machine = report.machine(options.device, options.threads)
     results = _load(out) if out is not None and out.exists() else Report(machine)
     if results.machine != machine:
@@ -309,7 +310,7 @@ def _open(out: Path | None, options: Options, suites: list[str], resume: bool) -
 
 
 def _show(console: Console, part: Report, suite: str, case: Case, device: str) -> bool:
-    """Prints what is known of a case. Whether it was disturbed."""
+    """Prints the results of a case. Returns whether other processes disturbed it."""
     console.print(tables.line(part, suite, case), highlight=False, soft_wrap=True)
     for failure in part.failures:
         console.print(f"  {failure.contender} is not measured: {failure.reason}", style="red", soft_wrap=True)
@@ -334,7 +335,7 @@ def _measure(
 
 
 def _undisturbed(measure: Callable[[], Report], attempts: int, suite: str, case: Case) -> Report:
-    """The first measurement that other processes did not disturb; else the one that they disturbed least."""
+    """The first undisturbed measurement, else the least disturbed."""
     parts = []
     for _ in range(attempts):
         parts.append(measure())
@@ -344,7 +345,7 @@ def _undisturbed(measure: Callable[[], Report], attempts: int, suite: str, case:
 
 
 def _waited(part: Report, suite: str, case: Case) -> float:
-    """In % of its time."""
+    """How long threads waited for a core, in % of the time of the case."""
     waited = part.find(suite, case, report.MACHINE, report.WAITED)
     return 0.0 if waited is None else waited.median
 
@@ -354,7 +355,7 @@ def _rounds(suite: str, options: Options) -> int:
 
 
 def _seconds(suite: str, case: Case, options: Options) -> float:
-    """What a case takes, roughly: for the time left."""
+    """Roughly what a case takes, for the time left on the progress bar."""
     if suite == "memory":
         return 4 + 2e-6 * case.pixels
     rounds = 30 if suite == "accuracy" else _rounds(suite, options)

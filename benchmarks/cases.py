@@ -80,14 +80,14 @@ class Case:
 
     @property
     def traffic(self) -> int:
-        """How many times the bytes of the input must be moved at least: read the operands, write the results."""
+        """The fewest bytes that can be moved, reading operands and writing results, relative to those of the input."""
         if self.op in LOSSES:
             return 3 if self.backward else 2
         return 4 if self.backward else 2
 
     @property
     def variant(self) -> str:
-        """What sets it apart from its op at large, in words."""
+        """How the case differs from the usual one of its op, in words."""
         words = []
         if self.dtype != "float32":
             words.append(self.dtype)
@@ -113,7 +113,7 @@ class Case:
 
 
 def batch_of(size: int | tuple[int, int], pixels: int, channels: int = CHANNELS) -> tuple[int, int, int, int]:
-    """The shape of about so many pixels."""
+    """The batch shape with about ``pixels`` values."""
     height, width = (size, size) if isinstance(size, int) else size
     return max(1, round(pixels / (channels * height * width))), channels, height, width
 
@@ -192,7 +192,7 @@ def fft_cases(pixels: int) -> list[Case]:
 
 
 def overhead_cases(pixels: int) -> list[Case]:
-    """So small that the call costs more than what it computes."""
+    """Images so small that the call costs more than the arithmetic."""
     return [
         replace(standard(op, 64, pixels), shape=shape, kernel_size=5)
         for op in ("wiener_loss", "wiener_nll", "spectral_mse", "blur_mse", "focal_frequency_loss")
@@ -276,7 +276,7 @@ class Inputs:
 
     @cached_property
     def result_grad(self) -> Tensor:
-        """What backpropagation brings to an op that is no loss."""
+        """The incoming gradient of an op that is not a loss."""
         return torch.flip(self.target, (0, 2))
 
     def double(self) -> Inputs:
@@ -290,7 +290,7 @@ class Inputs:
         self.input.grad = self.kernel.grad = None
 
     def run(self, op: Callable[..., Tensor]) -> Outputs:
-        """A call of the op, as in training if the case has a backward pass, gradients set to None first."""
+        """Calls the op; if the case has a backward pass, sets gradients to None first and runs it, as in training."""
         arguments = [getattr(self, name) for name in ARGUMENTS[self.case.op]]
         if not self.case.backward:
             with torch.no_grad():

@@ -28,7 +28,7 @@ class Change:
 
 
 def compare(before: Report, after: Report) -> tuple[list[Change], list[Change]]:
-    """What became worse, and what became better, by more than the spread."""
+    """The changes for the worse and for the better that exceed the spread."""
     worse, better = [], []
     for pair in _pairs(before, after):
         if _is_worse(pair, before, after):
@@ -39,7 +39,7 @@ def compare(before: Report, after: Report) -> tuple[list[Change], list[Change]]:
 
 
 def missing(before: Report, after: Report) -> list[Result]:
-    """What was measured of blurfft before and not after, in the suites that ran again."""
+    """Results of blurfft that ``after`` lacks in suites that it ran."""
     there = {_key(result) for result in after.results}
     again = (result for result in _ours(before) if result.quantity == TIME and result.suite in after.runs)
     return [result for result in again if _key(result) not in there]
@@ -87,7 +87,7 @@ def _is_worse(change: Change, before: Report, after: Report) -> bool:
 
 
 def _beyond(low: Result | None, high: Result | None) -> bool:
-    """Whether the one lies above the other, their spreads included."""
+    """Whether one lies above the other by more than their spreads."""
     assert low is not None and high is not None
     upper = low.median if low.p80 is None else low.p80
     lower = high.median if high.p20 is None else high.p20

@@ -1,4 +1,4 @@
-"""Who is measured: everything that computes a case, or something comparable."""
+"""The contenders: everything that computes a case, or something comparable."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Contender:
 
 
 def backends(case: Case, device: str) -> dict[str, str | None]:
-    """The available backends, fastest first, and for each why it does not serve the case, if so."""
+    """The available backends, fastest first, each with the reason why it cannot serve the case, or None."""
     op = _SERVED_BY.get(case.op, case.op)
     dtype = reference.compute_dtype(case.torch_dtype).to_complex() if case.op == "irfft2" else case.torch_dtype
     return {name: _dispatch.why_not(name, op, device, dtype, *case.size) for name in blurfft.available_backends()}
@@ -117,7 +117,7 @@ def _compiled(case: Case, inputs: Inputs) -> Contender:
 
 
 def _copy(inputs: Inputs) -> Contender:
-    """One tensor into another that exists: twice the bytes of an image tensor."""
+    """One tensor copied into an existing one: twice the bytes of an image tensor."""
     input = inputs.input.detach()
     output = torch.empty_like(input)
     return Contender(COPY, lambda: {RESULT: output.copy_(input)}, COPY)
@@ -127,7 +127,7 @@ def _focal_frequency_loss(inputs: Inputs) -> Contender:
     from focal_frequency_loss import FocalFrequencyLoss
 
     loss, dtype = FocalFrequencyLoss(), reference.compute_dtype(inputs.input.dtype)
-    # It takes no half precision: whoever trains with that converts before it.
+    # It takes no half precision, so users convert first.
     return Contender(FFL, lambda: inputs.run(lambda a, b: loss(a.to(dtype), b.to(dtype))), inputs.case.op)
 
 

@@ -53,7 +53,7 @@ def errors(actual: Outputs, truth: Outputs) -> dict[str, float]:
 
 
 def fault(contender: Contender, truth: Outputs, dtype: str = "float32") -> str | None:
-    """Why a contender is not worth timing: it fails, or its result is wrong."""
+    """Why a contender is not timed: it fails or its result is wrong. None if it may be."""
     try:
         actual = contender.step()
     except Exception as exception:
@@ -91,7 +91,7 @@ def cuda_timer(step: Callable[[], object], calls: int) -> float:
 
 
 def rotating(contenders: Sequence[Contender]) -> Contender:
-    """One contender on several sets of inputs in turn."""
+    """A contender that uses several sets of inputs in turn."""
     turn = itertools.cycle([contender.call for contender in contenders])
     return replace(contenders[0], call=lambda: next(turn)())
 

@@ -109,13 +109,13 @@ def _bytes_left(outputs: Outputs) -> int:
 
 
 def names(case: Case, device: str) -> list[str]:
-    """Those whose memory is measured."""
+    """The contenders whose memory is measured."""
     one = replace(case, shape=(1, *case.shape[1:]))
     return [GRADIENT, *(c.name for c in contenders(one, Inputs.of(one, device)) if c.name != COPY)]
 
 
 def _gradient_alone(inputs: Inputs) -> Outputs:
-    """Gradients and nothing else: its deviation from 0 is that of the measurement."""
+    """Allocates gradients and nothing else: its deviation from 0 is the error of the measurement."""
     inputs.clear()
     outputs = {}
     for name, tensor in ((INPUT_GRAD, inputs.input), (KERNEL_GRAD, inputs.kernel)):
@@ -131,7 +131,7 @@ def _step(case: Case, inputs: Inputs, contender: str) -> Callable[[], Outputs]:
 
 
 def _process_peak(step: Callable[[], object]) -> int | None:
-    """By how many bytes the resident set grows at most during ``step``."""
+    """The largest growth of the resident set during ``step``, in bytes."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
@@ -152,7 +152,7 @@ def _process_peak(step: Callable[[], object]) -> int | None:
 
 
 def _resident() -> tuple[int, int]:
-    """Bytes: peak of the resident set, and that of mapped files now."""
+    """The peak of the resident set and the mapped files now resident, in bytes."""
     status = Path("/proc/self/status").read_text()
     peak, files = (re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE) for field in ("VmHWM", "RssFile"))
     assert peak is not None and files is not None
@@ -160,7 +160,7 @@ def _resident() -> tuple[int, int]:
 
 
 def _allocator_peak(step: Callable[[], object]) -> int:
-    """The most bytes that ``step`` holds of torch's allocator at any time."""
+    """The most bytes of torch's allocator that ``step`` holds at any time."""
     # torch.profiler.profile would do, but it imports torch.compile first, which takes seconds.
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         step()

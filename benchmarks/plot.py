@@ -50,7 +50,7 @@ NAMES = {OURS: "blurfft", MSE: "F.mse_loss", EAGER: "torch.fft, autograd"}
 
 
 def save(reports: list[Report], folder: Path, format: str = "svg") -> list[Path]:
-    """Every figure in both themes; the same bytes for the same results."""
+    """Saves every figure in both themes, byte for byte the same for the same results."""
     reports = [report for report in reports if report.standard_cases("loss", "wiener_loss")]
     if not reports:
         raise ValueError("the results have no case of wiener_loss")
@@ -89,7 +89,7 @@ def _style(theme: str) -> dict[str, Any]:
 
 
 def _contender(report: Report, suite: str, case: Case, name: str) -> float | None:
-    """Nanoseconds a pixel, of the best backend for blurfft."""
+    """Nanoseconds per pixel; for blurfft, of the best backend."""
     actual = report.ours(suite, case) if name == OURS else name
     time = None if actual is None else report.find(suite, case, actual, TIME)
     return None if time is None else time.median / case.pixels
@@ -118,7 +118,7 @@ def sizes(reports: list[Report], colours: dict[str, str]) -> Figure:
 
 
 def _curves(ax: Axes, report: Report, suite: str, op: str, colours: dict[str, str]) -> None:
-    """And the time in which the memory could move them."""
+    """The curves of one op, with the time that moving the data takes."""
     cases = (case for case in report.standard_cases(suite, op) if case.size[0] == case.size[1])
     squares = [case for case in cases if case.size not in AWKWARD_SIZES]
     for name in (EAGER, HAND, MSE, OURS):
@@ -139,7 +139,7 @@ def _curves(ax: Axes, report: Report, suite: str, op: str, colours: dict[str, st
 
 
 def contenders(reports: list[Report], colours: dict[str, str]) -> Figure:
-    """Nanoseconds a pixel of everyone at 256², a panel for each op and processor."""
+    """Nanoseconds per pixel of all contenders at 256², a panel for each op and processor."""
     ops = [
         ("loss", "wiener_loss"),
         ("nll", "wiener_nll"),

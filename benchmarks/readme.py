@@ -24,13 +24,13 @@ _BLOCK = re.compile(r"(<!-- benchmark: (\S+) (\S+) -->\n).*?(<!-- /benchmark -->
 
 
 def pages() -> list[Path]:
-    """Those that hold tables."""
+    """The pages that hold tables."""
     texts = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return [path for path in texts if _BLOCK.search(path.read_text(encoding="utf-8"))]
 
 
 def rewrite(text: str, results: Path = RESULTS) -> str:
-    """The text with its tables as the results have them."""
+    """The text with its tables renewed from the results."""
 
     def block(match: re.Match[str]) -> str:
         opening, name, pattern, closing = match.groups()
@@ -46,7 +46,7 @@ def rewrite(text: str, results: Path = RESULTS) -> str:
 
 
 def shows(suite: str, case: Case, pixels: int) -> bool:
-    """Whether the tables have a case of a suite that was measured with so many pixels."""
+    """Whether the tables show this case of a suite measured with ``pixels``."""
     if suite == "overhead":
         return case.shape == _SMALLEST
     if suite in ("memory", "train", "accuracy"):
@@ -56,14 +56,14 @@ def shows(suite: str, case: Case, pixels: int) -> bool:
 
 
 def processor(report: Report) -> str:
-    """What the results are of, in two or three words."""
+    """The name of the processor, with the instruction set."""
     kind = report.machine["instruction_set"]
     kernels = INSTRUCTION_SETS.get(kind, "no compiled kernels")
     return report.machine.get("gpu") or f"{report.machine['cpu']} with {kernels}"
 
 
 def _each(block: Callable[[Report], str]) -> Callable[[list[Report]], str]:
-    """One after the other, under the name of the processor if there are several."""
+    """The blocks of all reports, each under the name of its processor if there are several."""
 
     def blocks(reports: list[Report]) -> str:
         parts = [(report, content) for report in reports if (content := block(report))]
@@ -75,7 +75,7 @@ def _each(block: Callable[[Report], str]) -> Callable[[list[Report]], str]:
 
 
 def _processors(reports: list[Report]) -> str:
-    """What was measured, and what was not."""
+    """The processors that were measured, and the instruction sets that were not."""
     kinds = {report.machine["instruction_set"] for report in reports}
     missing = [name for kind, name in INSTRUCTION_SETS.items() if kind not in kinds and kind != "baseline"]
     sentence = f"Measured on {' and '.join(processor(report) for report in reports)}."
@@ -89,7 +89,7 @@ def _table(*rows: tuple[str, ...]) -> str:
 
 
 def _ratio(report: Report, suite: str, case: Case, contender: str) -> float | None:
-    """How many times as long as blurfft it takes."""
+    """The contender's time relative to blurfft's."""
     ours = report.ours(suite, case)
     found = None if ours is None else report.find(suite, case, contender, RATIO + ours)
     return None if found is None else found.median
@@ -104,7 +104,7 @@ def _inverse(value: float | None) -> str:
 
 
 def _ns(report: Report, suite: str, case: Case) -> float | None:
-    """Nanoseconds a pixel."""
+    """Nanoseconds per pixel."""
     ours = report.ours(suite, case)
     time = None if ours is None else report.find(suite, case, ours, TIME)
     return None if time is None else time.median / case.pixels
@@ -126,7 +126,7 @@ _SMALLEST = (1, 1, 16, 16)
 
 
 def _claim(report: Report) -> str:
-    """What the README begins with: smooth sizes from 64² to 256², forward + backward."""
+    """The README's sentence on speed: smooth sizes from 64² to 256², forward + backward."""
     threads = report.machine["threads"]
     where = report.machine.get("gpu") or f"{threads} thread{'s' * (threads != 1)} of an {processor(report)}"
     lines = []
@@ -180,7 +180,7 @@ _SIZES_HEAD = (
 
 
 def _awkward(report: Report) -> str:
-    """Sides with a prime factor above 7, beside the nearest size without."""
+    """Sides with a prime factor above 7, beside the nearest size without one."""
     parts = []
     for suite, op in _TITLED:
         smooth = {case.size: case for case in report.standard_cases(suite, op)}
@@ -246,7 +246,7 @@ def _ops(report: Report) -> str:
 
 
 def _overhead(report: Report) -> str:
-    """What a call costs that computes next to nothing."""
+    """The cost of a call that computes next to nothing."""
     rows: list[tuple[str, ...]] = [("", "blurfft, µs", f"µs more than `{MSE}`", f"× faster than {EAGER}")]
     for case in report.cases("overhead"):
         ours = report.ours("overhead", case)
@@ -290,7 +290,7 @@ def _memory(report: Report) -> str:
 
 
 def _accuracy(report: Report) -> str:
-    """Errors in float32 against float64, blurfft's and those of torch.fft."""
+    """Errors in float32 relative to float64, of blurfft and of torch.fft."""
     outputs = [RESULT, INPUT_GRAD, KERNEL_GRAD]
     rows: list[tuple[str, ...]] = [("", *outputs)]
     for case in report.cases("accuracy"):
@@ -304,7 +304,7 @@ def _accuracy(report: Report) -> str:
 
 
 def _conditions(report: Report) -> str:
-    """Where, when and how."""
+    """Where, when and how the results were measured."""
     return " ".join(_sentences(report))
 
 

@@ -1,4 +1,4 @@
-"""What was measured, where and with what: a JSON file."""
+"""Results and their conditions, in a JSON file."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ SHARE = "share of the step beyond the network"
 ERROR = "error of the "  # followed by the name of the output
 WAITED = "time in which a thread had no core"
 
-# The pseudo-contender whose results are of the machine; above this share of waiting the times are not to be trusted.
+# The pseudo-contender for what concerns the machine; above this share of waiting, times are not to be trusted.
 MACHINE = "machine"
 DISTURBED = 1.0  # %
 
 
 @dataclass(frozen=True)
 class Result:
-    """One number: the median, with percentiles where it is one of many."""
+    """One quantity: the median, with percentiles if there are several samples."""
 
     suite: str
     case: Case
@@ -53,7 +53,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """A contender that was not measured, since it fails or is wrong."""
+    """A contender that was not measured because it fails or is wrong."""
 
     suite: str
     case: Case
@@ -66,7 +66,7 @@ Entry = Result | Failure
 
 @dataclass
 class Report:
-    """The results of one machine: of each suite those of its last run."""
+    """The results of one machine: the last run of each suite."""
 
     machine: dict[str, Any]
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by suite: commit, date, options
@@ -77,7 +77,7 @@ class Report:
         return list(dict.fromkeys(result.case for result in self.results if result.suite == suite))
 
     def standard_cases(self, suite: str, op: str) -> list[Case]:
-        """Those in which nothing but the size of the images varies, from small to large."""
+        """The cases that differ only in the size of the images, from small to large."""
         pixels = self.runs[suite]["pixels"] if suite in self.runs else 0
         cases = (case for case in self.cases(suite) if case == standard(op, case.size, pixels))
         return sorted(cases, key=lambda case: case.size)
@@ -91,7 +91,7 @@ class Report:
         return next(matches, None)
 
     def contenders(self, suite: str, case: Case | None = None) -> list[str]:
-        """In the order in which they were measured, the machine left out."""
+        """Names in the order of measurement, without the pseudo-contender ``MACHINE``."""
         names = (r.contender for r in self.results if r.suite == suite and case in (None, r.case))
         return [name for name in dict.fromkeys(names) if name != MACHINE]
 
@@ -100,18 +100,18 @@ class Report:
         return next((name for name in self.contenders(suite, case) if name.startswith(OURS)), None)
 
     def limit(self, suite: str, case: Case) -> float | None:
-        """Nanoseconds in which the memory moves what the case must move, at the rate of the copy."""
+        """Nanoseconds to move the bytes that the case must move, at the rate of the copy."""
         copy = self.find(suite, case, COPY, TIME)
         return None if copy is None else copy.median * case.traffic / 2
 
     def begin(self, suite: str, run: dict[str, Any]) -> None:
-        """Replaces what is there of the suite."""
+        """Starts a run of the suite and drops its earlier results."""
         self.runs[suite] = run
         self.results = [entry for entry in self.results if entry.suite != suite]
         self.failures = [entry for entry in self.failures if entry.suite != suite]
 
     def save(self, path: Path) -> None:
-        # A result a line, for diffs to be read.
+        # One result per line, for readable diffs.
         def lines(entries: Iterable[Entry]) -> str:
             return ",\n".join(json.dumps(_as_json(entry), ensure_ascii=False) for entry in entries)
 
@@ -120,7 +120,7 @@ class Report:
             f'"runs": {json.dumps(self.runs, indent=1, ensure_ascii=False)},\n'
             f'"results": [\n{lines(self.results)}\n],\n"failures": [\n{lines(self.failures)}\n]}}\n'
         )
-        # An interruption leaves the one or the other.
+        # Interrupted, it leaves the old file or the new one.
         unfinished = path.with_name(path.name + ".unfinished")
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
@@ -148,13 +148,13 @@ class Report:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    """Without what is as usual."""
+    """The entry without default values."""
     content = asdict(entry)
     usual = asdict(Case(entry.case.op, entry.case.shape))
     content["case"] = {
         name: value for name, value in content["case"].items() if name in ("op", "shape") or value != usual[name]
     }
-    # Five digits are more than any measurement has.
+    # No measurement is exact to more than five digits.
     return {
         name: float(f"{value:.5g}") if isinstance(value, float) else value
         for name, value in content.items()
@@ -205,7 +205,7 @@ def worst(report: Report, count: int) -> list[tuple[str, Case, str, float]]:
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
-    """Where and with what this runs: what must agree between results that stand in one file."""
+    """The machine and its software, which must be the same for all results in a file."""
     extension = _ext.module()
     result = {
         "device": device,
@@ -225,7 +225,7 @@ def machine(device: str, threads: int) -> dict[str, Any]:
 
 
 def run(**options: Any) -> dict[str, Any]:
-    """When, from which sources and how a suite runs."""
+    """The date, the sources and the options of a run."""
     status = _output("git", "status", "--porcelain", "--", ".", ":!benchmarks/results", ":!README.md", ":!docs")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -12,18 +12,18 @@ from .report import ERROR, OVERHEAD, RATIO, SHARE, TIME, Report
 
 
 def show(console: Console, table: Table) -> None:
-    """Prints a table whole: a narrow terminal breaks its lines, where rich would leave columns out."""
+    """Prints the whole table: a narrow terminal breaks the lines, where rich would drop columns."""
     width = console.measure(table, options=console.options.update(width=1000)).maximum
     Console(file=console.file, width=max(width, console.width)).print(table)
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """The value with three digits."""
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def line(report: Report, suite: str, case: Case) -> str:
-    """The results of a case in one line, for reading along."""
+    """The results of a case in one line."""
     results = [result for result in report.results if result.suite == suite and result.case == case]
     if suite == "memory":
         extra: dict[str, list[str]] = {}
@@ -56,7 +56,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _times(report: Report, suite: str) -> Table:
-    """Nanoseconds a pixel; in brackets the time relative to the fastest backend that serves the case."""
+    """Nanoseconds per pixel; in brackets, the time relative to the fastest backend that serves the case."""
     names = report.contenders(suite)
     title = f"{suite}: ns/px; in brackets × the time of blurfft; share of the limit that memory sets"
     table = _table(title, "case", *names, "share of limit")
@@ -74,7 +74,7 @@ def _times(report: Report, suite: str) -> Table:
 
 
 def share_of_limit(report: Report, suite: str, case: Case) -> str:
-    """How near blurfft comes to the time that moving the operands and the results takes."""
+    """The time that moving operands and results takes, in % of blurfft's."""
     ours, limit = report.ours(suite, case), report.limit(suite, case)
     time = None if ours is None else report.find(suite, case, ours, TIME)
     return "–" if time is None or limit is None else f"{100 * limit / time.median:.0f} %"

@@ -74,7 +74,7 @@ def _mse(reconstruction: Tensor, images: Tensor, z: Tensor) -> Tensor:
 
 
 class Inputs:
-    """A batch, a network, and a blur error that all contenders share the start of."""
+    """A batch, a network and a blur error; all contenders start from copies of these."""
 
     def __init__(self, case: Case, device: str = "cpu") -> None:
         batch, channels, side, _ = case.shape
@@ -94,7 +94,7 @@ class Inputs:
         return term
 
     def clear(self) -> None:
-        """Each contender has parameters of its own and keeps them."""
+        """Does nothing: each contender keeps its own parameters."""
 
 
 def contenders(case: Case, inputs: Inputs) -> Iterator[Contender]:

@@ -1,7 +1,7 @@
 """Which backend serves a call: the rule, the caller's wish, and the reasons.
 
-The choice is made inside each op, at run time, so that a compiled or exported graph holds no backend. It depends on the
-device, the dtype and the size of the planes only and is cached, hence a dictionary look-up a call.
+Each op chooses at run time, so a compiled or exported graph holds no backend. The choice depends on the device, the
+dtype and the size of the planes alone and is cached: it costs a dictionary look-up per call.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ requested = _requested.get
 
 
 class as_requested:
-    """Within it, ``name`` is the backend asked for: what ``requested`` said at another time or in another
-    thread."""
+    """Within it, ``name`` is the backend asked for: what ``requested`` returned earlier or in another thread."""
 
     __slots__ = ("_name", "_token")
 
@@ -78,7 +77,7 @@ def select(op: str, tensor: torch.Tensor, height: int, width: int) -> Callable[.
     """The function that serves ``op`` on planes of this size, device and dtype."""
     # The device whole: its type by name would take as long as all the rest.
     function = _choose(requested(), op, tensor.device, tensor.dtype, height, width)
-    # No kernel needs to think of an empty batch: of nothing the reference makes the right shapes.
+    # Kernels need not handle an empty batch: the reference returns the right shapes.
     return function if tensor.numel() else reference.functions()[op]
 
 
@@ -101,8 +100,8 @@ class use_backend:
 
     Like ``torch.set_grad_enabled`` this holds for the current thread (or asyncio task); other threads follow the
     environment variable ``BLURFFT_BACKEND``, read when blurfft is imported. A backward pass uses the backend that was
-    asked for in its forward pass, wherever it runs. A graph of ``torch.compile`` holds no backend: ask around the call
-    of the compiled function, not inside it.
+    asked for in its forward pass, whichever thread runs it. A graph of ``torch.compile`` holds no backend: use this
+    around the call of the compiled function, not inside it.
 
     Args:
         name: ``"auto"`` or one of the backends' names, see ``available_backends``.

@@ -7,7 +7,7 @@ Variational Autoencoders*, ICLR 2023 (arXiv 2304.05939). The defaults of ``nsr``
 the paper's.
 
 Images are real, (N, C, H, W), float32, float64, bfloat16 or float16, of any strides; two images of different dtypes are
-promoted to their common one. The arithmetic is float64 for float64 images and float32 for the others. Elementwise
+promoted to their common dtype. The arithmetic is float64 for float64 images and float32 for the others. Elementwise
 results have the images' dtype, scalar losses of half-precision images are float32. Kernels are (kh, kw) or (N|1, C|1,
 kh, kw), no larger than the image. ``nsr`` and ``eps`` are floats or tensors of shape (), (N,) or (N, C). Everything
 floating is differentiable, to any order. Nothing is mutated.
@@ -47,7 +47,8 @@ def rfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = "
 
     Args:
         input: (..., H, W), real. Half precision is transformed in float32.
-        s: the (H, W) to which the planes are cropped or zero-padded first. Default, also of a side of -1: their own.
+        s: the (H, W) to which the planes are cropped or zero-padded first. By default, and where a side is -1, their
+            own.
         norm: ``"backward"`` or None (unscaled), ``"ortho"`` (1/√HW) or ``"forward"`` (1/HW).
 
     Returns:
@@ -68,10 +69,10 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = 
     """The inverse of ``rfft2``, as ``torch.fft.irfft2`` over the last two dimensions.
 
     Args:
-        input: a half spectrum (..., H, W//2+1). The imaginary part of what must be real, as in column 0, does not
-            count.
-        s: the (H, W) of the result, to which the half spectrum is cropped or zero-padded. Default, also of a side of
-            -1: the input's H and the even W that fits; give it for an odd W.
+        input: a half spectrum (..., H, W//2+1). Imaginary parts of coefficients that must be real, as in column 0, are
+            ignored.
+        s: the (H, W) of the result, to which the half spectrum is cropped or zero-padded. By default, and where a side
+            is -1, the input's H and the even W that fits. An odd W needs it.
         norm: ``"backward"`` or None (1/HW), ``"ortho"`` (1/√HW) or ``"forward"`` (unscaled).
 
     Returns:
@@ -182,10 +183,10 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
 
     Args:
         input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
-        weight: ω ≥ 0 on the half spectrum, (H, W//2+1) or (N|1, C|1, H, W//2+1), for example ``wiener_weight``.
-            Of column 0 and, for an even W, column W/2 only the part with ω(f) = ω(−f) counts.
-        reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[√ω F e])², (N, C, H, W), whose mean
-            and sum those are.
+        weight: ω ≥ 0 on the half spectrum, (H, W//2+1) or (N|1, C|1, H, W//2+1), for example ``wiener_weight``. In
+            column 0 and, for an even W, column W/2, f and −f get the mean of their two weights.
+        reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[√ω F e])², (N, C, H, W), with that
+            mean and sum.
 
     Examples:
         >>> x, y = torch.rand(4, 3, 64, 64), torch.rand(4, 3, 64, 64)
@@ -226,7 +227,7 @@ def wiener_loss(
         eps: the floor ε ≥ 0 of the precision spectrum, in the same forms. With 0, frequencies that the kernel removes
             are not penalised at all.
         reduction: ``"mean"``: Q / numel; ``"sum"``: Q; ``"none"``: the map (F⁻¹[W F e])² + ε e², (N, C, H, W), which
-            shows where the blur error sits.
+            shows where the blur error is.
 
     Examples:
         >>> x = torch.rand(4, 3, 64, 64, requires_grad=True)
@@ -255,8 +256,8 @@ def wiener_nll(
     eps: float | Tensor = 1e-3,
     reduction: str = "mean",
 ) -> Tensor:
-    """The negative log-density, in nats, of ``target`` under a Gaussian about ``input`` whose precision is the blur
-    error's.
+    """The negative log-density of ``target``, in nats, under a Gaussian with mean ``input`` and the precision of the
+    blur error.
 
     −log N(target; input, Σ) with Σ⁻¹ = WᵀW + εI, circulant: ½ Σ ω |F e|² − ½ Σ_channels Σ_f log ω_f + (D/2) log 2π,
     D = C·H·W. After Bredell et al., ICLR 2023 (arXiv 2304.05939); the defaults are ours.
@@ -285,7 +286,7 @@ def wiener_nll(
 
 @remembers(tensors=3)
 def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "mean") -> Tensor:
-    """The squared error to the blurred target, ‖input − kernel ∗ target‖²: what a blur kernel is fitted with.
+    """The squared error between ``input`` and the blurred target, ‖input − kernel ∗ target‖², to fit a blur kernel.
 
     Args:
         input, target: images, (N, C, H, W), float32, float64, bfloat16 or float16.
@@ -329,11 +330,11 @@ def focal_frequency_loss(
         alpha: the exponent of the weight, at least 0.
         patch_factor: each image is cut into patch_factor² patches; it must divide H and W.
         ave_spectrum: average the spectra over the batch first.
-        log_matrix: take the weight's log(1 + ·).
-        batch_matrix: scale the weight to at most 1 over the whole batch, not in each plane.
+        log_matrix: replace the weight by log(1 + weight).
+        batch_matrix: scale the weight to at most 1 over the whole batch instead of in each plane.
         loss_weight: a factor on the result.
-        matrix: the weight itself instead, as in the package: on the full spectrum, of a shape that goes with
-            (N, patches, C, h, w), with values from 0 to 1. It is a constant in the gradient, too.
+        matrix: a weight to use instead, as in the package: on the full spectrum, of a shape that broadcasts to
+            (N, patches, C, h, w), with values from 0 to 1. No gradient flows through it.
 
     Returns:
         A scalar, the mean over all frequencies.

@@ -1,10 +1,9 @@
 """The losses as modules: options at construction, images at the call.
 
 A kernel, weight, ``nsr`` or ``eps`` given as an ``nn.Parameter`` is trained with the model and saved with it. Any other
-tensor is a buffer: it moves with the module, and ``.half()`` and ``.bfloat16()`` leave it in its precision. A kernel or
-weight of this kind is not saved: what the code says holds, whatever an older checkpoint has. A tensor that was computed
-from others is detached from them: no gradient flows through it; to train what it was computed from, give it to each
-call.
+tensor is a buffer: it moves with the module, and ``.half()`` and ``.bfloat16()`` leave it in its precision. Such a
+kernel or weight is not saved: the one in the code holds, whatever an older checkpoint has. A tensor that was computed
+from others is detached from them. To train what it was computed from, pass it to each call.
 """
 
 from __future__ import annotations
@@ -103,8 +102,8 @@ class WienerLoss(_WienerModule):
     """``blurfft.wiener_loss`` as a module.
 
     Args:
-        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
-        nsr, eps, reduction: as there.
+        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if each call passes its own.
+        nsr, eps, reduction: as in ``blurfft.wiener_loss``.
 
     Examples:
         >>> criterion = blurfft.WienerLoss(torch.full((5, 5), 1 / 25), nsr=0.01)
@@ -132,8 +131,8 @@ class WienerNLL(_WienerModule):
     """``blurfft.wiener_nll`` as a module.
 
     Args:
-        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
-        nsr, eps, reduction: as there.
+        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if each call passes its own.
+        nsr, eps, reduction: as in ``blurfft.wiener_nll``.
 
     Examples:
         >>> criterion = blurfft.WienerNLL()
@@ -162,8 +161,8 @@ class BlurMSELoss(_KernelLoss):
     """``blurfft.blur_mse`` as a module.
 
     Args:
-        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if every call brings its own.
-        reduction: as there.
+        kernel: (kh, kw) or (N|1, C|1, kh, kw); None if each call passes its own.
+        reduction: as in ``blurfft.blur_mse``.
 
     Examples:
         >>> criterion = blurfft.BlurMSELoss(torch.nn.Parameter(torch.full((5, 5), 1 / 25)))
@@ -183,7 +182,7 @@ class SpectralMSELoss(_Loss):
 
     Args:
         weight: (H, W//2+1) or (N|1, C|1, H, W//2+1).
-        reduction: as there.
+        reduction: as in ``blurfft.spectral_mse``.
 
     Examples:
         >>> criterion = blurfft.SpectralMSELoss(blurfft.wiener_weight(torch.full((5, 5), 1 / 25), (64, 64)))

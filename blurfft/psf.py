@@ -1,8 +1,9 @@
 """Blur kernels (point spread functions): Gaussian, defocus disk, linear motion, or from a file.
 
 Each function returns a tensor (kh, kw) that sums to 1 and whose centre is ⌊k/2⌋, ready for every ``kernel`` argument of
-blurfft. The sides are odd; those of a loaded kernel are as in its file. It is computed in float64 on the CPU, and comes
-in ``dtype``, by default torch's default dtype, on ``device``, by default the CPU, whatever torch's default device is.
+blurfft. The sides are odd; those of a loaded kernel are as in its file. It is computed in float64 on the CPU and
+returned in ``dtype`` (default: torch's default dtype) on ``device`` (default: the CPU, whatever torch's default device
+is).
 
 Examples:
     >>> from blurfft import psf

@@ -61,7 +61,7 @@ def weight(theme: str) -> Figure:
 
 
 def data_flow(theme: str) -> Figure:
-    """What happens to one plane, and where it is meanwhile."""
+    """The stages of one plane, and where it resides in each."""
     colours = COLOURS[theme]
     figure, ax = plt.subplots(figsize=(8.6, 3.4), layout="constrained")
     ax.set(xlim=(0, 100), ylim=(0, 40))

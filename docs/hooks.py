@@ -1,4 +1,4 @@
-"""For mkdocs: pages that live outside of docs/, and links to them that also work where the repository is browsed."""
+"""For mkdocs: pages outside docs/, and links to them that also work in the repository."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Relative links are those of the repository, where docs/ is a folder; on the site it is the root."""
+    """Translates relative links of the repository, where docs/ is a folder, to the site, where it is the root."""
     source = page.file.src_uri
     folder = posixpath.dirname(source if source in OUTSIDE else f"docs/{source}")
 

@@ -1,4 +1,4 @@
-"""Formulas of the documentation: LaTeX in ``math`` fences becomes MathML, which browsers draw without any script."""
+"""Converts LaTeX in ``math`` fences to MathML, which browsers draw without a script."""
 
 from typing import Any
 

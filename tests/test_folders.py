@@ -146,7 +146,7 @@ def test_a_partition_of_other_images_is_named(tmp_path):
     (tmp_path / "list_eval_partition.txt").write_text("face.jpg 1\n")
     loaded, said = load(tmp_path)
     assert len(loaded.held_out) == 1
-    assert said == [f"{tmp_path / 'list_eval_partition.txt'} is of no use: it holds out none of these images"]
+    assert said == [f"{tmp_path / 'list_eval_partition.txt'} is ignored: it holds out none of these images"]
 
 
 @pytest.mark.parametrize("above", ["", "celeba", "a/b"])

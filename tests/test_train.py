@@ -609,7 +609,7 @@ def test_without_the_packages_it_says_what_to_install(monkeypatch):
         (["--channels", "2"], 2, "it must be 1 or 3, got 2"),
         (["--steps", "5", "--epochs", "5"], 2, "give epochs or steps, not both"),
         (["--data", "nowhere"], 1, "nowhere is not a folder"),
-        (["--data", "embedded:faces"], 1, "the embedded sets are photographs and brain, and the synthetic leaves"),
+        (["--data", "embedded:faces"], 1, "the embedded sets are photographs, brain and leaves (synthetic)"),
         (["--resume", "--overwrite"], 2, "give --resume or --overwrite, not both"),
         (["--device", "tpu"], 1, "--device must be auto, cpu or cuda, got 'tpu'"),
         (["--resume"], 1, "there is no checkpoint"),

@@ -32,7 +32,7 @@ FEATURES = "benchmarks.quality.features:RandomFeatures"
 SETS = ("embedded:photographs", "embedded:brain")
 BASE = Options(data=SETS[0], channels=1, latent=32, width=8, batch=32, learning_rate=3e-3, rate=40.0, features=FEATURES)
 
-# The defaults, and one option at a time moved away from them.
+# The defaults, then one option at a time changed.
 CENTRE = replace(BASE, loss="blur", nsr=0.01, eps=0.1, kernel_size=5, kernel="detached")
 SWEEP: dict[str, dict[str, Any]] = {
     "nsr 0.01, eps 0.1, 5 x 5, detached, rate 40": {},
@@ -49,14 +49,14 @@ SWEEP: dict[str, dict[str, Any]] = {
 }
 SWEEP_SEEDS = 2
 
-# Rate and distortion: five terms at every rate, all of them at one. More latents, so that the highest rate has room.
+# Rate and distortion: five terms at every rate, all terms at one. More latents, to make room for the highest rate.
 LEAVES = "embedded:leaves"
 CURVE = replace(BASE, latent=128)
 RATES = (80.0, 320.0, 1280.0)
 RATE_OF_ALL = 320.0
 CURVES = ("gaussian", "laplace", "focal-frequency", "blur", fixed.NAME)
 
-# Of the share of a step: the model of the comparison, and one nearer to those in use.
+# For the share of a step: the model of the comparison, and a more usual one.
 SHARED = (replace(BASE, rate=None), replace(BASE, size=64, channels=3, width=16, rate=None))
 
 
@@ -82,7 +82,7 @@ def plan(
     rates: Sequence[float] = RATES,
     terms: Sequence[str] = (*TERMS, fixed.NAME),
 ) -> list[runs.Run]:
-    """Seeds in the outermost loop: stopped early, every term has as many."""
+    """The runs, seeds in the outermost loop: stopped early, every term has equally many."""
     planned = []
     if stage in (Stage.all, Stage.sweep) and SETS[0] in sets:
         planned += [
@@ -114,30 +114,35 @@ def plan(
 @app.command()
 def main(
     stage: Annotated[Stage, typer.Option(help="What to do; benchmarks/README.md says what each holds.")] = Stage.all,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of a run.")] = 600,
-    sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the sweep.")] = 150,
-    curve_steps: Annotated[int, typer.Option(min=1, help="Training steps of a run of the curves.")] = 800,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each run of the comparison.")] = 600,
+    sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of each run of the sweep.")] = 150,
+    curve_steps: Annotated[int, typer.Option(min=1, help="Training steps of each run of the curves.")] = 800,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison and of the curves.")] = 3,
     sets: Annotated[
         list[str] | None, typer.Option("--data", metavar="SET", help="Only this set; may be repeated.")
     ] = None,
     rates: Annotated[
-        list[float] | None, typer.Option("--rate", metavar="NATS", help="Only this rate of the curves; likewise.")
+        list[float] | None,
+        typer.Option("--rate", metavar="NATS", help="Only this rate of the curves; may be repeated."),
     ] = None,
-    terms: Annotated[list[str] | None, typer.Option("--term", metavar="NAME", help="Only this term; likewise.")] = None,
+    terms: Annotated[
+        list[str] | None, typer.Option("--term", metavar="NAME", help="Only this term; may be repeated.")
+    ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few steps, one seed: whether all of it works, not what it would find.")
+        bool, typer.Option("--quick", help="Few steps, one seed: shows that it works, and nothing about the terms.")
     ] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, each with one thread.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing the term's share.")] = 8,
-    out: Annotated[Path, typer.Option(help="A JSON file; the table and the pictures lie beside it.")] = Path(
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time, each with one thread.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds for the term's share of a step.")] = 8,
+    out: Annotated[Path, typer.Option(help="A JSON file; the table and the pictures are written beside it.")] = Path(
         "benchmarks/results/quality.json"
     ),
-    pictures: Annotated[Path, typer.Option(help="Where every run leaves its pictures.")] = Path("out/quality"),
+    pictures: Annotated[Path, typer.Option(help="Folder for the images that each run reconstructs.")] = Path(
+        "out/quality"
+    ),
 ) -> None:
-    """Trains every reconstruction term on the embedded images, and measures what comes out.
+    """Trains a VAE with every reconstruction term on the embedded images, and measures its reconstructions.
 
-    Every run is written to --out as soon as it is done, and is not repeated by a later call.
+    Each run is written to --out as soon as it is complete; a later call does not repeat it.
     """
     console = Console()
     if quick:
@@ -196,14 +201,14 @@ def main(
                 failures += 1
                 progress.console.print(f"{one.name} is not measured: {result}", style="red", soft_wrap=True)
                 continue
-            # In place of one of another length or with other options.
+            # Replaces a run of another length or with other options.
             kept = [other for other in content["results"] if identity(other) != identity(result)]
             content["results"] = [*kept, {**result, "commit": commit}]
             save(content, out)
             shown = "  ".join(f"{k} {v:.4g}" for k, v in result["metrics"].items() if v is not None)
             progress.console.print(f"{one.name}: {shown}", soft_wrap=True, highlight=False)
 
-    # Of all results that there are, whether or not their images are here.
+    # From all results, whether or not their images are on this machine.
     out.with_suffix(".md").write_text(report.markdown(content, descriptions))
     written = [out, out.with_suffix(".md")]
     for source in SETS:
@@ -228,7 +233,7 @@ def main(
 
 
 def identity(result: dict[str, Any]) -> tuple[Any, ...]:
-    """What a table has one result of."""
+    """Identifies a result in the tables."""
     options = result["options"]
     rate = options["rate"] if result["stage"] == "curves" else None
     return result["stage"], result["label"], options["data"], options["seed"], rate
@@ -237,7 +242,7 @@ def identity(result: dict[str, Any]) -> tuple[Any, ...]:
 def measured(
     planned: Sequence[runs.Run], images: dict[str, dict[str, data.Images]], pictures: Path, jobs: int
 ) -> Iterator[tuple[runs.Run, dict[str, Any] | Diverged]]:
-    """Each run with its result as soon as it is there; ``images`` are those of a stage, by source."""
+    """Yields each run with its result once it is complete; ``images`` are by stage and source."""
     # Processes of one thread: networks this small gain next to nothing from a second one.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:

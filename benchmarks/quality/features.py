@@ -1,4 +1,4 @@
-"""A feature network for the perceptual term where no trained one is at hand."""
+"""A feature network for the perceptual term if no trained one is available."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 
 class RandomFeatures(nn.Module):
-    """Three convolutions with random weights, always the same; grey images count as colours. What such features are
-    worth is an open question, what trained ones would be worth is not answered by them."""
+    """Three convolutions with random weights, always the same; grey images are repeated to three channels.
+
+    Nothing is known of the worth of such features, and they say nothing about trained ones.
+    """
 
     def __init__(self) -> None:
         super().__init__()

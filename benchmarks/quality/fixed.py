@@ -1,4 +1,4 @@
-"""The blur error with one kernel for all images: what kernels that are learnt have to beat."""
+"""The blur error with one kernel for all images, which learnt kernels have to beat."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "fixed-kernel"
 
 
 class FixedKernel(ReconstructionTerm):
-    """−log N(x; x̂, σ² (WᵀW + εI)⁻¹), W the Wiener inverse of a Gaussian of one pixel; σ is learned."""
+    """−log N(x; x̂, σ² (WᵀW + εI)⁻¹), W the Wiener inverse of a Gaussian blur of one pixel; σ is learned."""
 
     kernel: Tensor
 

@@ -1,4 +1,4 @@
-"""How close reconstructions are, and how sharp. Images are (N, C, H, W) in [0, 1]."""
+"""Closeness and sharpness of reconstructions. Images are (N, C, H, W) in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from torch import Tensor
 from torchmetrics.functional import image as torchmetrics
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-STEP, REACH = 0.25, 5  # of an edge's profile, in pixels
-EDGES = 4  # for each image, on average
+STEP, REACH = 0.25, 5  # of an edge profile, in pixels
+EDGES = 4  # per image, on average
 _PADDED = 1024
 
-HIGH = 0.25  # cycles a pixel, half of the highest frequency: what counts as high
+HIGH = 0.25  # cycles per pixel, half of the highest frequency: the start of the high frequencies
 
 
 def radial_frequency(height: int, width: int) -> Tensor:
-    """Cycles a pixel, on the half spectrum."""
+    """Cycles per pixel, on the half spectrum."""
     return torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
 
 
 def multiplicity(height: int, width: int) -> Tensor:
-    """How often the full spectrum has each coefficient of the half spectrum."""
+    """How often each coefficient of the half spectrum occurs in the full one."""
     counts = torch.ones(height, width // 2 + 1)
     counts[:, 1 : (width + 1) // 2] = 2
     return counts
 
 
 def power(images: Tensor) -> Tensor:
-    """Mean energy on the half spectrum, (H, W//2+1), what it stands for in the full one included."""
+    """Mean energy on the half spectrum, (H, W//2+1); interior columns count for both halves of the full one."""
     spectrum = torch.fft.rfft2(images, norm="ortho").abs().square().mean((0, 1))
     return spectrum * multiplicity(*images.shape[2:])
 
 
 def radial_power(images: Tensor) -> list[float]:
-    """Mean power of a coefficient in rings of radius 1/n cycles a pixel, without the mean of the image."""
+    """Mean power per coefficient in rings of whole radius, in cycles per image, without the mean of the image."""
     height, width = images.shape[2:]
     rings = (radial_frequency(height, width) * min(height, width)).round().long().flatten()
     sums = torch.bincount(rings, power(images).flatten())
@@ -52,18 +52,19 @@ def high_energy(images: Tensor) -> float:
 
 
 def sharpness(images: Tensor) -> float:
-    """Mean square of the discrete Laplacian inside the image: the usual measure of focus."""
+    """Mean square of the discrete Laplacian inside the image, the usual measure of focus."""
     laplacian = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(images.shape[1], 1, 3, 3)
     return F.conv2d(images, laplacian, groups=images.shape[1]).square().mean().item()
 
 
 def edge_profile(images: Tensor, truth: Tensor) -> Tensor:
-    """What becomes of an edge: values across the strongest edges of the truth, there and in ``images``, along the
-    gradient and from dark to bright. ``images`` may be the truth itself.
+    """The mean profile of ``images`` across the strongest edges of the truth, from dark to bright along the gradient.
+
+    ``images`` may be the truth itself.
 
     Returns:
-        The mean over edges, weighted by their contrast, at steps of ``STEP`` pixels from -``REACH`` to ``REACH``; 0 and
-        1 where the truth's are at its ends.
+        Values every ``STEP`` pixels from -``REACH`` to ``REACH``, averaged over edges with weights by contrast; scaled
+        such that the profile of the truth goes from 0 to 1.
     """
     grey = truth.mean(1, keepdim=True)
     sobel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
@@ -92,7 +93,7 @@ def edge_profile(images: Tensor, truth: Tensor) -> Tensor:
 
 
 def mtf50(profile: Tensor) -> float:
-    """The frequency, in cycles a pixel, at which an edge's profile has lost half of its contrast."""
+    """The frequency, in cycles per pixel, at which an edge profile has lost half of its contrast."""
     line = profile.diff()
     contrast = torch.fft.rfft(line, _PADDED).abs()
     contrast = contrast / contrast[0]
@@ -105,8 +106,10 @@ _ALEXNET, _INCEPTION = "alexnet-owt-7be5be79.pth", "weights-inception-2015-12-05
 
 
 def learned(images: Tensor, truth: Tensor) -> dict[str, float]:
-    """LPIPS and FID, each where the package and the weights that torchmetrics takes for it are on this machine: none is
-    downloaded, and no other weights take their place."""
+    """LPIPS and FID, each only if its package and the weights that torchmetrics uses are on this machine.
+
+    Nothing is downloaded, and no other weights take their place.
+    """
     weights = Path(torch.hub.get_dir()) / "checkpoints"
     images, truth = (values.expand(-1, 3, -1, -1).clamp(0, 1) for values in (images, truth))
     found = {}
@@ -122,7 +125,7 @@ def learned(images: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def compare(images: Tensor, truth: Tensor) -> dict[str, float]:
-    """All of them; quotients are to the truth, so 1 is what a perfect reconstruction has."""
+    """All offline metrics. Energies, sharpness and MTF50 are relative to the truth."""
     psnr = torchmetrics.peak_signal_noise_ratio(images, truth, data_range=1.0, dim=(1, 2, 3), reduction="none")
     return {
         "psnr": psnr.mean().item(),

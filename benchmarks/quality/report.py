@@ -77,7 +77,7 @@ Result = dict[str, Any]
 
 
 def of_stage(results: Iterable[Result], stage: str, data: str | None = None) -> dict[str, list[Result]]:
-    """The results of a stage by their label, in the order they came."""
+    """The results of a stage by label, in order of measurement."""
     found: dict[str, list[Result]] = {}
     for result in results:
         if result["stage"] == stage and data in (None, result["options"]["data"]):
@@ -96,7 +96,7 @@ def _cell(results: Sequence[Result], metric: str) -> str:
 
 def table(groups: dict[str, list[Result]], columns: Sequence[str] = tuple(COLUMNS), first: str = "term") -> list[str]:
     """Markdown: a row for each label, mean ± standard deviation over seeds."""
-    # What earlier results lack is left out.
+    # Columns that an earlier result lacks are left out.
     columns = [c for c in columns if all(c in result["metrics"] for results in groups.values() for result in results)]
     lines = [
         "| " + " | ".join([first, *(COLUMNS[column][0] for column in columns)]) + " |",
@@ -109,7 +109,7 @@ def table(groups: dict[str, list[Result]], columns: Sequence[str] = tuple(COLUMN
 
 
 def missed_rates(results: Iterable[Result]) -> list[str]:
-    """The runs whose rate in training is further than ``RATE_TOLERANCE`` from the one they were steered to."""
+    """The runs whose rate in training differs from their target by more than ``RATE_TOLERANCE``."""
     return [
         f"{NAMES.get(result['label'], result['label'])}, seed {result['options']['seed']}: "
         f"{result['metrics']['train_kl']:.1f}"
@@ -120,7 +120,7 @@ def missed_rates(results: Iterable[Result]) -> list[str]:
 
 
 def _rates(groups: dict[str, list[Result]]) -> str:
-    """How well the rate was matched, in words."""
+    """A sentence on how well the rates were matched."""
     results = [result for group in groups.values() for result in group if result["options"]["rate"] is not None]
     missed = missed_rates(results)
     held = f"The rate in training is within {100 * RATE_TOLERANCE:.0f} % in {len(results) - len(missed)} of "
@@ -153,7 +153,7 @@ def shares_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
-    """The whole text beside the JSON file."""
+    """The page beside the JSON file."""
     results = content["results"]
     lines = ["# Reconstruction terms, one model, one rate", ""]
     lines += [
@@ -206,7 +206,7 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
 
 
 def _at_rate(results: Iterable[Result], data: str, rate: float) -> dict[str, list[Result]]:
-    """Of the curves, by term."""
+    """The results of the curves at one rate, by term."""
     return {
         label: found
         for label, group in of_stage(results, "curves", data).items()
@@ -244,7 +244,7 @@ def _curves(results: Sequence[Result], data: str, description: str) -> list[str]
 
 
 def _still_falling(result: Result) -> float:
-    """The fall of the reconstruction term in the last tenth of the training, of all of it before."""
+    """The fall of the reconstruction term in the last tenth of the training, relative to its fall before."""
     course = result["course"]
     last = max(1, len(course) // 10)
     before = course[0] - course[-1 - last]
@@ -252,7 +252,7 @@ def _still_falling(result: Result) -> float:
 
 
 def draw_curves(results: Sequence[Result], datas: Sequence[str], out: Path) -> None:
-    """PSNR, error in high frequencies and MTF50 over the rate on held-out images."""
+    """PSNR, high-frequency error and MTF50 of held-out images against their rate."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -280,7 +280,7 @@ _COMPARED = ("gaussian", "blur")
 
 
 def draw_edges(folder: Path, results: Sequence[Result], data: str, rate: float, out: Path) -> bool:
-    """Truth and reconstructions of the first seed side by side, and what becomes of an edge, of all seeds."""
+    """Truth and reconstructions of the first seed, and the mean edge profile over all seeds."""
     groups = _at_rate(results, data, rate)
     files = [folder / f"curves-{data.rpartition(':')[2]}-{name}-{rate:g}-0.npz" for name in _COMPARED]
     if not all(name in groups and file.is_file() for name, file in zip(_COMPARED, files, strict=True)):
@@ -319,7 +319,7 @@ def draw_edges(folder: Path, results: Sequence[Result], data: str, rate: float, 
 
 
 def draw_pictures(folder: Path, results: Sequence[Result], data: str, out: Path) -> bool:
-    """Truth, and a row of reconstructions and of samples for each term, of the first seed."""
+    """The truth, then a row of reconstructions and samples for each term, all of the first seed."""
     groups = of_stage(results, "terms", data)
     rows: list[tuple[str, np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
     for name in TERMS:
@@ -349,7 +349,7 @@ def draw_pictures(folder: Path, results: Sequence[Result], data: str, out: Path)
 
 
 def draw_spectra(results: Sequence[Result], datas: Sequence[str], out: Path) -> None:
-    """Radial power spectra of the reconstructions over that of the truth."""
+    """Radial power spectra of the reconstructions, divided by that of the truth."""
     import matplotlib
 
     matplotlib.use("Agg")

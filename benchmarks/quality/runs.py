@@ -1,4 +1,4 @@
-"""One training run and what is measured of it."""
+"""One training run and its measurements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _COURSE = 20  # means of the reconstruction term, over the training
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained for how long; ``stage`` says what for, ``label`` what is varied."""
+    """One training: its purpose (``stage``), what it varies (``label``), its options and its length."""
 
     stage: str
     label: str
@@ -46,7 +46,7 @@ _OF_ONE_TERM = {"kernel_size": "blur", "nsr": "blur", "eps": "blur", "kernel": "
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """What a result is known by: the options that play a part in it."""
+    """Identifies a result: stage, label, length and the options that affect it."""
     options = {
         name: value
         for name, value in asdict(run.options).items()
@@ -57,7 +57,7 @@ def describe(run: Run) -> dict[str, Any]:
 
 @contextmanager
 def contenders() -> Iterator[None]:
-    """Within it terms that only play a part here have their names, too."""
+    """Adds the terms that only the benchmark has to ``TERMS`` for the time of the context."""
     TERMS[fixed.NAME] = fixed.FixedKernel
     try:
         yield
@@ -66,11 +66,11 @@ def contenders() -> Iterator[None]:
 
 
 def measure(run: Run, images: Images, pictures: Path) -> dict[str, Any]:
-    """Trains and measures. Held-out reconstructions are decoded from a sample of q(z | x): what the rate pays for."""
+    """Trains and measures. Held-out images are reconstructed from a sample of q(z | x), which the rate pays for."""
     begun = time.process_time()
     with contenders():
         trainer = Trainer(run.options, images)
-    # A short training ends well with a small learning rate; with none at all the rate would no longer follow β.
+    # A short training ends better at a small learning rate; at none, the rate would no longer follow β.
     schedules = [
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run.steps, _LAST_RATE * run.options.learning_rate)
         for optimizer in (trainer.optimizer, trainer.auxiliary_optimizer)
@@ -117,7 +117,7 @@ def measure(run: Run, images: Images, pictures: Path) -> dict[str, Any]:
             "step_ms": 1e3 * median(seconds),
         },
         "cpu_seconds": time.process_time() - begun,
-        # Whether the training had come to an end.
+        # Shows whether the training had converged.
         "course": [round(float(np.mean(part)), 3) for part in np.array_split(distortions, min(_COURSE, run.steps))],
         "edge": {
             name: [round(value, 4) for value in metrics.edge_profile(images, target).tolist()]

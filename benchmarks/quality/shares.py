@@ -1,4 +1,4 @@
-"""How much of a training step the reconstruction term takes: MSE, the blur error in torch.fft, and in blurfft."""
+"""The reconstruction term's share of a training step, for MSE and for the blur error in torch.fft and in blurfft."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from blurfft.vae.training import Trainer
 
 
 class TorchFFT(BlurError):
-    """The blur error in the formulas of ``blurfft.reference``, differentiated by autograd."""
+    """The blur error by the formulas of ``blurfft.reference``, differentiated by autograd."""
 
     wiener_nll = staticmethod(reference.wiener_nll)
     blur_mse = staticmethod(reference.blur_mse)
 
 
 def measure(options: Options, images: Images, rounds: int, advance: Callable[[int], None]) -> list[dict[str, Any]]:
-    """Medians, in milliseconds, of whole steps and of their parts by themselves; the contenders take turns."""
+    """Medians, in milliseconds, of whole steps and of their parts alone; the contenders take turns."""
     TERMS["torch.fft"] = TorchFFT
     try:
         contenders = {

@@ -24,11 +24,11 @@ def check(
 ) -> None:
     """Compare every backend on this machine with the formulas in float64.
 
-    Each function is run forward and backward, in every dtype and at several sizes. The error is the largest deviation
-    divided by the largest element, for gradients the worst of all arguments. The limits follow from the precision of
-    the dtype: eps x log2(H x W) for the transforms, times the gain of the Wiener filter, twice that for gradients and
-    for float64, and the rounding of half-precision results (see the docstring of blurfft.selfcheck). The exit status
-    is 1 if anything is beyond its limit.
+    Each function runs forward and backward, in every dtype and at several sizes. The error is the largest deviation
+    divided by the largest element; for gradients, that of the worst argument. The limit follows from the precision of
+    the dtype: eps x log2(H x W) for the transforms, times the gain of the Wiener filter; twice that for gradients and
+    for float64; plus the rounding of half-precision results (see the docstring of blurfft.selfcheck). The exit status
+    is 1 if any error is beyond its limit.
     """
     try:
         backends = selfcheck.chosen(backend or ())

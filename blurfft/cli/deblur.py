@@ -35,13 +35,15 @@ def deblur(
         list[Path],
         typer.Argument(
             metavar="PHOTO",
-            help="Any format that Pillow reads; 8 or 16 bits, grey or colour. Alpha is kept as it is.",
+            help="Any format that Pillow reads, 8 or 16 bits, grey or colour. Alpha is kept unchanged.",
             show_default=False,
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="DIR", help="Folder for the results, made if need be.", show_default=False),
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Folder for the results; created if missing.", show_default=False
+        ),
     ],
     kernel: Annotated[
         str,
@@ -69,15 +71,15 @@ def deblur(
         typer.Option(
             "--taper",
             help="Continue the photograph beyond its borders and join them smoothly before filtering (as edgetaper in "
-            "MATLAB). Without it opposite borders count as neighbours, as the periodic formula says, and ring. "
-            "Right for nearly every photograph.",
+            "MATLAB). Without it, opposite borders count as neighbours, since the filter is periodic, and ring. "
+            "Use it for nearly every photograph.",
         ),
     ] = False,
     panel: Annotated[
         bool, typer.Option("--panel", help="Also write NAME-panel.png: before, after and the kernel side by side.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results that exist already. Inputs are never replaced.")
+        bool, typer.Option("--overwrite", help="Replace existing results. Inputs are never replaced.")
     ] = False,
     max_pixels: Annotated[
         int, typer.Option(metavar="N", min=1, help="Refuse larger photographs before decoding them.")
@@ -87,8 +89,8 @@ def deblur(
 
     The kernel says how the photograph was blurred; the filter divides by its spectrum, as far as the noise allows.
     Values are filtered as stored, after the photograph has been turned upright. Results keep the bit depth, alpha,
-    colour profile, EXIF and XMP data, in the format of the input or, if that is lossy, as PNG. Files that cannot be
-    used are refused one by one with the reason and the rest go on; the exit status is then 1.
+    colour profile, EXIF and XMP data, in the format of the input or, if that is lossy, as PNG. A file that cannot be
+    used is refused with the reason, the others are restored, and the exit status is 1.
     """
     try:
         psf_kernel = psf.parse(kernel, dtype=torch.float64)

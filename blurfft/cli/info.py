@@ -21,9 +21,9 @@ EXAMPLES = (
 def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for bug reports.")] = False) -> None:
     """Show what is built, which backend serves what, and why one is not available.
 
-    A call of blurfft is served by a backend: `cuda` (compiled CUDA C++), `triton`, `cpu` (compiled C++) or
-    `reference` (plain torch.fft); the fastest that supports the device, dtype and size, unless you ask for one by name
-    with blurfft.use_backend or BLURFFT_BACKEND.
+    The backends are `cuda` (compiled CUDA C++), `triton`, `cpu` (compiled C++) and `reference` (plain torch.fft). The
+    fastest one that supports the device, dtype and size serves a call, unless you ask for one by name with
+    blurfft.use_backend or BLURFFT_BACKEND.
     """
     facts = information.gather()
     if as_json:

@@ -82,19 +82,23 @@ def train(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     interval: Annotated[
-        int, typer.Option(min=1, help="Steps between checkpoints; an interrupt loses no more than these.")
+        int, typer.Option(min=1, help="Steps between checkpoints; an interrupt loses no more than that.")
     ] = run.INTERVAL,
     tensorboard: Annotated[
         bool | None,
-        typer.Option("--tensorboard/--no-tensorboard", help="Event files too.", show_default="if it is installed"),
+        typer.Option(
+            "--tensorboard/--no-tensorboard",
+            help="Also write TensorBoard event files.",
+            show_default="if it is installed",
+        ),
     ] = None,
     **chosen: Any,
 ) -> None:
     """Train a variational autoencoder with the blur error, or another reconstruction term.
 
-    In the folder of the run: checkpoint.pt, log.csv, reconstructions.png (held-out images above what became of them),
-    samples.png, error.png, kernels.png and, for --resume, the decoded images of a folder. What the numbers of the log
-    mean: loss = reconstruction + beta x kl, in nats an image where the term is a density.
+    The run leaves in --out: checkpoint.pt, log.csv, reconstructions.png (held-out images above their reconstructions),
+    samples.png, error.png, kernels.png and, for --resume, the decoded images of a folder. In the log, loss =
+    reconstruction + beta x kl, in nats per image if the term is a density.
     """
     terminal.require_settings()
     out = expanded(out)

@@ -1,6 +1,6 @@
-"""Images to train on: a folder of them, or real ones that installed packages bring along.
+"""Images to train on: a folder, images in installed packages, or synthetic ones.
 
-Everything is decoded once and kept as 8-bit squares; what cannot be used is named and left out.
+Everything is decoded once and kept as 8-bit squares. Unusable files are named and left out.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Images:
 
     @cached_property
     def digest(self) -> str:
-        """What they are known by, wherever they came from."""
+        """Identifies the images, wherever they came from."""
         found = hashlib.sha256()
         for part in (self.train, self.held_out):
             found.update(str(part.shape).encode())
@@ -73,7 +73,7 @@ class Images:
 
 
 Progress = Callable[[int, int], None]
-"""Is told how many of how many images are decoded."""
+"""Called with the number of decoded images and of all images."""
 
 
 def load(
@@ -88,15 +88,15 @@ def load(
 
     Args:
         source: ``"embedded"``, ``"embedded:photographs"``, ``"embedded:brain"``, ``"embedded:leaves"`` (synthetic), or
-            a folder, in which ``~`` is the home folder. Of a folder everything below it is taken, through links too and
-            each image once, but what is hidden and the pictures that a run has left there. Held out is what lies in
-            folders ``test``, ``val``, ``valid`` and ``validation``, else the images that CelebA's
-            ``list_eval_partition.txt`` or ``.csv`` in it numbers 1 or 2, else a tenth of those that can be used.
-        size: the side.
-        channels: 1 or 3; None: 1 for the brain, 3 for others.
-        cache: where to keep a folder's decoded images; a second call with the same files and size takes them.
-        say: is told in words what was left out and why.
-        progress: is called as decoding goes on.
+            a folder, in which ``~`` is the home folder. Every image below a folder is taken once, links included;
+            hidden files and the pictures that a run has left there are not. Images in folders ``test``, ``val``,
+            ``valid`` and ``validation`` are held out; if there are none, those that CelebA's
+            ``list_eval_partition.txt`` or ``.csv`` numbers 1 or 2; else a tenth of the usable images.
+        size: the side, in pixels.
+        channels: 1 or 3. None: 1 for the brain, 3 for the others.
+        cache: where to keep a folder's decoded images; a second call with the same files and size reads them.
+        say: called with a sentence about each image that is left out.
+        progress: called while images are decoded.
 
     Raises:
         Refused: there is nothing to train on, in words for the user.
@@ -116,7 +116,7 @@ def load(
             return brain(size, channels or 1)
         if which == "leaves":
             return dead_leaves(size, channels or 3)
-        raise Refused(f"the embedded sets are photographs and brain, and the synthetic leaves, got {source!r}")
+        raise Refused(f"the embedded sets are photographs, brain and leaves (synthetic), got {source!r}")
     return folder(expanded(Path(source)), size, channels or 3, cache, say, progress)
 
 
@@ -239,7 +239,7 @@ def folder(
     everything = list(_files(path, say))
     files = _once(path, [file for file in everything if file.suffix.lower() in known])
     if not files:
-        raise Refused(f"there is no image in {path}: no file whose name ends as one that Pillow reads")
+        raise Refused(f"there is no image in {path}: no file has an extension that Pillow reads")
     partitions = [file for file in everything if file.name in _PARTITIONS]
     wanted = {"files": _facts(path, [*files, *partitions]), "size": size, "channels": channels}
     if cache is not None and (images := _from_cache(cache, wanted)):
@@ -265,8 +265,8 @@ def folder(
 
 
 def _files(root: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Every file below ``root``, in the order of their names and through links, each folder once. Not what is hidden,
-    nor the pictures that a run has left in its folder."""
+    """Every file below ``root`` in the order of names, links followed and each folder once; without hidden files and
+    the pictures that a run has left in its folder."""
     seen = {_identity(root)}
 
     def unreadable(error: OSError) -> None:
@@ -281,7 +281,7 @@ def _files(root: Path, say: Callable[[str], None]) -> Iterator[Path]:
 
 
 def _identity(path: Path) -> object:
-    """What a file or folder is known by under all its names."""
+    """Identifies a file or folder under all its names."""
     try:
         status = path.stat()
     except OSError:  # a link to nowhere, which is named when it is read
@@ -290,7 +290,7 @@ def _identity(path: Path) -> object:
 
 
 def _once(root: Path, files: Sequence[Path]) -> list[Path]:
-    """Each file under one name, in a folder that is held out if it has one there."""
+    """Each file under one name: one in a held-out folder if there is one."""
     names: dict[object, Path] = {}
     for file in files:
         identity = _identity(file)
@@ -302,7 +302,7 @@ def _once(root: Path, files: Sequence[Path]) -> list[Path]:
 def _decoded(
     files: Sequence[Path], size: int, channels: int, say: Callable[[str], None], progress: Progress
 ) -> dict[Path, NDArray[np.uint8]]:
-    """Those that can be used; of the others is said why not."""
+    """The usable images; ``say`` is told why the others are not."""
     found, refused = {}, 0
     # Decoders release the interpreter's lock.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
@@ -334,7 +334,7 @@ def split(
     held_out = [file for file in files if _held_out_by_folder(file.relative_to(root))]
     for partition in partitions:
         if not held_out and not (held_out := _held_out_by_list(partition, files)):
-            say(f"{partition} is of no use: it holds out none of these images")
+            say(f"{partition} is ignored: it holds out none of these images")
     if not held_out:
         order = np.random.default_rng(0).permutation(len(files))
         held_out = [files[i] for i in sorted(order[: max(1, len(files) // _HELD_OUT_FILES)])]

@@ -23,8 +23,8 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 def dequantise(pixels: Tensor, noise: Tensor) -> Tensor:
     """8-bit values as continuous ones in [0, 1): (pixels + noise) / 256, the noise uniform in [0, 1).
 
-    A density of values with no noise could be made as large as one likes by putting it on the 256 levels (Theis et
-    al., *A note on the evaluation of generative models*, ICLR 2016).
+    Without noise, a density could grow without limit by concentrating on the 256 levels (Theis et al., *A note on the
+    evaluation of generative models*, ICLR 2016).
 
     Examples:
         >>> dequantise(torch.tensor([0, 255], dtype=torch.uint8), torch.tensor([0.5, 0.5]))
@@ -34,12 +34,13 @@ def dequantise(pixels: Tensor, noise: Tensor) -> Tensor:
 
 
 def bits_per_dimension(nats: Tensor | float, dimensions: int) -> Tensor | float:
-    """−log p of an image in nats, of values in [0, 1), as bits for each of its 8-bit values.
+    """−log p in nats, of an image with values in [0, 1), converted to bits per 8-bit value.
 
-    An upper bound of the code length, if ``nats`` is reconstruction term plus rate: the negative ELBO with β = 1.
+    It is an upper bound of the code length if ``nats`` is the reconstruction term plus the rate, the negative ELBO with
+    β = 1.
 
     Args:
-        nats: −log p or a bound of it.
+        nats: −log p or an upper bound of it.
         dimensions: C · H · W.
 
     Examples:
@@ -54,14 +55,14 @@ class RateController:
     two, clamped to [-1, 1].
 
     Reconstruction terms in different units need different β for the same rate, and only at the same rate are their
-    reconstructions comparable. The idea is that of ControlVAE (Shao et al., ICML 2020); here in logarithms, since β
-    is to find its order of magnitude too.
+    reconstructions comparable. The idea is that of ControlVAE (Shao et al., ICML 2020), here in logarithms, since β
+    must also find its order of magnitude.
 
     Args:
         rate: what the KL divergence should be, in nats an image.
         beta: where to start.
-        gain: of the integral part: what a constant log-ratio of 1 adds to log β in a step.
-        damping: of the proportional part, which keeps the integral one from overshooting.
+        gain: of the integral part: what a constant log-ratio of 1 adds to log β in each step.
+        damping: of the proportional part, which keeps the integral part from overshooting.
 
     Examples:
         >>> control = RateController(rate=20.0)
@@ -92,7 +93,7 @@ class RateController:
         return self.log_beta.exp()
 
     def update(self, kl: Tensor) -> None:
-        """Takes the rate that a step had, ()."""
+        """Takes the rate of a step, ()."""
         error = (kl.detach() / self.rate).clamp(min=1e-6).log().clamp(-1, 1)
         self.log_beta += self.gain * error + self.damping * (error - self.error)
         self.error = error

@@ -1,4 +1,4 @@
-"""G: from a latent to the blur kernel that its reconstruction is expected to suffer from."""
+"""G: from a latent to the blur kernel expected in its reconstruction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import psf
 
-# Taps of the initial blur that are smaller start from here: a weight of exactly 0 would never learn.
+# Smaller taps of the initial blur start from here: a weight of exactly 0 would never learn.
 _SMALLEST_TAP = 1e-4
 
 
@@ -28,7 +28,7 @@ class KernelNet(nn.Module):
         normalisation: ``"softmax"``, or ``"softplus"``: softplus, divided by the sum.
 
     Raises:
-        ValueError: an argument is none of these; the message names it.
+        ValueError: an argument is not one of these; the message names it.
 
     Examples:
         >>> KernelNet(latent=8, kernel_size=11)(torch.zeros(2, 8)).shape
@@ -74,7 +74,7 @@ class KernelNet(nn.Module):
             self.taps.bias.copy_(bias)
 
     def forward(self, z: Tensor) -> Tensor:
-        """The kernels (N, 1, kh, kw), one for all channels of a sample, of (N, latent)."""
+        """Latents (N, latent) to kernels (N, 1, kh, kw), one for all channels of a sample."""
         taps = self.taps(torch.tanh(self.hidden(z)))  # (N, kh kw)
         if self.normalisation == "softmax":
             kernels = taps.softmax(1)

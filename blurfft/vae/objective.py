@@ -1,8 +1,8 @@
 """What a step minimises, as modules that can be wrapped.
 
-``DistributedDataParallel`` and its like hide every method of a module but ``forward``: what calls ``encode`` and
-``decode`` has to be inside. ``fully_shard`` gathers the parameters of a module for its ``forward`` alone: what that
-uses has to be registered in it.
+``DistributedDataParallel`` and similar wrappers hide every method of a module but ``forward``, so ``encode`` and
+``decode`` must be called inside. ``fully_shard`` gathers the parameters of a module only for its ``forward``, so what
+``forward`` uses must be registered in the module.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Objective(nn.Module):
 
     Args:
         vae: has ``encode``, from images to mean and log-variance (N, latent), and ``decode``, from z to images.
-        term: what the images are judged by. It is no part of this module but for its own parameters: move it to its
-            device beforehand.
-        amp: the dtype in which the networks are run, under autocast.
+        term: the reconstruction term. Only its own parameters are part of this module, so move the term to its device
+            first.
+        amp: the dtype of the networks under autocast; None for no autocast.
 
     Examples:
         >>> from blurfft.vae import VAE, BlurError
@@ -54,7 +54,7 @@ class Objective(nn.Module):
 
         Args:
             images: (N, C, H, W) in [0, 1].
-            noise: standard normal (N, latent), of which z is made.
+            noise: standard normal (N, latent), from which z is made.
             beta: the factor of the KL divergence.
 
         Returns:
@@ -74,11 +74,10 @@ class Objective(nn.Module):
 
 
 class AuxiliaryObjective(nn.Module):
-    """The network of a reconstruction term that has one, and its loss: of ``BlurError`` the kernel net and its
-    fit.
+    """A reconstruction term's own network and its loss: for ``BlurError`` the kernel net and its fit.
 
     Args:
-        term: whose ``auxiliary`` is not None.
+        term: one whose ``auxiliary`` is not None.
 
     Raises:
         ValueError: the term has no network.
@@ -97,5 +96,5 @@ class AuxiliaryObjective(nn.Module):
         self._term = [term]
 
     def forward(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
-        """The loss, (), of reconstructions and images (N, C, H, W) and latents (N, latent)."""
+        """The loss, (), for reconstructions and images (N, C, H, W) and latents (N, latent)."""
         return self._term[0].auxiliary_loss(input, target, z)

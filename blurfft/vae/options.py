@@ -40,8 +40,8 @@ class Options:
 
     data: str = option(
         "embedded",
-        "A folder of images, at any depth, CelebA's layout included; or real images that scikit-image (embedded, "
-        "embedded:photographs) or nilearn (embedded:brain) bring along.",
+        "A folder of images, at any depth, CelebA's layout included; photographs in scikit-image (embedded, "
+        "embedded:photographs); brain slices in nilearn (embedded:brain); or synthetic dead leaves (embedded:leaves).",
         metavar="FOLDER|embedded",
     )
     size: int = option(32, "Side of the images, a multiple of 4.", min=SMALLEST, max=LARGEST)
@@ -52,21 +52,23 @@ class Options:
     eps: float = option(_BLUR["eps"], "Floor of the precision, above 0 (blur).")
     kernel: str = option(
         _BLUR["kernel"],
-        "Whether the likelihood's gradient also flows through the kernel into the latent (attached; it is the exact "
-        "gradient of the ELBO, but drowns that of the reconstruction: at high rates the training fails) or the kernel "
-        "counts as a constant (detached; blur). The kernel net itself learns by its own fit in both cases.",
+        "detached: the kernel counts as a constant. attached: the likelihood's gradient also flows through the kernel "
+        "into the latent; this is the exact gradient of the ELBO, but training fails at high rates. The kernel net "
+        "learns by its own fit in both cases (blur).",
         choices=("attached", "detached"),
     )
-    features: str | None = option(None, "Your feature network, or what makes it (perceptual).", metavar="MODULE:NAME")
+    features: str | None = option(
+        None, "Your feature network, or a function that returns it (perceptual).", metavar="MODULE:NAME"
+    )
     beta: float = option(1.0, "Weight of the KL divergence; with --rate, where it starts.", min=0)
-    rate: float | None = option(None, "Steer beta so that the KL divergence becomes this.", metavar="NATS")
+    rate: float | None = option(None, "Steer beta until the KL divergence is this.", metavar="NATS")
     latent: int = option(64, "Dimensions of the latent.", min=1)
     width: int = option(32, "Channels of the finest layers, a multiple of 8.", min=8)
-    batch: int = option(64, "Images a step, of all processes together.", min=1)
+    batch: int = option(64, "Images per step, over all processes.", min=1)
     learning_rate: float = option(1e-3, "Adam's learning rate.", flag="lr")
-    amp: str | None = option(None, "Networks in bfloat16; losses stay in float32.", choices=("bf16",))
-    compile: bool = option(False, "torch.compile the step.")
-    seed: int = option(0, "Of everything that is drawn.", min=0)
+    amp: str | None = option(None, "Run the networks in bfloat16; losses stay in float32.", choices=("bf16",))
+    compile: bool = option(False, "Compile the step with torch.compile.")
+    seed: int = option(0, "Seed of every random number.", min=0)
 
     def check(self, world: int = 1) -> None:
         """Whether a model can be made of these by ``world`` processes, before images are decoded for it.
