@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
 
 from .cases import AWKWARD_SIZES, INPUT_GRAD, KERNEL_GRAD, RESULT, Case, standard
 from .contenders import COMPILED, EAGER, FFL, HAND, MSE, OURS, SKIMAGE
@@ -330,10 +331,30 @@ def _sentences(report: Report) -> Iterator[str]:
         yield f"In {disturbed} of {len(waits)} cases other processes took more than {DISTURBED:g} % of a core."
 
 
+def _spread(report: Report) -> str:
+    """How far the quotients of single rounds lie from their medians, for all sizes of the titled ops."""
+    parts = []
+    for name in (EAGER, MSE):
+        deviations = []
+        for suite, op in _TITLED:
+            for case in report.standard_cases(suite, op):
+                ours = report.ours(suite, case)
+                found = None if ours is None else report.find(suite, case, name, RATIO + ours)
+                if found is not None and found.p20 is not None and found.p80 is not None:
+                    deviations.append(max(found.p80 / found.median - 1, 1 - found.p20 / found.median))
+        if deviations:
+            usual, largest = (100 * value for value in (median(deviations), max(deviations)))
+            parts.append(f"`{name}` {usual:.0f} % in half of the cases and {largest:.0f} % in all")
+    if not parts:
+        return ""
+    return f"In three of five rounds a quotient is this close to its median: with {'; with '.join(parts)}."
+
+
 _BLOCKS: dict[str, Callable[[list[Report]], str]] = {
     "processors": _processors,
     "claim": _each(_claim),
     "conditions": _each(_conditions),
+    "spread": _each(_spread),
     "sizes": _each(_sizes),
     "awkward": _each(_awkward),
     "ops": _each(_ops),

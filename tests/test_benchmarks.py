@@ -572,6 +572,20 @@ def test_awkward_sizes_stand_beside_their_neighbours(tmp_path: Path):
     assert "218×178" not in readme.rewrite(text.format("sizes"), tmp_path)
 
 
+def test_the_spread_is_that_of_the_rounds(tmp_path: Path):
+    results = measured(100)
+    results.results = []
+    for side, p20, p80 in ((64, 9.0, 10.5), (128, 9.9, 12.0), (256, 9.5, 10.1)):
+        case = standard("wiener_loss", side, cases.PIXELS["cpu"])
+        results.results += [
+            Result("loss", case, "blurfft cpu", report.TIME, "ns", 1e6),
+            Result("loss", case, contenders.EAGER, report.RATIO + "blurfft cpu", "", 10.0, p20, p80),
+        ]
+    results.save(tmp_path / "mine.json")
+    text = readme.rewrite("<!-- benchmark: spread mine -->\n<!-- /benchmark -->\n", tmp_path)
+    assert "with `torch.fft` 10 % in half of the cases and 20 % in all." in text
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells glibc")
 def test_freed_memory_is_kept():
     program = """if True:

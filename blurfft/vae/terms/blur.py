@@ -29,13 +29,15 @@ class BlurError(ReconstructionTerm):
         kernel: ``"detached"``: k counts as a constant of the sample, so the latent serves the reconstruction alone.
             ``"attached"``: the density's gradient also flows through k into z, which is the exact gradient of the ELBO
             for the encoder, and a costlier step. It fails at high rates: where the response |K|² is small, the
-            precision changes by up to 1 / C² with it, so this part of the gradient is ten to a hundred times that of
-            the reconstruction. The encoder then learns to choose kernels instead of images, σ grows, and with it the
-            part of the reconstruction shrinks further. G itself is trained by the fit in both cases.
+            precision changes by up to 1 / C² with it, and this part of the gradient drowns that of the reconstruction.
+            On dead leaves at 320 nats (one run, median of a batch) it was 1.7 times as large before training and 14 to
+            38 times at steps 30, 100 and 200; at 40 nats it was about as large from step 100 on. The encoder then
+            learns to choose kernels instead of images, σ grows, and the gradient of the reconstruction shrinks further.
+            G itself is trained by the fit in both cases.
         sigma: where σ starts.
 
     Raises:
-        ValueError: an argument is none of these; the message names it.
+        ValueError: an argument is not one of these; the message names it.
 
     Examples:
         >>> term = BlurError((3, 32, 32), latent=16)
