@@ -1,6 +1,6 @@
-"""Validation of the public functions' arguments: a wrong one raises before any work and says what it should have been.
+"""Validation of the public functions' arguments: a wrong one raises before any work and says what it should be.
 
-Values of tensors are never looked at: on a GPU that would wait for it.
+The values of tensors are not checked: on a GPU that would wait for the device.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _same_device(name: str, value: Tensor, other: str, expected: Tensor) -> None
 
 
 def _planes(name: str, value: Tensor, form: str) -> None:
-    """Of at least two dimensions, the last two not empty."""
+    """At least two dimensions, the last two not empty."""
     if value.dim() < 2:
         raise ValueError(f"{name} must have at least 2 dimensions {form}, got shape {tuple(value.shape)}")
     if not (value.shape[-2] and value.shape[-1]):
@@ -86,7 +86,7 @@ def image(name: str, value: Tensor) -> None:
 
 
 def images(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in their common dtype."""
+    """Both images in their common dtype."""
     image("input", input)
     image("target", target)
     if input.shape != target.shape:
@@ -200,7 +200,7 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor) ->
 
 
 def _number(value: Any) -> Any:
-    """What is a number to NumPy as one to Python; the compiler takes it for an array."""
+    """A NumPy scalar as a Python number; to the compiler it is an array."""
     if isinstance(value, _NUMPY_NUMBERS):
         return value.item()
     if torch.compiler.is_compiling() and isinstance(value, np.ndarray):
@@ -209,7 +209,7 @@ def _number(value: Any) -> Any:
 
 
 def non_negative(name: str, value: float | Tensor) -> float | Tensor:
-    """nsr or eps as given: of a tensor only dtype and shape are looked at."""
+    """nsr or eps as given; of a tensor only dtype and shape are checked."""
     value = _number(value)
     if isinstance(value, Tensor):
         _floating(name, value)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """Text and its style, one that rich knows."""
+    """Text and its style, as rich names it."""
 
     text: str
     style: str = ""
@@ -58,7 +58,7 @@ def plain(table: Table, width: int | None = None) -> str:
 
 
 def _side_by_side(cells: list[list[str]], widths: list[int], right: Iterable[int]) -> list[str]:
-    """The lines of a row, of which each cell may have several."""
+    """The lines of a row, whose cells may have several each."""
     lines = []
     for i in range(max(map(len, cells))):
         parts = [cell[i] if i < len(cell) else "" for cell in cells]

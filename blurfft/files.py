@@ -1,4 +1,4 @@
-"""Files for the programs: what is refused, and files that appear whole or not at all."""
+"""Files for the commands: refusals, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 class Refused(ValueError):
-    """What a user gave cannot be served, and why, in words for the user."""
+    """Something that the user gave cannot be used; the message says why, in words for the user."""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ._table import Cell, Table
 
 SIZES = ((28, 28), (64, 64), (218, 178), (224, 224), (512, 512), (2049, 2049))
 
-# name, values, meaning, and whether it is read when blurfft is installed and not when it runs
+# name, values, meaning, and whether it is read at installation instead of at run time
 VARIABLES = (
     ("BLURFFT_BACKEND", "auto or a backend", "the backend where the program names none", False),
     ("BLURFFT_CPU", "an instruction set", "which of its instruction sets the cpu backend uses", False),
@@ -55,7 +55,7 @@ def gather() -> dict[str, Any]:
 
 
 def problems() -> list[str]:
-    """What the environment asks for and cannot have; every call of blurfft would fail for it."""
+    """Settings in the environment that cannot be met; every call of blurfft would fail because of them."""
     found = []
     if name := os.environ.get("BLURFFT_BACKEND"):
         try:

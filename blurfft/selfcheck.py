@@ -41,7 +41,7 @@ NSR, EPS = 0.1, 0.05
 
 @dataclass(frozen=True)
 class Result:
-    """One op at one dtype and shape: the error of its value and, of all gradients, the one closest to its limit."""
+    """One op at one dtype and shape: the errors of its value and of the gradient closest to its limit."""
 
     backend: str
     op: str
@@ -163,7 +163,7 @@ def relative_error(actual: Tensor, truth: Tensor) -> float:
 
 
 def check_one(backend: str, op: str, device: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Result:
-    """Runs one op on one backend and compares it with the truth; an exception is a failure, not the end."""
+    """Runs one op on one backend and compares it with the truth; an exception counts as a failure."""
     nothing = (math.nan, math.nan)
     try:
         true_result, true_gradients, weights = _truth(op, dtype, shape)
@@ -174,7 +174,7 @@ def check_one(backend: str, op: str, device: str, dtype: torch.dtype, shape: tup
             (relative_error(actual.cpu(), truth), limit(actual, shape, True))
             for actual, truth in zip(gradients, true_gradients, strict=True)
         ]
-        # NaN fails whatever else there is.
+        # NaN always fails.
         gradient = max(pairs, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0] / pair[1])
     except Exception as error:
         failure = f"{type(error).__name__}: {error}"
@@ -199,7 +199,7 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def plan(backends: Sequence[str]) -> list[tuple[str, str, str, torch.dtype, tuple[int, ...]]]:
-    """What there is to check: backend, op, device, dtype and shape of everything that these backends serve here."""
+    """All checks: backend, op, device, dtype and shape of every call that these backends serve here."""
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     return [
         (backend, op, device, dtype, shape)
@@ -222,7 +222,7 @@ def summary(backends: Sequence[str], results: Sequence[Result]) -> Cell:
 
 
 def failures(results: Sequence[Result]) -> list[str]:
-    """What raised an exception, and which."""
+    """The calls that raised an exception, with its message."""
     return [
         f"{result.backend} {result.op} {_dtype(result)} {'x'.join(map(str, result.shape))}: {result.failure}"
         for result in results
@@ -231,7 +231,7 @@ def failures(results: Sequence[Result]) -> list[str]:
 
 
 def table(backend: str, results: Sequence[Result], every_size: bool) -> Table:
-    """The errors of one backend: for each function and dtype what failed, or the size that is closest to its limit."""
+    """The errors of one backend: for each function and dtype the failures, or the size closest to its limit."""
     title = f"{backend}: relative errors" + ("" if every_size else ", at the size that comes closest to its limit")
     columns = ("function", "dtype", "size", "forward", "limit", "gradient", "limit", "")
     errors = Table(title, columns, right=frozenset(range(3, 7)))

@@ -24,7 +24,7 @@ def test_demo_draws_its_picture_in_time(tmp_path):
     assert result.exit_code == 0, result.output
     assert time.monotonic() - start < 60
     assert "demo.png" in result.output.splitlines()[-1]
-    for heading in ("Blurred and restored", "Where the blur error sits", "Gradients", "Milliseconds"):
+    for heading in ("Blurred and restored", "Where the blur error is", "Gradients", "Milliseconds"):
         assert heading in result.output
     with Image.open(tmp_path / "pictures" / "demo.png") as picture:
         assert picture.width > 1600

@@ -155,7 +155,7 @@ def shares_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
     """The page beside the JSON file."""
     results = content["results"]
-    lines = ["# Reconstruction terms, one model, one rate", ""]
+    lines = ["# Reconstruction terms on one model at equal rates", ""]
     lines += [
         "Written by `python -m benchmarks.quality`; [benchmarks/README.md](../README.md#quality) says what each column "
         "is.",

@@ -49,7 +49,7 @@ TILE = (400, 300)  # width and height in the picture
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the picture.")] = Path("out"),
 ) -> None:
-    """Blur and restore real photographs, show where the blur error sits, and draw one picture of it.
+    """Blur and restore real photographs, show where the blur error is, and draw one picture of all.
 
     The photographs come with scikit-image (pip install 'blurfft[demo]'). Takes less than a minute.
     """
@@ -63,7 +63,7 @@ def demo(
 
 
 class Tile(NamedTuple):
-    """A picture and the line under it."""
+    """A picture and its caption."""
 
     image: Image.Image
     text: str
@@ -86,13 +86,13 @@ def photographs() -> Path:
 
 
 def psnr(image: Tensor, truth: Tensor) -> float:
-    """The peak signal-to-noise ratio in dB, of values cut to [0, 1]."""
+    """The peak signal-to-noise ratio in dB, of values clipped to [0, 1]."""
     return -10 * torch.log10((image.clamp(0, 1) - truth).square().mean()).item()
 
 
 def degrade(photo: images.Photo, kernel: Tensor) -> tuple[images.Photo, Tensor]:
-    """The photograph blurred and with noise, and the truth. Both without the border that the blur reaches across, so
-    that nothing about it is periodic."""
+    """The photograph with blur and noise, and the truth; both without the border that the blur reaches across, so that
+    nothing is periodic."""
     kh, kw = kernel.shape
     inside = (slice(None), slice(kh // 2, -(kh // 2) or None), slice(kw // 2, -(kw // 2) or None))
     blurred = blurfft.blur(photo.colour[None], kernel)[0][inside]
@@ -223,7 +223,7 @@ def _blur_error(folder: Path) -> tuple[Table, list[Tile], list[Tile]]:
     light = -torch.cos(2 * math.pi * torch.arange(TILE[0]) / TILE[0])
     uneven = target + (2 * F.mse_loss(blurred, target)).sqrt() * light
     table = _table(
-        "Where the blur error sits",
+        "Where the blur error is",
         "reconstruction",
         "F.mse_loss",
         "blurfft.wiener_loss",

@@ -16,7 +16,7 @@ from . import check, deblur, demo, info, train
 
 
 class _Command(typer.Typer):
-    """The command; what stops its output, such as a full disk, ends it with a sentence."""
+    """The command. An error that stops its output, such as a full disk, ends it with a sentence."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -63,5 +63,5 @@ def main(
     that it computes the right thing, and try it on photographs.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal has not is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):  # a character that the terminal lacks is no reason to stop
             stream.reconfigure(errors="backslashreplace")

@@ -49,7 +49,7 @@ def show(table: _table.Table) -> None:
 
 
 def progress(*more: ProgressColumn, shown: bool = True) -> Progress:
-    """A progress bar on the terminal, gone when it is done; none where the errors go to a file."""
+    """A progress bar on the terminal that disappears at the end; none if stderr is not a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(
         *columns,
@@ -69,25 +69,25 @@ def say(bar: Progress, where: Console, message: str) -> None:
 
 
 def fail(message: str) -> typer.Exit:
-    """Prints why the command ends; to be raised."""
+    """Prints why the command ends, and returns what to raise."""
     errors.print(f"[red]{escape(message)}[/red]", soft_wrap=True)
     return typer.Exit(1)
 
 
 def stopped(kept: str) -> typer.Exit:
-    """Says after Ctrl-C what there is; to be raised."""
+    """Prints after Ctrl-C what was kept, and returns what to raise."""
     errors.print(f"stopped; {escape(kept)}", soft_wrap=True)
     return typer.Exit(130)
 
 
 def require_settings() -> None:
-    """Says at once what every single call would fail for."""
+    """Ends the command at once for a setting that would make every call fail."""
     for problem in info.problems():
         raise fail(problem)
 
 
 def number(value: float) -> float:
-    """Checks an option that is a number of at least 0: NaN, infinity and what float32 cannot hold are none."""
+    """Checks a non-negative option: NaN, infinity and values beyond float32 are refused."""
     least, largest = NUMBER
     if not least <= value <= largest:
         raise typer.BadParameter(f"it must be a number from {least} to {largest:.1e}, got {value}")

@@ -45,13 +45,13 @@ _VARIANTS = {"train": 16, "held_out": 8}
 
 _INDEX, _PARTS = "images.json", ("train", "held_out")  # of the cache
 
-_NAMED = 20  # images that are left out, at most: a folder may have many thousands
+_NAMED = 20  # at most so many left-out images are named: a folder may have many thousands
 
 _PARTITIONS = ("list_eval_partition.txt", "list_eval_partition.csv")  # CelebA's own, and Kaggle's
 _TRAIN_FOLDERS = ("train", "training")
 _HELD_OUT_FOLDERS = ("test", "val", "valid", "validation")
-_HELD_OUT_FILES = 10  # of the images of a folder that does not say so itself, one in so many
-_ROUNDING = 1 / 255  # so far beyond 0 and 1 floating-point values may be: scaling an image leads there
+_HELD_OUT_FILES = 10  # one in so many is held out if the folder does not decide
+_ROUNDING = 1 / 255  # how far floating-point values may exceed 0 and 1: scaling an image does that
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,8 @@ def _patches(region: Tensor, size: int, scale: int, stride: int) -> Tensor:
 
 
 def brain(size: int, channels: int) -> Images:
-    """Axial slices of the ICBM 152 T1 template in nilearn's wheel, slightly turned, scaled and shifted at random, but
-    always alike."""
+    """Axial slices of the ICBM 152 T1 template in nilearn's wheel, slightly turned, scaled and shifted; the same every
+    time."""
     spec = importlib.util.find_spec("nilearn")
     if spec is None or spec.origin is None or importlib.util.find_spec("nibabel") is None:
         raise Refused("the embedded brain is that of nilearn: pip install 'blurfft[brain]'")
@@ -215,7 +215,7 @@ def dead_leaves(size: int, channels: int, train: int = 2048, held_out: int = 256
 
 
 def _small_motions(count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Affine maps (count, 2, 3) from a square to an image, that keep its proportions."""
+    """Affine maps (count, 2, 3) from a square to an image that keep its proportions."""
     angle, scale, dx, dy = 2 * torch.rand(4, count, generator=generator) - 1
     angle, scale = angle * np.pi * 8 / 180, 1 + 0.08 * scale
     side = 0.85 * max(height, width)  # what is beyond is black
@@ -330,7 +330,7 @@ def split(
     partitions: Sequence[Path] = (),
     say: Callable[[str], None] = lambda message: None,
 ) -> tuple[list[Path], list[Path]]:
-    """What of a folder to train on and what to hold out; see ``load``."""
+    """The files to train on and those to hold out; see ``load``."""
     held_out = [file for file in files if _held_out_by_folder(file.relative_to(root))]
     for partition in partitions:
         if not held_out and not (held_out := _held_out_by_list(partition, files)):
@@ -349,7 +349,7 @@ def _held_out_by_folder(file: Path) -> bool:
 
 
 def _held_out_by_list(partition: Path, files: Sequence[Path]) -> list[Path]:
-    """What CelebA's list numbers other than 0. By the stems of the names: it says .jpg where the images are PNG too."""
+    """The images that CelebA's list numbers other than 0, matched by stem, since it says .jpg for PNG images too."""
     try:
         text = partition.read_text("utf-8-sig", "replace")
     except OSError as error:
@@ -389,7 +389,7 @@ def _bytes(values: Tensor) -> NDArray[np.uint8]:
 
 
 def _facts(root: Path, files: Sequence[Path]) -> str:
-    """A digest of the files' names, sizes and times: whether images have to be decoded again."""
+    """A digest of the files' names, sizes and times, which tells whether to decode again."""
     facts = []
     for file in files:
         try:
@@ -414,7 +414,7 @@ def _to_cache(cache: Path, wanted: dict[str, Any], found: Images) -> None:
 
 
 def _from_cache(cache: Path, wanted: dict[str, Any]) -> Images | None:
-    """What ``_to_cache`` kept, if it is what is wanted, whole and undamaged."""
+    """The images that ``_to_cache`` kept, if they are the wanted ones, complete and undamaged."""
     try:
         facts = json.loads((cache / _INDEX).read_bytes())
         # Mapped: what does not fit the memory stays on disk, and processes on one machine share it.

@@ -1,4 +1,4 @@
-"""Grids of pictures: reconstructions, samples, kernels, and where the error sits."""
+"""Grids of pictures: reconstructions, samples, kernels and error maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead leaves: synthetic images with the edges and the spectrum of natural ones, as many as one likes."""
+"""Dead leaves: synthetic images with the edges and the spectrum of natural ones."""
 
 from __future__ import annotations
 

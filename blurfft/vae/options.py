@@ -1,4 +1,4 @@
-"""The options of ``blurfft train``: names, defaults, meaning and limits stand here and nowhere else.
+"""The options of ``blurfft train``: the one place for names, defaults, meanings and limits.
 
 A field's metadata is what a command line needs to offer it: ``help``, and where they apply ``flag`` (its name there, if
 it is another than the field's), ``metavar``, ``min``, ``max``, ``choices`` and ``show_default`` (words for a default of
@@ -36,7 +36,7 @@ _BLUR = {name: parameter.default for name, parameter in inspect.signature(BlurEr
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is made from. Everything that decides its result, and nothing else."""
+    """Everything that decides the result of a run, and nothing else."""
 
     data: str = option(
         "embedded",
@@ -71,7 +71,7 @@ class Options:
     seed: int = option(0, "Seed of every random number.", min=0)
 
     def check(self, world: int = 1) -> None:
-        """Whether a model can be made of these by ``world`` processes, before images are decoded for it.
+        """Checks, before images are decoded, that ``world`` processes can make a model from these.
 
         Raises:
             Refused, ValueError: an option is not what it should be; the message names it.
@@ -103,10 +103,10 @@ class Options:
             raise Refused(f"no such model can be made here: {str(error).splitlines()[0]}") from None
 
     def share(self, world: int) -> int:
-        """How many images of a batch each of ``world`` processes takes.
+        """The number of images of a batch for each of ``world`` processes.
 
         Raises:
-            Refused: they cannot all take as many.
+            Refused: the batch cannot be shared equally.
         """
         if self.batch % world:
             raise Refused(f"--batch must be a multiple of the {world} processes, got {self.batch}")

@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, and under which names."""
+"""The folder of a run: its files and their names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PICTURES = ("reconstructions.png", "samples.png", "error.png", "kernels.png")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run has left its traces there."""
+    """Whether a run has left files there."""
     return (folder / CHECKPOINT).is_file() or (folder / LOG).is_file()
 
 
 def kept(out: Path) -> str:
-    """What remains of a run that stops now, in words."""
+    """What is kept of a run that stops now, in words."""
     checkpoint = out / CHECKPOINT
     return (
         f"{checkpoint} is the last checkpoint; --resume continues"
@@ -30,7 +30,7 @@ def kept(out: Path) -> str:
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """What cannot be written ends in a sentence.
+    """Turns an error in writing into a sentence.
 
     Raises:
         Refused: the disk is full, the folder is read-only, or the like.

@@ -42,7 +42,7 @@ _COLUMNS = (
 
 @dataclass
 class Watcher:
-    """What a run tells while it goes on; by default nobody listens."""
+    """Called with the progress of a run; by default does nothing."""
 
     say: Callable[[str], None] = lambda message: None
     decoded: Callable[[int, int], None] = lambda done, total: None
@@ -244,7 +244,7 @@ def train(
 def _same_images(
     state: dict[str, Any], options: Options, images: data.Images, out: Path, say: Callable[[str], None]
 ) -> None:
-    """A run is known by its images: they may lie elsewhere now, and may have changed where they were."""
+    """Checks that the images are those of the run: they may have moved, or changed in place."""
     if state.get("digest") == images.digest:
         return
     if state["options"]["data"] != options.data:

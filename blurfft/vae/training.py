@@ -29,7 +29,7 @@ _EVALUATED = 256  # held-out images at most, at each checkpoint
 
 
 class Diverged(RuntimeError):
-    """The loss or a parameter is not finite any more, in words for the user."""
+    """The loss or a parameter is no longer finite; the message is for the user."""
 
 
 class Trainer:
@@ -84,7 +84,7 @@ class Trainer:
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def _indices(self, step: int) -> NDArray[np.int64]:
-        """Which images a step takes: epochs follow one another without a break, each in an order of its own."""
+        """The indices of a step's images: epochs follow one another without a break, each in its own order."""
         count, batch = len(self.images.train), self.options.batch
         chosen = np.empty(batch, np.int64)
         for i, position in enumerate(range(step * batch, (step + 1) * batch)):
@@ -190,7 +190,7 @@ class Trainer:
 
 
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Writes a checkpoint; the file of before stays until the new one is complete.
+    """Writes a checkpoint; the previous file stays until the new one is complete.
 
     Raises:
         OSError: it cannot be written.
@@ -236,6 +236,6 @@ def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
 
 
 def mean_of(steps: Iterable[dict[str, Tensor]]) -> dict[str, float]:
-    """The means of some steps' terms. The one place where the host waits for the device."""
+    """The means of several steps' terms. This is the only place where the host waits for the device."""
     steps = list(steps)
     return {name: torch.stack([step[name] for step in steps]).mean().item() for name in steps[0]}

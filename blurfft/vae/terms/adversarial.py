@@ -42,11 +42,11 @@ class VAEGAN(ReconstructionTerm):
     Args:
         image_shape: (C, H, W).
         latent: dimensions of z.
-        weight: of the verdict.
+        weight: the weight of the verdict.
         width: channels of D's first layer, a multiple of 4.
 
     Raises:
-        ValueError: ``width`` is none.
+        ValueError: ``width`` is not a positive multiple of 4.
     """
 
     why_no_density = "a distance of features that change while they are learned, and an adversary"

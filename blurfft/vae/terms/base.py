@@ -1,4 +1,4 @@
-"""What every reconstruction term offers."""
+"""The interface of reconstruction terms."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ReconstructionTerm(nn.Module):
     """None if the term is −log p(x | z) in nats of a normalised density, else why it is not."""
 
     own_rate: ClassVar[float] = 10
-    """The learning rate of the term's own parameters, of the networks'. A scale starts factors away from where it
-    belongs, and Adam's steps are of the learning rate's size: of the logarithm of a scale they may be larger than of a
-    weight."""
+    """The learning rate of the term's own parameters, relative to that of the networks. A scale starts factors away
+    from its best value, and Adam's steps have the size of the learning rate: for the logarithm of a scale they may be
+    larger than for a weight."""
 
     def __init__(self, image_shape: tuple[int, int, int], latent: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class ReconstructionTerm(nn.Module):
         return None
 
     def own_parameters(self) -> Iterator[nn.Parameter]:
-        """What is trained with the VAE."""
+        """The parameters that are trained with the VAE."""
         others = set(self.auxiliary.parameters()) if self.auxiliary is not None else set()
         return (p for p in self.parameters() if p.requires_grad and p not in others)
 
@@ -64,7 +64,7 @@ class ReconstructionTerm(nn.Module):
             z: the latents (N, latent) that ``input`` was decoded from.
 
         Raises:
-            ValueError: they are not of one number of samples, or not of the shapes that the term was made for.
+            ValueError: their numbers of samples differ, or their shapes are not those that the term was made for.
         """
         for name, tensor, shape in (
             ("input", input, self.image_shape),
@@ -76,23 +76,23 @@ class ReconstructionTerm(nn.Module):
         return self.distortion(input, target, z)
 
     def distortion(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
-        """What ``forward`` returns, of arguments that fit: a term defines this."""
+        """Computes ``forward`` for valid arguments; each term defines this."""
         raise NotImplementedError
 
     def auxiliary_loss(self, input: Tensor, target: Tensor, z: Tensor) -> Tensor:
-        """What the term's network is trained with, (); ``input`` and ``z`` count as constants."""
+        """The loss that trains the term's network, (); ``input`` and ``z`` count as constants."""
         raise NotImplementedError
 
 
 def positive(name: str, value: float) -> float:
-    """A scale or a floor as given, if it is one."""
+    """The value of a scale or a floor, checked."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
     return value
 
 
 def non_negative(name: str, value: float) -> float:
-    """A ratio as given, if it is one."""
+    """The value of a ratio, checked."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
     return value

@@ -13,8 +13,8 @@ from .base import ReconstructionTerm
 class Perceptual(ReconstructionTerm):
     """½ Σ_layers mean squared difference of the layer's features, times the image's dimensions.
 
-    Hou et al., *Deep Feature Consistent Variational Autoencoder*, WACV 2017 (arXiv 1610.00291), who take three layers
-    of VGG-19. Here the network is yours: its parameters are held constant.
+    Hou et al., *Deep Feature Consistent Variational Autoencoder*, WACV 2017 (arXiv 1610.00291), who use three layers
+    of VGG-19. Here you supply the network; its parameters are held constant.
 
     Args:
         image_shape: (C, H, W).

@@ -43,13 +43,13 @@ def dct_matrix(n: int) -> Tensor:
 class AdaptiveRobust(ReconstructionTerm):
     """A density whose shape α in (0, 2) and scale c are learned for every DCT coefficient of every channel.
 
-    Barron, *A General and Adaptive Robust Loss Function*, CVPR 2019: −log p = ρ(x / c, α) + log c + log Z(α). He takes
-    DCT or wavelet coefficients of YUV; here it is the DCT of the channels as they are. An orthonormal transform leaves
-    the density one of the pixels. The authors' package is not on PyPI.
+    Barron, *A General and Adaptive Robust Loss Function*, CVPR 2019: −log p = ρ(x / c, α) + log c + log Z(α). He uses
+    DCT or wavelet coefficients of YUV; here it is the DCT of the channels as they are. The transform is orthonormal, so
+    this is also a density of the pixels. The authors' package is not on PyPI.
     """
 
-    # Were they faster than the networks, shapes and scales would settle on the errors of the first steps, and the tails
-    # become so heavy that the mean of an image is no longer learned.
+    # At a higher rate, shapes and scales settle on the errors of the first steps, and the tails become so heavy that
+    # the mean of an image is no longer learned.
     own_rate = 1
 
     table: Tensor

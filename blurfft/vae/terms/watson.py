@@ -16,9 +16,9 @@ class WatsonDFT(ReconstructionTerm):
     """Differences of amplitude and phase in overlapping blocks, divided by what masks them.
 
     Czolbe et al., *A Loss Function for Generative Neural Networks Based on Watson's Perceptual Model*, NeurIPS 2020
-    (arXiv 2006.15057). With the thresholds, exponents and phase weights that their optimisation starts from: those that
-    they fitted to human judgements are in no package. Blocks overlap by half in place of a grid shifted at random, the
-    mean luminance is that of the image and not of the batch, and colour channels count alike.
+    (arXiv 2006.15057). Thresholds, exponents and phase weights are those that their optimisation starts from: no
+    package has those that they fitted to human judgements. Blocks overlap by half in place of a grid shifted at random,
+    the mean luminance is that of the image and not of the batch, and colour channels count alike.
 
     Args:
         image_shape: (C, H, W).
