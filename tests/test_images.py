@@ -171,6 +171,50 @@ def test_sixteen_bit_tiff_in_separate_planes(tmp_path, bands, compression):
 
 
 @pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite", "rgb"])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_what_the_tags_of_a_tiff_mean_together(tmp_path, dtype, planes, photometric, alpha):
+    """Colour is first divided by an alpha that is multiplied in, and then exchanged where white is zero."""
+    colours, top = 3 if photometric == "rgb" else 1, 1 if dtype == np.float32 else np.iinfo(dtype).max
+    levels = RNG.uniform(0, 1, (19, 17, colours))
+    opacity = RNG.uniform(0.5, 1, (19, 17, 1))
+    stored = np.dstack((levels * opacity if alpha == "assocalpha" else levels, opacity)) * top
+    stored = stored.astype(dtype) if top == 1 else np.rint(stored).astype(dtype)
+    tifffile.imwrite(
+        tmp_path / "t.tif",
+        stored if planes == "contig" else stored.transpose(2, 0, 1),
+        photometric=photometric,
+        planarconfig=planes,
+        extrasamples=[alpha],
+    )
+    photo = images.read(tmp_path / "t.tif")
+    truth = 1 - levels if photometric == "miniswhite" else levels
+    error = np.abs(photo.colour.numpy().transpose(1, 2, 0) - truth).max()
+    assert error <= (2e-7 if top == 1 else 1.0001 / top if alpha == "unassalpha" else 2.5 / top)
+    np.testing.assert_array_equal(photo.alpha, stored[..., -1])
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_the_metadata_of_a_bigtiff(tmp_path, order):
+    tags = [(0x010F, "s", 0, "maker", True), (274, "H", 1, 6, True)]
+    for name, samples in (("g.tif", samples8(19, 17)), ("f.tif", RNG.uniform(0, 1, (19, 17, 3)).astype(np.float32))):
+        photometric = "rgb" if samples.ndim == 3 else "minisblack"
+        tifffile.imwrite(
+            tmp_path / name, samples, bigtiff=True, byteorder=order, extratags=tags, photometric=photometric
+        )
+        photo, target, notes = rewrite(tmp_path / name)
+        assert notes == []
+        if order == ">":  # Pillow does not read its tags
+            assert images.read(tmp_path / name).notes == ("its metadata are of a big-endian BigTIFF and left out",)
+            continue
+        assert images.read(tmp_path / name).notes == () and photo.colour.shape[1:] == (17, 19)
+        with Image.open(target) if samples.ndim == 2 else tifffile.TiffFile(target) as file:
+            found = file.getexif()[0x010F] if samples.ndim == 2 else file.pages[0].tags[0x010F].value
+        assert found == "maker"
+
+
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
 def test_sixteen_bit_grey_with_alpha_in_a_tiff(tmp_path, alpha):
     samples, source = samples16(2), tmp_path / "g.tif"
     samples[0, :2, 1] = 0, 65535
@@ -394,6 +438,34 @@ def test_orientation_is_applied_and_forgotten_but_other_exif_stays(tmp_path, ori
         image.load()
         assert image.getexif().get(0x0112, 1) == 1
         assert image.getexif()[0x010F] == "maker"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(("dtype", "bands"), [(np.uint8, 1), (np.uint8, 4), (np.uint16, 1), (np.uint16, 3)])
+def test_a_tiff_of_any_kind_is_turned(tmp_path, dtype, bands, compression, orientation):
+    samples = RNG.integers(0, 256, (18, 14, bands), dtype=np.uint16).astype(dtype)
+    tifffile.imwrite(
+        tmp_path / "t.tif",
+        samples.squeeze(),
+        photometric="rgb" if bands > 1 else "minisblack",
+        extrasamples=["unassalpha"] if bands == 4 else None,
+        compression=compression,
+        extratags=[(274, "H", 1, orientation, True)],
+    )
+    turned = np.stack(
+        [ImageOps.exif_transpose(with_orientation(samples[..., band], orientation)) for band in range(bands)], -1
+    )
+    photo = images.read(tmp_path / "t.tif")
+    np.testing.assert_array_equal(levels(photo), turned[..., :3])
+    if bands == 4:
+        np.testing.assert_array_equal(photo.alpha, turned[..., 3])
+
+
+def with_orientation(samples: np.ndarray, orientation: int) -> Image.Image:
+    image = Image.fromarray(samples)
+    image.getexif()[0x0112] = orientation
+    return image
 
 
 def test_exif_of_sixteen_bits(tmp_path):

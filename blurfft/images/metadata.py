@@ -64,6 +64,7 @@ def _exif(image: Image.Image, notes: list[str]) -> tuple[bytes | None, int]:
             exif[_X_RESOLUTION], exif[_Y_RESOLUTION] = exif[_Y_RESOLUTION], exif[_X_RESOLUTION]
         for tag in {_ORIENTATION, *_LAYOUT_TAGS} & set(exif):
             del exif[tag]
+        exif.bigtiff = False  # which no other format's EXIF data may be
         kept = exif.tobytes() if len(exif) else None
     except Exception:  # Pillow raises all kinds for damaged EXIF data
         kept, damaged = None, True

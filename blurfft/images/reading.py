@@ -129,7 +129,12 @@ class _File:
         self.path, self.data = path, data
 
     def open(self) -> Image.Image:
-        return Image.open(self.path if self.data is None else io.BytesIO(self.data))
+        image = Image.open(self.path if self.data is None else io.BytesIO(self.data))
+        if image.format == "TIFF":
+            # With a name Pillow maps the memory of some uncompressed ones: of a turned one (orientations 5 to 8) with
+            # width and height exchanged, which scrambles it.
+            image.filename = ""
+        return image
 
 
 def _read(path: Path) -> Photo:
@@ -195,10 +200,12 @@ def _opened(file: _File, notes: list[str]) -> Image.Image:
         if found is None:
             raise
         return found
-    if tiff.is_beyond_pillow(image) and (found := tiff.open_tiff(file.path, notes)) is not None:
-        image.close()
-        return found
-    return image
+    if not tiff.is_beyond_pillow(image):
+        return image
+    image.close()
+    if (found := tiff.open_tiff(file.path, notes)) is None:
+        raise Refused("a TIFF with its colours in separate planes: pip install tifffile, and blurfft reads it")
+    return found
 
 
 def _first_frame(image: Image.Image, notes: list[str]) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..files import Refused
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR_CONFIGURATION, _EXTRA_SAMPLES = 258, 262, 284, 338
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338
 _SMALLEST, _LARGEST = 340, 341  # SMinSampleValue and SMaxSampleValue
 _WHITE_IS_ZERO = 0
 
@@ -133,9 +133,6 @@ def _deep_colour(again: Callable[[], Image.Image], image: Any) -> NDArray[Any] |
     """
     if image.mode not in ("RGB", "RGBA"):
         return None
-    tags = getattr(image, "tag_v2", {})
-    if max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8 and tags.get(_PLANAR_CONFIGURATION) == 2:
-        raise Refused("a 16-bit TIFF with its colours in separate planes: pip install tifffile, and blurfft reads it")
     tiles = list(getattr(image, "tile", ()))
     if image.format == "PPM" and tiles[0].codec_name == "ppm" and tiles[0].args[-1] == 65535:
         tiles = [tile._replace(codec_name="raw", args=("RGB;16B", 0, 1)) for tile in tiles]

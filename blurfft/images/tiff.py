@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from ..files import Refused
 from .foreign import TIFF, is_camera_raw
 from .samples import divided, inverted
 
-_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _XMP, _ICC_PROFILE = 258, 284, 700, 34675
+_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _EXTRA_SAMPLES, _XMP, _ICC_PROFILE = 258, 284, 338, 700, 34675
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _PER_INCH = {2: 1.0, 3: 2.54}
 _COLOURS = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3}
+_SEPARATE = 2  # planes
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # alpha
 
 
@@ -32,9 +33,14 @@ class Tiff(Image.Image):
 
 
 def is_beyond_pillow(image: Image.Image) -> bool:
-    """Whether Pillow opens a TIFF file whose pixels it does not read."""
+    """Whether Pillow opens a TIFF file, but does not read its pixels, or reads them wrongly: in separate planes those
+    of more than 8 bits, of grey with alpha, and of colour that alpha is multiplied into."""
     tags = getattr(image, "tag_v2", {})
-    return max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8 and tags.get(_PLANAR_CONFIGURATION) == 2
+    if tags.get(_PLANAR_CONFIGURATION) != _SEPARATE:
+        return False
+    return (
+        max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8 or image.mode == "LA" or _ASSOCIATED in tags.get(_EXTRA_SAMPLES, ())
+    )
 
 
 def open_tiff(path: Path, notes: list[str]) -> Tiff | None:
@@ -54,14 +60,18 @@ def open_tiff(path: Path, notes: list[str]) -> Tiff | None:
     try:
         result.info = _info(path)
     except Exception:  # Pillow raises all kinds for damaged metadata
-        notes.append("its metadata are damaged and left out")
+        words = "of a big-endian BigTIFF and" if start == b"MM\0+" else "damaged and"
+        notes.append(f"its metadata are {words} left out")
     return result
 
 
 def _info(path: Path) -> dict[str | tuple[int, int], Any]:
     tags = Image.Exif()
     with path.open("rb") as file:
-        tags.load_from_fp(file)
+        head = file.read(16)
+        tags.bigtiff, tags.endian = b"+" in head[2:4], "<" if head[:2] == b"II" else ">"
+        tags.load_from_fp(file, TiffImagePlugin.ImageFileDirectory_v2(head if tags.bigtiff else head[:8]).next)
+        tags.bigtiff = False  # Pillow's EXIF data are to be those of a TIFF
         info: dict[str | tuple[int, int], Any] = {"exif": tags.tobytes()}
     info |= {name: tags[tag] for name, tag in (("xmp", _XMP), ("icc_profile", _ICC_PROFILE)) if tag in tags}
     scale = _PER_INCH.get(tags.get(_RESOLUTION_UNIT, 2))
@@ -94,9 +104,11 @@ def _samples(page: Any, notes: list[str]) -> NDArray[Any]:
     alpha = next((i for i, meaning in enumerate(extra) if meaning in (_ASSOCIATED, _UNASSOCIATED)), None)
     if page.samplesperpixel - colours > (alpha is not None):
         notes.append("a channel without a meaning is left out")
+    opacity = None if alpha is None else samples[..., colours + alpha]
+    if alpha is not None and extra[alpha] == _ASSOCIATED:
+        colour = divided(np.dstack((colour, opacity)))[..., :colours]
     if photometric == "MINISWHITE":
         colour = inverted(colour, {tag.code: tag.value for tag in page.tags}, notes)
-    if alpha is None:
+    if opacity is None:
         return colour[..., 0] if colours == 1 else colour
-    samples = np.dstack((colour, samples[..., colours + alpha]))
-    return divided(samples) if extra[alpha] == _ASSOCIATED else samples
+    return np.dstack((colour, opacity))
