@@ -104,7 +104,7 @@ def _samples(page: Any, notes: list[str]) -> NDArray[Any]:
     alpha = next((i for i, meaning in enumerate(extra) if meaning in (_ASSOCIATED, _UNASSOCIATED)), None)
     if page.samplesperpixel - colours > (alpha is not None):
         notes.append("a channel without a meaning is left out")
-    opacity = None if alpha is None else samples[..., colours + alpha]
+    opacity: Any = None if alpha is None else samples[..., colours + alpha]
     if alpha is not None and extra[alpha] == _ASSOCIATED:
         colour = divided(np.dstack((colour, opacity)))[..., :colours]
     if photometric == "MINISWHITE":
