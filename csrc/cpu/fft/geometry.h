@@ -26,6 +26,9 @@ struct RowGroups {
   const int32_t* mirror;
 };
 
+// Of planes of this height, for vectors of so many lanes. Never freed, safe from any thread.
+RowGroups row_groups(int64_t height, int lanes);
+
 template <class T>
 struct Geometry {
   const Line<T>* vertical;    // length H

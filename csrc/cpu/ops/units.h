@@ -5,9 +5,6 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
-#include <map>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 #include "../../tensor.h"
@@ -40,32 +37,6 @@ inline Element element(ScalarType type) {
 inline void check_length(int64_t n, const char* what) {
   STD_TORCH_CHECK(supports_length(n), "blurfft: the cpu kernels transform lengths from 1 to ", kMaxLength, "; the ",
                   what, " is ", n);
-}
-
-inline RowGroups row_groups(int64_t height, int lanes) {
-  struct Owned {
-    std::vector<int32_t> row, mirror;
-    int groups;
-    bool united;
-  };
-  static std::mutex mutex;
-  static auto* cache = new std::map<std::pair<int64_t, int>, Owned>;
-  std::lock_guard<std::mutex> lock(mutex);
-  Owned& owned = (*cache)[{height, lanes}];
-  if (owned.row.empty()) {
-    const int32_t* position = line<float>(height).position;
-    const int64_t middle = height / 2;
-    owned.united = height % 2 == 0 && middle % lanes == 0;
-    const int64_t rows = middle + 1 - owned.united;
-    owned.groups = static_cast<int>((rows + lanes - 1) / lanes);
-    owned.row.assign(owned.groups * lanes, static_cast<int32_t>(height));
-    owned.mirror = owned.row;
-    for (int64_t f1 = 0; f1 < rows; ++f1) {
-      owned.row[f1] = position[f1];
-      owned.mirror[f1] = position[f1 ? height - f1 : owned.united ? middle : 0];
-    }
-  }
-  return {owned.groups, owned.united, owned.row.data(), owned.mirror.data()};
 }
 
 template <class T>
