@@ -267,7 +267,7 @@ struct Line {
   }
 };
 
-constexpr int kLargestRadix = 13;
+constexpr int kLargestRadix = 13, kLargestSmoothRadix = 7;
 
 // The passes of a length without prime factors above 13, largest radices first: 13, 11, 7, 5, 3, then 8, 4 and 2, which
 // are what run-time passes are compiled for.

@@ -1,9 +1,10 @@
 // Transforms of many lines at once by one block, in its shared memory, of any length up to 2048 that only the launch
 // knows: one compilation serves every length.
 //
-// A length whose prime factors are at most 13 is a `Line`: one pass for each radix, in place, with roots of unity that
-// the block computes. Any other is a `PrimeLine`: its first passes are those of the large primes, by Rader's
-// convolution. With g a generator of the residues modulo p, j and i running over p - 1 values and w = exp(-2 pi i / p),
+// A length whose prime factors are at most 7 is a `Line`: one pass for each radix, in place, with roots of unity that
+// the block computes. Any other is a `PrimeLine`, which has radices 11 and 13 as well: they take registers that would
+// cost a `Line` every third block. Before these come the passes of larger primes, by Rader's convolution. With g a
+// generator of the residues modulo p, j and i running over p - 1 values and w = exp(-2 pi i / p),
 //
 //   X[g^-i] = sum_j (x[g^j] - x[0]) w^(g^(j - i))   X[0] = p x[0] + sum_j (x[g^j] - x[0])
 //   x[g^i] = X[0] + sum_j X[g^-j] w^-(g^(i - j))    x[0] = X[0] + sum_j X[g^-j]
@@ -52,7 +53,7 @@ struct PartLayout {
 };
 
 // `count` lines. Their length divides `order`, that of the roots exp(-2 pi i k / order).
-template <class T, class Layout>
+template <class T, class Layout, int LargestRadix>
 struct Lines {
   Layout layout;
   Complex<T>* z;
@@ -97,10 +98,10 @@ struct Lines {
         return pass<7, Inverse>(n, leg);
       case 8:
         return pass<8, Inverse>(n, leg);
-      case 11:
-        return pass<11, Inverse>(n, leg);
-      default:
-        return pass<kLargestRadix, Inverse>(n, leg);
+    }
+    if constexpr (LargestRadix == kLargestRadix) {
+      if (radix == 11) return pass<11, Inverse>(n, leg);
+      return pass<13, Inverse>(n, leg);
     }
   }
 
@@ -139,7 +140,9 @@ struct PrimeLine {
     int* frequency;               // of slot 1 + j
   };
   int n, stages;
-  PrimeStage stage[kMaxStages];  // the largest prime first: none but it is padded, see test_every_length
+  // The largest prime first: none but it is padded, since a second one is at most 43. Without stages the first has one
+  // slot.
+  PrimeStage stage[kMaxStages];
   Line rest;
   Complex<T>* roots;        // (n)
   int *element, *position;  // (n): where element i is kept, and frequency f
@@ -175,16 +178,17 @@ inline PrimeStage make_prime_stage(int prime) {
   while (!generates(generator)) ++generator;
   if (largest_prime_factor(length) > kLargestRadix) {
     length = 2 * prime - 3;
-    while (largest_prime_factor(length) > 7) ++length;
+    while (largest_prime_factor(length) > kLargestSmoothRadix) ++length;
   }
   return {prime, generator, make_line(length)};
 }
 
-// Of a length that has a prime factor above 13, without its tables.
+// Without its tables.
 template <class T>
 PrimeLine<T> make_prime_line(int n) {
   PrimeLine<T> line = {};
   line.n = n;
+  line.stage[0].prime = 1;
   for (int prime; (prime = largest_prime_factor(n)) > kLargestRadix; n /= prime) {
     line.stage[line.stages++] = make_prime_stage(prime);
   }
@@ -285,7 +289,7 @@ template <class T, bool Columns>
 struct LineTransform<T, Line, Columns> {
   using Layout = std::conditional_t<Columns, ColumnLayout, RowLayout>;
   const Line& line;
-  Lines<T, Layout> lines;
+  Lines<T, Layout, kLargestSmoothRadix> lines;
   int* positions;
 
   // Shared memory: elements, roots, positions.
@@ -313,9 +317,9 @@ struct LineTransform<T, Line, Columns> {
 template <class T, bool Columns>
 struct LineTransform<T, PrimeLine<T>, Columns> {
   using Layout = std::conditional_t<Columns, ColumnLayout, RowLayout>;
-  using Parts = Lines<T, PartLayout<Layout>>;
+  using Parts = Lines<T, PartLayout<Layout>, kLargestRadix>;
   const PrimeLine<T>& line;
-  Lines<T, Layout> lines;
+  Lines<T, Layout, kLargestRadix> lines;
 
   BLURFFT_HD static int elements(const PrimeLine<T>& line, int count) {
     return Layout::bank(count * line.storage() - 1) + 1;

@@ -116,7 +116,7 @@ class Stages {
 
   using Length = std::variant<Line, PrimeLine<T>>;
   Length length_of(int n) const {
-    if (largest_prime_factor(n) <= kLargestRadix) return make_line(n);
+    if (largest_prime_factor(n) <= kLargestSmoothRadix) return make_line(n);
     PrimeLine<T> line = make_prime_line<T>(n);
     for_each_table(line, [&](auto*& table, int64_t entries) {
       table = new_scratch<std::remove_reference_t<decltype(*table)>>(context_, entries);

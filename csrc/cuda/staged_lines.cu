@@ -1,4 +1,4 @@
-// The staged kernels of lengths without large prime factors.
+// The staged kernels of lengths whose prime factors are at most 7.
 #include "staged_launch.cuh"
 
 namespace blurfft::cuda {

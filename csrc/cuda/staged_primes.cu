@@ -1,4 +1,6 @@
-// The staged kernels of lengths with prime factors above 13; those in double are in a file of their own, for compiling.
+// The staged kernels of lengths with prime factors above 7; those in double are in a file of their own, for compiling.
+#include <algorithm>
+
 #include "staged_launch.cuh"
 
 namespace blurfft::cuda {
@@ -10,8 +12,8 @@ cudaError_t launch_prime_tables(const PrimeLine<T>& line, cudaStream_t stream) {
     entries += line.stage[s].convolution.n;
     shared += 2 * line.stage[s].prime * static_cast<int>(sizeof(int));
   }
-  // A warp for each entry of a spectrum.
-  const LaunchConfig config{.grid = dim3((entries + kLineThreads / 32 - 1) / (kLineThreads / 32)),
+  // A warp for each entry of a spectrum; without any, the other tables are one block's.
+  const LaunchConfig config{.grid = dim3(std::max(1, (entries + kLineThreads / 32 - 1) / (kLineThreads / 32))),
                             .block = dim3(kLineThreads),
                             .shared_bytes = static_cast<size_t>(shared),
                             .stream = stream};

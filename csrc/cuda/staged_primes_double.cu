@@ -1,4 +1,4 @@
-// The staged kernels of lengths with prime factors above 13, in double.
+// The staged kernels of lengths with prime factors above 7, in double.
 #include "staged_launch.cuh"
 
 namespace blurfft::cuda {
