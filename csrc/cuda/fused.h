@@ -4,7 +4,12 @@
 
 #include "kernels.h"
 
-namespace blurfft::cuda::fused {
+namespace blurfft::cuda {
+
+template <class T>
+struct SpectralLossParams;
+
+namespace fused {
 
 template <class T>
 bool rfft2(const Batch& batch, const Planes& input, double scale, T* out, const Context& context);
@@ -23,9 +28,14 @@ bool cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent
 template <class T>
 bool spectral_loss(const Batch& batch, const Planes& input, const Planes& target, const T* weight, Extent weights,
                    double scale, const Planes& grad, T* energy, T* weight_grad, const Context& context);
+// With the gradient of the weight, params.power: from spectral_loss(), in a file of its own for compiling.
+template <class T>
+bool spectral_loss_with_power(const Batch& batch, SpectralLossParams<T> params, Extent weights, const Context& context);
 
 template <class T>
 bool focal_frequency_loss(const Batch& batch, const Planes& input, const Planes& target, double alpha, bool log_matrix,
                           double scale, const Planes& grad, T* energy, const Context& context);
 
-}  // namespace blurfft::cuda::fused
+}  // namespace fused
+
+}  // namespace blurfft::cuda

@@ -5,7 +5,7 @@
 
 namespace blurfft::cuda {
 
-// With and without the gradient of the weight.
+// Without and with the gradient of the weight, the latter in spectral_loss_power.cu.
 using SpectralLossPlanes =
     PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256, Plane32x64,
               Plane64x32, Plane64x128, Plane128x64, Plane96x128, Plane128x96>;
