@@ -174,15 +174,16 @@ def matrix_for(image: Tensor, value: Tensor, patch_factor: int) -> Tensor:
     return value.expand(n, p, value.shape[2], *shape[3:]).flatten(0, 1)
 
 
-def per_plane(name: str, value: float | Tensor, image: Tensor) -> Tensor:
-    """nsr or eps for ``image`` as (N|1, C|1), contiguous, in its compute dtype."""
-    planes = any_per_plane(name, value, "input", image)
+def per_plane(name: str, value: float | Tensor, image: Tensor, by_value: bool = False) -> Tensor:
+    """nsr or eps for ``image`` as (N|1, C|1), contiguous, in its compute dtype; ``by_value``: a float in the host's
+    memory."""
+    planes = any_per_plane(name, value, "input", image, by_value)
     if isinstance(value, Tensor):
         _shared(name, value, planes.shape[0], planes.shape[1], image)
     return planes
 
 
-def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor) -> Tensor:
+def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, by_value: bool = False) -> Tensor:
     """nsr or eps as (N|1, C|1), contiguous, in the compute dtype of ``like``, whatever N and C are."""
     dtype = compute_dtype(like.dtype)
     given, value = value, non_negative(name, value)
@@ -196,7 +197,7 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor) ->
         return value.to(dtype).contiguous()
     if value > torch.finfo(dtype).max:
         raise ValueError(f"{name} must be at most {torch.finfo(dtype).max:.1e}, the largest {dtype}, got {value}")
-    return constant((1, 1), value, like, dtype)
+    return torch.full((1, 1), value, dtype=dtype, device="cpu") if by_value else constant((1, 1), value, like, dtype)
 
 
 def _number(value: Any) -> Any:

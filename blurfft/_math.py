@@ -37,6 +37,11 @@ def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dt
     return like.new_full(shape, value, dtype=dtype)  # a DTensor goes with DTensors only
 
 
+def on_device_of(like: Tensor, number: Tensor) -> Tensor:
+    """A number that a public function has left in the host's memory, where ``like`` is; other tensors as they are."""
+    return number if number.device == like.device else constant(tuple(number.shape), number.item(), like, number.dtype)
+
+
 def multiplicity(width: int, like: Tensor) -> Tensor:
     """How often each column of a half spectrum occurs in the full one: (W//2+1,), real, on the device of ``like``."""
     # Not by slices: a graph of any width would hold that of its example as even or odd.

@@ -39,7 +39,7 @@ from ._math import (
     over_plane,
     power,
 )
-from .ops._fastpath import remembers
+from .ops._fastpath import remembers, unobserved
 
 
 def rfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = "backward") -> Tensor:
@@ -205,6 +205,11 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
     return ops.spectral_loss.prepare(input, target, weight, input.numel() if reduction == "mean" else 1)
 
 
+def _by_value(*tensors: Tensor) -> bool:
+    """Whether nsr and eps that are numbers stay in the host's memory: a kernel of a GPU takes them with its launch."""
+    return tensors[0].is_cuda and unobserved(tensors)
+
+
 @remembers(tensors=3)
 def wiener_loss(
     input: Tensor,
@@ -237,8 +242,9 @@ def wiener_loss(
     _checks.reduction(reduction)
     input, target = _checks.images(input, target)
     kernel = _checks.kernel_for(input, kernel)
-    nsr = _checks.per_plane("nsr", nsr, input)
-    eps = _checks.per_plane("eps", eps, input)
+    by_value = reduction != "none" and _by_value(input, target, kernel)
+    nsr = _checks.per_plane("nsr", nsr, input, by_value)
+    eps = _checks.per_plane("eps", eps, input, by_value)
     if reduction == "none":
         e = difference(input, target)
         restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
@@ -278,8 +284,9 @@ def wiener_nll(
     _checks.reduction(reduction)
     input, target = _checks.images(input, target)
     kernel = _checks.kernel_for(input, kernel)
-    nsr = _checks.per_plane("nsr", nsr, input)
-    eps = _checks.per_plane("eps", eps, input)
+    by_value = _by_value(input, target, kernel)
+    nsr = _checks.per_plane("nsr", nsr, input, by_value)
+    eps = _checks.per_plane("eps", eps, input, by_value)
     count = input.shape[0] if reduction == "mean" else 1
     return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, count, True, per_sample=reduction == "none")
 

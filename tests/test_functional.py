@@ -12,7 +12,8 @@ from inputs import LAYOUTS, images, kernels, positive
 from tolerances import assert_close
 
 import blurfft
-from blurfft import reference
+from blurfft import _backends as backends
+from blurfft import functional, ops, reference
 
 f32, f64, bf16, f16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 
@@ -39,6 +40,30 @@ def test_nsr_and_eps_as_numbers(backend: Backend) -> None:
         for options in ({}, {"nsr": 0.2, "eps": 0.03}, {"nsr": 1, "eps": 1}):
             actual = getattr(blurfft, name)(x, y, k, **options)
             assert_close(actual, getattr(reference, name)(x, y, k, **options))
+
+
+@pytest.mark.parametrize("function", ["wiener_loss", "wiener_nll"])
+def test_nsr_and_eps_as_numbers_beside_images_of_another_device(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a GPU, whose kernels get them with the launch; "meta" stands for it.
+    monkeypatch.setattr(functional, "_by_value", lambda *tensors: True)
+    tensors: list[torch.Tensor] = []
+    prepare = ops.wiener_loss.prepare
+
+    def noted(*args: Any, **options: Any) -> Any:
+        tensors.extend(args[:5])
+        return prepare(*args, **options)
+
+    monkeypatch.setattr(ops.wiener_loss, "prepare", noted)
+    x, y = (torch.empty(2, 3, 8, 6, device="meta", requires_grad=True) for _ in range(2))
+    kernel = torch.empty(2, 1, 3, 3, device="meta", requires_grad=True)
+    loss = getattr(blurfft, function)(x, y, kernel, 0.1, eps=0.01)
+    assert [t.device.type for t in tensors] == ["meta"] * 3 + ["cpu"] * 2
+    grads = torch.autograd.grad(loss, (x, kernel), create_graph=True)
+    again = torch.autograd.grad([g.sum() for g in grads], (y, kernel))
+    assert [g.shape for g in (*grads, *again)] == [x.shape, kernel.shape, y.shape, kernel.shape]
+    with torch.no_grad():
+        results = backends.reference.wiener_loss(*tensors, 1.0, function == "wiener_nll", False, True, True)
+    assert [r.shape for r in results if r is not None] == [loss.shape, x.shape, kernel.shape, (1, 1), (1, 1)]
 
 
 def test_a_delta_kernel_gives_f_mse_loss(backend: Backend) -> None:

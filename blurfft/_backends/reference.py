@@ -18,6 +18,7 @@ from .._math import (
     focal_weight,
     gradient_dtype,
     multiplicity,
+    on_device_of,
     power,
 )
 from . import Functions, composed
@@ -148,7 +149,7 @@ def wiener_loss(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
     _, channels, height, width = input.shape
     K = otf(kernel, height, width)
-    precision = PrecisionSpectrum(K, nsr, eps)
+    precision = PrecisionSpectrum(K, on_device_of(input, nsr), on_device_of(input, eps))
     weight = precision.omega
 
     m = multiplicity(width, K)

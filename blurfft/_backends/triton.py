@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from .._math import on_device_of
 from . import Functions, composed
 
 _OLDEST = (3, 6)
@@ -75,10 +76,20 @@ def functions() -> Functions:
             "spectral_filter": _on_plain_memory(spectral_filter.spectral_filter),
             "cross_spectrum": _on_plain_memory(cross_spectrum.cross_spectrum),
             "spectral_loss": _on_plain_memory(spectral_loss.spectral_loss),
-            "wiener_loss": _on_plain_memory(wiener_loss.wiener_loss),
+            "wiener_loss": _on_plain_memory(_with_numbers_beside(wiener_loss.wiener_loss)),
             "focal_frequency_loss": _on_plain_memory(focal_frequency_loss.focal_frequency_loss),
         }
     )
+
+
+def _with_numbers_beside(function: Callable[..., Any]) -> Callable[..., Any]:
+    # These kernels read nsr and eps from the device's memory.
+    @wraps(function)
+    def placed(input: torch.Tensor, target: torch.Tensor, kernel: torch.Tensor, *rest: Any) -> Any:
+        nsr, eps, *options = rest
+        return function(input, target, kernel, on_device_of(input, nsr), on_device_of(input, eps), *options)
+
+    return placed
 
 
 def _on_plain_memory(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,11 +1,13 @@
 """``spectral_loss`` with weight ω = s / (s + nsr)² + eps, s = |otf(kernel)|²; nll: the Gaussian negative log-likelihood
-of target, Q_n / 2 − Σ m log(ω) / 2 + C H W log(2 π) / 2."""
+of target, Q_n / 2 − Σ m log(ω) / 2 + C H W log(2 π) / 2.
+
+Of images on a GPU nsr and eps may be numbers in the host's memory, (1, 1), which have no gradient."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from .._math import PrecisionSpectrum, as_planes, difference, multiplicity
+from .._math import PrecisionSpectrum, as_planes, difference, multiplicity, on_device_of
 from ._define import Args, Grads, LossOp, Needs
 from .otf import otf, otf_backward
 from .spectral_loss import quadratic_vjp
@@ -20,6 +22,7 @@ class WienerLoss(LossOp):
         input, target, kernel, nsr, eps, count, nll, *_ = args
         samples, channels, height, width = input.shape
         e = difference(input, target)
+        nsr, eps = on_device_of(input, nsr), on_device_of(input, eps)
         precision = PrecisionSpectrum(otf(as_planes(kernel), height, width), nsr, eps)
         weight = precision.omega
         grad = grad / (2 * count if nll else count)
