@@ -82,13 +82,14 @@ def test_all_steps(tmp_path: Path) -> None:
     assert (status, steps) == (0, dict.fromkeys(STEPS, 0)), text
     # A machine returns eight files.
     assert sorted(path.name for path in folder.iterdir()) == sorted(["gpu.txt", "long.txt", *RESULTS.values()])
-    long = (folder / "long.txt").read_text()
-    for name, line in STEPS.items():
-        assert re.search(rf"^yes: .*{line.removeprefix('^')}", long.replace("python ", ""), re.MULTILINE) or name in (
-            "profile",
-            "memcheck",
-            "racecheck",
-        )
+    assert re.findall(r"^step (\S+)", (ROOT / ".ci" / "gpu").read_text(), re.MULTILINE) == list(STEPS)
+    assert all("yes: " in text and "no: " not in text for text in outputs(folder).values())
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """What each step has left in long.txt."""
+    _, *parts = re.split(r"^== (\S+)\n", (folder / "long.txt").read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 @pytest.mark.parametrize("broken", STEPS)
@@ -99,6 +100,10 @@ def test_a_step_that_fails_takes_no_other_along(broken: str, tmp_path: Path) -> 
     assert {name for name, code in steps.items() if code} == {broken}
     assert set(steps) == set(STEPS), text
     assert f"failed: {broken}" in text
+    left = outputs(out.parent)
+    assert set(left) == set(STEPS)
+    assert {name for name, output in left.items() if "no: " in output} == {broken}
+    assert all("yes: " in output for name, output in left.items() if name != broken)
     written = {path.name for path in out.parent.iterdir()}
     assert written == {"first.txt", "long.txt", *RESULTS.values()} - {RESULTS.get(broken)}
 
