@@ -324,7 +324,7 @@ struct FixedPlane {
     }
   }
 
- private:
+ protected:
   // What iteration i does of the rows' second pass: 16 threads share a bank cycle, those of q < R1/2 in the rows of f1,
   // then those of q >= R1/2 in the mirror rows.
   static constexpr int kLinesAtOnce = 32 / R1, kSpectrumThreads = (kLines + kLinesAtOnce - 1) / kLinesAtOnce * 32;
