@@ -140,31 +140,35 @@ def test_planes_that_no_pair_of_columns_is_aligned_in(
         assert_close(a, e)
 
 
-# Each kind of length: radices 11 and 13; primes p, of which p - 1 has small factors or not; a square of one, products
-# of two, one padded; the longest of all.
-LENGTHS = [121, 143, 17, 34, 47, 94, 89, 109, 127, 251, 289, 509, 578, 799, 1021, 2021, 2039]
+# Each kind of length: radices 11 and 13; primes that are summed directly, a square of one, products with others; larger
+# primes p, of which p - 1 has small factors or not, with and without others; the longest of all.
+LENGTHS = [121, 143, 17, 34, 47, 94, 89, 109, 127, 178, 251, 289, 509, 578, 799, 1021, 1513, 2021, 2039]
 
 
-@pytest.mark.parametrize("dtype", [f32, f64])
+# A large mean is what costs convolutions and sums accuracy; the difference of two images, which a loss transforms, has
+# none.
+@pytest.mark.parametrize(("dtype", "mean"), [(f32, 30), (f32, 0), (f64, 30)])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_lengths_with_any_prime_factor_are_about_as_exact_as_torch_s(
-    length: int, dtype: torch.dtype, emulated: Callable[[int], SimpleNamespace]
+    length: int, dtype: torch.dtype, mean: float, emulated: Callable[[int], SimpleNamespace]
 ) -> None:
     fft = pytest.importorskip("scipy.fft")
 
     def error(actual: torch.Tensor, exact: Any) -> float:
         return float((abs(actual.numpy() - exact).ravel() ** 2)[1:].sum() ** 0.5)  # without that of the sum, one number
 
-    # A large mean is what costs convolutions accuracy. Of few numbers the error varies.
-    image = (torch.randn(1, 1, length, 16 if length < 150 else 2, dtype=f64) + 30).to(dtype)
+    # Of few numbers the error varies; and a GPU fuses multiplications with additions, as torch does here and the
+    # emulator does not: that is a tenth.
+    image = (torch.randn(1, 1, length, 16 if length < 150 else 2, dtype=f64) + mean).to(dtype)
     for rows in (image, image.transpose(2, 3).contiguous()):
         exact = rows.numpy().astype("longdouble")
         half = emulated(length).rfft2(rows, 1.0)
-        assert error(half, fft.rfft2(exact)) <= 2 * error(torch.fft.rfft2(rows), fft.rfft2(exact))
-        assert_close(half, torch.from_numpy(fft.rfft2(exact).astype("complex128")))
-        back = emulated(length).irfft2(half, rows.shape[3], 1 / rows[0, 0].numel())
-        usual = torch.fft.irfft2(torch.fft.rfft2(rows), rows.shape[2:])
-        assert error(back, exact) <= 2 * error(usual, exact)
+        assert error(half, fft.rfft2(exact)) <= 1.5 * error(torch.fft.rfft2(rows), fft.rfft2(exact))
+        spectrum = torch.from_numpy(fft.rfft2(exact).astype("complex128"))
+        assert_close(half, spectrum)
+        back = emulated(length).irfft2(spectrum.to(half.dtype), rows.shape[3], 1 / rows[0, 0].numel())
+        usual = torch.fft.irfft2(spectrum.to(half.dtype), rows.shape[2:])
+        assert error(back, exact) <= 1.5 * error(usual, exact)
 
 
 def test_scaling_in_place(library: ctypes.CDLL) -> None:
@@ -215,7 +219,7 @@ def test_numbers_that_the_host_knows(
 def test_variants(side: int, dtype: torch.dtype, library: ctypes.CDLL) -> None:
     ops = torch.ops.blurfft_simt
     names = ops.variant_names(side, side).split()
-    assert len(names) == (2 if side == 256 else 6)
+    assert len(names) == (2 if side == 256 else 8)
     # More planes than the emulated device has blocks for.
     case = Case(side, side, dtype, samples=3 if side < 128 else 1, channels=3 if side < 256 else 1)
     input, target, weight, scale, *_ = CALLS["spectral_loss-shared"](case)

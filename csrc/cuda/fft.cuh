@@ -248,44 +248,4 @@ struct TwiddleTable {
 template <class T, int First, int Second>
 __device__ const TwiddleTable<T, First, Second> kTwiddles;
 
-// A length cut at run time. Plain data: goes to a kernel by value.
-constexpr int kMaxPasses = 8;
-struct Line {
-  int n;
-  int passes;
-  int radix[kMaxPasses];
-
-  BLURFFT_HD int storage() const { return n; }  // elements that it takes in shared memory
-  BLURFFT_HD int position(int frequency) const {
-    int at = 0, leg = n;
-    for (int i = 0; i < passes; ++i) {
-      leg /= radix[i];
-      at += frequency % radix[i] * leg;
-      frequency /= radix[i];
-    }
-    return at;
-  }
-};
-
-constexpr int kLargestRadix = 13, kLargestSmoothRadix = 7;
-
-// The passes of a length without prime factors above 13, largest radices first: 13, 11, 7, 5, 3, then 8, 4 and 2, which
-// are what run-time passes are compiled for.
-inline Line make_line(int n) {
-  Line line{n, 0, {}};
-  int rest = n;
-  // 2^k in as few passes as 8 allows, of radices as even as can be: 16 is 4 * 4.
-  int twos = 0;
-  while (rest % 2 == 0) rest /= 2, ++twos;
-  for (const int radix : {13, 11, 7, 5, 3}) {
-    while (rest % radix == 0) rest /= radix, line.radix[line.passes++] = radix;
-  }
-  for (int left = (twos + 2) / 3; left > 0; --left) {
-    const int bits = (twos + left - 1) / left;
-    line.radix[line.passes++] = 1 << bits;
-    twos -= bits;
-  }
-  return line;
-}
-
 }  // namespace blurfft::cuda

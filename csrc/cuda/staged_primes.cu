@@ -7,15 +7,11 @@ namespace blurfft::cuda {
 
 template <class T>
 cudaError_t launch_prime_tables(const PrimeLine<T>& line, cudaStream_t stream) {
-  int entries = 0, shared = 0;
-  for (int s = 0; s < line.stages; ++s) {
-    entries += line.stage[s].convolution.n;
-    shared += 2 * line.stage[s].prime * static_cast<int>(sizeof(int));
-  }
-  // A warp for each entry of a spectrum; without any, the other tables are one block's.
-  const LaunchConfig config{.grid = dim3(std::max(1, (entries + kLineThreads / 32 - 1) / (kLineThreads / 32))),
+  // A warp for each entry of the spectrum; without one, the other tables are one block's.
+  constexpr int warps = kLineThreads / 32;
+  const LaunchConfig config{.grid = dim3(std::max(1, (line.stage.convolution.n + warps - 1) / warps)),
                             .block = dim3(kLineThreads),
-                            .shared_bytes = static_cast<size_t>(shared),
+                            .shared_bytes = 2 * line.stage.prime * sizeof(int),
                             .stream = stream};
   return launch(prime_tables_kernel<T>, config, line);
 }
