@@ -64,10 +64,14 @@ PYBIND11_MODULE(_C, m) {
       "cpu_capability", [] { return std::string(blurfft::cpu::capability().name); },
       "The instruction set in force. Raises RuntimeError where BLURFFT_CPU names none of cpu_capabilities().");
   m.def("set_cpu_capability", &blurfft::cpu::set_capability, py::arg("name"), "Force one of cpu_capabilities().");
-  m.def("radices", &blurfft::radices, py::arg("length"),
-        "Stages of a transform of this length: butterflies up to radix 13, convolutions above.");
-  m.def("convolution_length", &blurfft::convolution_length, py::arg("prime"),
-        "Length of the line that a stage of this radix is convolved by; 0 where it is a butterfly.");
+  m.def("radices", &blurfft::radices, py::arg("length"), "Stages of a transform of this length, by their radices.");
+  m.def(
+      "convolution_length",
+      [](int64_t prime, bool fp64) {
+        return fp64 ? blurfft::convolution_length<double>(prime) : blurfft::convolution_length<float>(prime);
+      },
+      py::arg("prime"), py::arg("fp64") = false,
+      "Length of the line that a stage of this radix is convolved by; 0 where it is none.");
   m.def("supports_length", &blurfft::supports_length, py::arg("length"),
         "Whether the CPU kernels transform this length.");
   m.attr("max_length") = blurfft::kMaxLength;

@@ -73,8 +73,8 @@ void run_middle(const Line<T>& line, int parts, T* at, ptrdiff_t step, T* scratc
     case 13:
       return middle<13, Complex, Inverse>(at, step, blocks, action);
   }
-  // As many blocks as go through a convolution's line at a time, while they are in the first-level cache.
-  const int batch = last.convolution->batch;
+  // A few blocks at a time, while they are in the first-level cache.
+  const int batch = last.batch;
   for (int block = 0; block < blocks; block += batch, at += batch * last.radix * step) {
     const int count = blocks - block < batch ? blocks - block : batch;
     run_stage<false>(last, count, at, step, at, step, scratch, between);

@@ -33,8 +33,7 @@ template <class T>
 void check_convolution(const Stage<T>& stage, int64_t n) {
   const int p = stage.radix;
   const Convolution<T>& c = *stage.convolution;
-  require(c.line->n == convolution_length(p), n, "a convolution by a line of another length");
-  require(c.batch >= 1 && c.batch <= n / p, n, "a convolution of more blocks than there are");
+  require(c.line->n == convolution_length<T>(p), n, "a convolution by a line of another length");
   std::vector<int32_t> powers, ordinals;
   for (int i = 0; i < c.line->n; ++i) {
     require((c.powers[i] == 0) == (c.ordinals[i] == 0), n, "a power without its ordinal");
@@ -91,7 +90,9 @@ void check(int64_t n, uint32_t seed) {
     const Stage<T>& stage = line.stages[s];
     require(stage.radix == all[s] && stage.blocks == blocks && stage.m == n / blocks / stage.radix, n,
             "a stage of another shape");
-    require(!stage.convolution == (convolution_length(stage.radix) == 0), n, "a prime without a convolution");
+    require(!stage.convolution == (convolution_length<T>(stage.radix) == 0), n, "a prime without a convolution");
+    require((stage.roots != nullptr) == (stage.radix > 13 && !stage.convolution), n, "a prime without roots");
+    require(stage.batch >= 1 && stage.batch <= n / stage.radix, n, "more blocks at a time than there are");
     if (stage.convolution) check_convolution(stage, n);
     blocks *= stage.radix;
   }

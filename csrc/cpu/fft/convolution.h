@@ -1,5 +1,5 @@
-// Stages of a radix that has no butterfly. A block is gathered into a line of its own, which is transformed, multiplied
-// by a spectrum and transformed back, and scattered: see Convolution.
+// Stages of a prime radix that is too large for the definition. A block is gathered into a line of its own, which is
+// transformed, multiplied by a spectrum and transformed back, and scattered: see Convolution.
 #pragma once
 
 #include "line.h"
@@ -76,7 +76,7 @@ void product_stage(T* at, int blocks, const T* spectrum) {
   }
 }
 template <bool Conjugate, class T, class Between>
-void run_product(const Stage<T>& s, int blocks, T* at, const T* spectrum, T* scratch, Between between) {
+void run_product(const Stage<T>& s, int blocks, T* at, const T* spectrum, Between between) {
   constexpr int step = 2 * kLanes<T>;
   between();
   switch (s.radix) {
@@ -97,47 +97,34 @@ void run_product(const Stage<T>& s, int blocks, T* at, const T* spectrum, T* scr
     case 13:
       return product_stage<13, Conjugate>(at, blocks, spectrum);
     default:
-      convolution_stage<false>(s, blocks, at, step, at, step, scratch, between);
+      prime_stage<false>(s, blocks, at, step, at, step);
       product_stage<1, Conjugate>(at, blocks * s.radix, spectrum);
-      return convolution_stage<true>(s, blocks, at, step, at, step, scratch, between);
+      return prime_stage<true>(s, blocks, at, step, at, step);
   }
 }
 
 // A convolution's line but for its first stage: there, times the spectrum, and back, `copies` lines at a time.
 template <bool Conjugate, class T, class Between>
-void convolve(const Convolution<T>& c, int copies, T* work, T* scratch, Between between) {
+void convolve(const Convolution<T>& c, int copies, T* work, Between between) {
   constexpr int step = 2 * kLanes<T>;
   const Line<T>& line = *c.line;
+  T* const no_scratch = nullptr;  // no stage here is a convolution
   const int last = line.stage_count - 1, parts = copies == 1 ? separate_parts(line) : 1;
   for (int part = 0; part < parts; ++part) {
     const ptrdiff_t from = static_cast<ptrdiff_t>(part) * line.stages[0].m;
     T* at = work + from * step;
     const auto blocks = [&](int i) { return copies * line.stages[i].blocks / parts; };
     for (int i = 1; i < last; ++i) {
-      run_stage<false>(line.stages[i], blocks(i), at, step, at, step, scratch, between);
+      run_stage<false>(line.stages[i], blocks(i), at, step, at, step, no_scratch, between);
     }
     for (int copy = 0; copy < copies; ++copy) {
       run_product<Conjugate>(line.stages[last], blocks(last) / copies, at + copy * line.n * step, c.spectrum + 2 * from,
-                             scratch, between);
+                             between);
     }
     for (int i = last - 1; i > 0; --i) {
-      run_stage<true>(line.stages[i], blocks(i), at, step, at, step, scratch, between);
+      run_stage<true>(line.stages[i], blocks(i), at, step, at, step, no_scratch, between);
     }
   }
-}
-
-// The sum of a block's elements, which is its output 0: as sums of few, whose rounding errors are small.
-template <class T>
-Cpx<T> sum_of_block(const T* in, ptrdiff_t leg, int count) {
-  constexpr int few = 16;
-  Cpx<T> total = {};
-  for (int begin = 0; begin < count; begin += few) {
-    const int end = begin + few < count ? begin + few : count;
-    Cpx<T> part = {};
-    for (int i = begin; i < end; ++i) part = part + load_cpx(in + i * leg);
-    total = total + part;
-  }
-  return total;
 }
 
 // Blocks that follow each other, as many as go through the line at a time.
@@ -151,15 +138,15 @@ void convolve_blocks(const Stage<T>& s, int count, const T* in, ptrdiff_t in_ste
   const ptrdiff_t in_leg = s.m * in_step, out_leg = s.m * out_step, line_step = c.line->n * step;
   const int32_t *from = Inverse ? c.ordinals : c.powers, *to = Inverse ? c.powers : c.ordinals;
   // Behind the lines: of each block the sum, and what its other outputs have in common.
-  T* const ends = scratch + c.batch * line_step;
+  T* const ends = scratch + s.batch * line_step;
   for (int i = 0; i < count; ++i, in += s.radix * in_leg) {
-    const Cpx<T> sum = sum_of_block(in, in_leg, s.radix), x0 = load_cpx(in);
+    const Cpx<T> sum = sum_of_elements(in, in_leg, s.radix), x0 = load_cpx(in);
     const Cpx<T> mean = {part * sum.re, part * sum.im};
     gather_stage<R, Plain, Inverse>(first, from, in, in_leg, mean, scratch + i * line_step);
     store_cpx(ends + 2 * i * step, sum);
     store_cpx(ends + (2 * i + 1) * step, Inverse ? x0 : x0 - mean);
   }
-  convolve<Inverse>(c, count, scratch, ends + 2 * c.batch * step, between);
+  convolve<Inverse>(c, count, scratch, between);
   for (int i = 0; i < count; ++i, out += s.radix * out_leg) {
     const Cpx<T> common = load_cpx(ends + (2 * i + 1) * step);
     scatter_stage<R, Plain>(first, to, scratch + i * line_step, common, out, out_leg);
@@ -191,7 +178,7 @@ void multiply_block(const T* in, ptrdiff_t in_leg, T* out, ptrdiff_t out_leg, in
 template <bool Inverse, class T, class Between>
 void convolution_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
                        T* scratch, Between between) {
-  const int batch = s.convolution->batch;
+  const int batch = s.batch;
   const ptrdiff_t in_leg = s.m * in_step, out_leg = s.m * out_step;
   const ptrdiff_t in_block = s.radix * in_leg, out_block = s.radix * out_leg;
   for (int j = 0; j < s.m; ++j, in += in_step, out += out_step) {

@@ -7,6 +7,7 @@
 
 namespace blurfft {
 
+template <class T>
 RowGroups row_groups(int64_t height, int lanes) {
   struct Owned {
     std::vector<int32_t> row, mirror;
@@ -18,7 +19,7 @@ RowGroups row_groups(int64_t height, int lanes) {
   std::lock_guard<std::mutex> lock(mutex);
   Owned& owned = (*cache)[{height, lanes}];
   if (owned.row.empty()) {
-    const int32_t* position = line<float>(height).position;
+    const int32_t* position = line<T>(height).position;
     const int64_t middle = height / 2;
     owned.united = height % 2 == 0 && middle % lanes == 0;
     const int64_t rows = middle + 1 - owned.united;
@@ -32,5 +33,8 @@ RowGroups row_groups(int64_t height, int lanes) {
   }
   return {owned.groups, owned.united, owned.row.data(), owned.mirror.data()};
 }
+
+template RowGroups row_groups<float>(int64_t, int);
+template RowGroups row_groups<double>(int64_t, int);
 
 }  // namespace blurfft

@@ -27,6 +27,7 @@ struct RowGroups {
 };
 
 // Of planes of this height, for vectors of so many lanes. Never freed, safe from any thread.
+template <class T>
 RowGroups row_groups(int64_t height, int lanes);
 
 template <class T>

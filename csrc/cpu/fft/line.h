@@ -80,6 +80,22 @@ void radix_stage(const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, int
   }
 }
 
+// The sum of elements a leg apart: as sums of few, whose rounding errors are small.
+template <class T>
+Cpx<T> sum_of_elements(const T* in, ptrdiff_t leg, int count) {
+  constexpr int few = 16;
+  Cpx<T> total = {};
+  for (int begin = 0; begin < count; begin += few) {
+    const int end = begin + few < count ? begin + few : count;
+    Cpx<T> part = {};
+    for (int i = begin; i < end; ++i) part = part + load_cpx(in + i * leg);
+    total = total + part;
+  }
+  return total;
+}
+
+template <bool Inverse, class T>
+void prime_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step);
 template <bool Inverse, class T, class Between>
 void convolution_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step,
                        T* scratch, Between between);
@@ -107,6 +123,7 @@ void run_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T*
     case 13:
       return radix_stage<13, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
     default:
+      if (s.roots) return prime_stage<Inverse>(s, blocks, in, in_step, out, out_step);
       return convolution_stage<Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
   }
 }
@@ -148,3 +165,4 @@ void run_stages(const Line<T>& line, T* line_at, ptrdiff_t line_step, T* buffer,
 }  // namespace blurfft
 
 #include "convolution.h"
+#include "prime.h"

@@ -15,8 +15,10 @@ namespace {
 // Primes with a butterfly of their own, in the order in which a line takes them.
 constexpr int kOddRadices[] = {13, 11, 7, 5, 3};
 
-bool has_butterfly(int radix) {
-  return radix == 2 || radix == 4 || radix == 8 || std::ranges::find(kOddRadices, radix) != std::end(kOddRadices);
+constexpr int kLargestButterfly = kOddRadices[0];
+template <class T>
+bool is_direct(int radix) {
+  return radix <= kLargestDirect<T>;
 }
 
 }  // namespace
@@ -48,9 +50,7 @@ std::vector<int> radices(int64_t n) {
 
 namespace {
 
-double convolution_cost(int64_t prime, int64_t length);
-
-// What a stage takes for an element, in cycles of a core with AVX2.
+// What a stage that is no convolution takes for an element, in cycles of a core with AVX2.
 double stage_cost(int radix) {
   switch (radix) {
     case 2:
@@ -70,7 +70,7 @@ double stage_cost(int radix) {
     case 13:
       return 11;
     default:
-      return convolution_cost(radix, convolution_length(radix)) / radix;
+      return 0.6 * radix;
   }
 }
 double line_cost(int64_t n) {
@@ -85,21 +85,26 @@ double convolution_cost(int64_t prime, int64_t length) {
 
 }  // namespace
 
+template <class T>
 int64_t convolution_length(int64_t prime) {
-  if (has_butterfly(static_cast<int>(prime))) return 0;
-  int64_t best = prime - 1;
-  double least = convolution_cost(prime, best);
-  // Even ones only, as prime - 1 is: their first radix is then 2, 4 or 8.
-  for (int64_t length = 2 * prime - 2; length < 5 * prime / 2; length += 2) {
-    if (!std::ranges::all_of(radices(length), has_butterfly)) continue;
+  if (is_direct<T>(static_cast<int>(prime))) return 0;
+  int64_t best = 0;
+  double least = 0;
+  const auto consider = [&](int64_t length) {
+    // A convolution within another would take more time, and have larger errors.
+    if (!std::ranges::all_of(radices(length), is_direct<T>)) return;
     const double cost = convolution_cost(prime, length);
-    if (cost < least) {
-      least = cost;
-      best = length;
-    }
-  }
+    if (best > 0 && cost >= least) return;
+    least = cost;
+    best = length;
+  };
+  consider(prime - 1);
+  // Even ones only, as prime - 1 is: their first radix is then 2, 4 or 8.
+  for (int64_t length = 2 * prime - 2; length < 5 * prime / 2; length += 2) consider(length);
   return best;
 }
+template int64_t convolution_length<float>(int64_t);
+template int64_t convolution_length<double>(int64_t);
 
 namespace {
 
@@ -114,20 +119,25 @@ struct OwnedLine : Line<T> {
   std::vector<int32_t> positions;
   std::vector<int32_t> places;  // of the elements
   std::vector<T> cosines, sines, twiddles;
-  std::map<int, OwnedConvolution<T>> convolutions;  // by radix
+  std::map<int, std::vector<T>> roots;              // by radix
+  std::map<int, OwnedConvolution<T>> convolutions;  // likewise
 };
 
 // cos(2 pi k / n) and sin(2 pi k / n) from the first eighth of a turn: right angles are exact, so that a kernel's zeros
 // are, and angles that mirror each other have the same values.
-double cos_turn(int64_t k, int64_t n) {
-  const double turn = 2 * std::acos(-1.0);
+template <class T>
+T cos_turn(int64_t k, int64_t n) {
+  const T turn = 2 * std::acos(static_cast<T>(-1));
   k = (k % n + n) % n;
   if (2 * k > n) k = n - k;
-  if (4 * k > n) return -cos_turn(n - 2 * k, 2 * n);
-  return 8 * k <= n ? std::cos(turn * static_cast<double>(k) / static_cast<double>(n))
-                    : std::sin(turn * static_cast<double>(n - 4 * k) / static_cast<double>(4 * n));
+  if (4 * k > n) return -cos_turn<T>(n - 2 * k, 2 * n);
+  return 8 * k <= n ? std::cos(turn * static_cast<T>(k) / static_cast<T>(n))
+                    : std::sin(turn * static_cast<T>(n - 4 * k) / static_cast<T>(4 * n));
 }
-double sin_turn(int64_t k, int64_t n) { return cos_turn(4 * k - n, 4 * n); }
+template <class T>
+T sin_turn(int64_t k, int64_t n) {
+  return cos_turn<T>(4 * k - n, 4 * n);
+}
 
 // The powers of the least generator of the numbers modulo p.
 std::vector<int32_t> generated(int p) {
@@ -152,7 +162,7 @@ std::vector<Wide> transform(const std::vector<Wide>& x) {
   while (n % radix != 0) ++radix;
   const int64_t m = n / radix;
   std::vector<Wide> roots(n), result(n);
-  for (int64_t k = 0; k < n; ++k) roots[k] = {cos_turn(k, n), -sin_turn(k, n)};
+  for (int64_t k = 0; k < n; ++k) roots[k] = {cos_turn<long double>(k, n), -sin_turn<long double>(k, n)};
   for (int64_t k = 0; k < radix; ++k) {
     std::vector<Wide> part(m);
     for (int64_t j = 0; j < m; ++j) part[j] = x[j * radix + k];
@@ -162,24 +172,35 @@ std::vector<Wide> transform(const std::vector<Wide>& x) {
   return result;
 }
 
+template <class T>
+std::vector<T> roots_of_prime(int p) {
+  const int half = p / 2;
+  std::vector<T> roots;
+  for (int first = 1; first <= half; first += kRootOutputs) {
+    const int end = std::min(first + kRootOutputs, half + 1);
+    for (int k = 1; k <= half; ++k) {
+      for (int q = first; q < end; ++q) roots.push_back(static_cast<T>(cos_turn<long double>(q * k, p)));
+      for (int q = first; q < end; ++q) roots.push_back(static_cast<T>(sin_turn<long double>(q * k, p)));
+    }
+  }
+  return roots;
+}
+
 // With its elements in order or, `coprime`, as Factor says.
 template <class T>
 const OwnedLine<T>& cached(int64_t n, bool coprime);
 
-// Of `blocks` in a line: as many at a time as make good use of the first-level cache.
 template <class T>
-void build_convolution(int p, int blocks, OwnedConvolution<T>& convolution) {
-  constexpr int kBatchElements = 128;
-  const int64_t length = convolution_length(p);
+void build_convolution(int p, OwnedConvolution<T>& convolution) {
+  const int64_t length = convolution_length<T>(p);
   const OwnedLine<T>& line = cached<T>(length, true);
   convolution.line = &line;
-  convolution.batch = std::clamp(kBatchElements / static_cast<int>(length), 1, blocks);
 
   const std::vector<int32_t> powers = generated(p);
   std::vector<Wide> kernel(length);
   for (int s = 0; s < p - 1; ++s) {
     const int power = powers[s];
-    const Wide root(cos_turn(power, p), -sin_turn(power, p));
+    const Wide root(cos_turn<long double>(power, p), -sin_turn<long double>(power, p));
     kernel[s == 0 ? 0 : length - s] = root;  // r - q = -s
     if (s > 0) kernel[p - 1 - s] = root;     // the same, a period later
   }
@@ -202,10 +223,11 @@ void build_convolution(int p, int blocks, OwnedConvolution<T>& convolution) {
 }
 
 // Which frequency a stage of this radix leaves where: g^-r at 1 + r, if it is a convolution.
+template <class T>
 std::vector<int> output_frequencies(int radix) {
   std::vector<int> frequencies(radix);
   std::iota(frequencies.begin(), frequencies.end(), 0);
-  if (has_butterfly(radix)) return frequencies;
+  if (is_direct<T>(radix)) return frequencies;
   const std::vector<int32_t> powers = generated(radix);
   for (int r = 0; r < radix - 1; ++r) frequencies[1 + r] = powers[(radix - 1 - r) % (radix - 1)];
   return frequencies;
@@ -242,6 +264,7 @@ std::vector<Factor> factors_of_stages(const std::vector<int>& radices, bool copr
 
 template <class T>
 std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
+  constexpr int kBatchElements = 128;
   auto result = std::make_unique<OwnedLine<T>>();
   OwnedLine<T>& line = *result;
   const std::vector<int> all = radices(n);
@@ -251,8 +274,8 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
   line.cosines.resize(n);
   line.sines.resize(n);
   for (int64_t k = 0; k < n; ++k) {
-    line.cosines[k] = static_cast<T>(cos_turn(k, n));
-    line.sines[k] = static_cast<T>(sin_turn(k, n));
+    line.cosines[k] = static_cast<T>(cos_turn<double>(k, n));
+    line.sines[k] = static_cast<T>(sin_turn<double>(k, n));
   }
 
   // After decimation in frequency the first radix's output index is the most significant digit of the position and,
@@ -267,22 +290,29 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
     const Factor factor = factors[s];
     int64_t before = 1;  // of the factor's stages, this one
     for (int i = s - 1; i >= 0 && factors[i].later == factor.later; --i) before *= all[i];
+    const T* roots = nullptr;
     OwnedConvolution<T>* convolution = nullptr;
-    if (!has_butterfly(radix)) {
+    if (radix > kLargestButterfly && is_direct<T>(radix)) {
+      std::vector<T>& owned = line.roots[radix];
+      if (owned.empty()) owned = roots_of_prime<T>(radix);
+      roots = owned.data();
+    }
+    if (!is_direct<T>(radix)) {
       const auto [at, is_new] = line.convolutions.try_emplace(radix);
       convolution = &at->second;
-      if (is_new) build_convolution(radix, static_cast<int>(n / radix), *convolution);
-      const int own = convolution->batch * (convolution->line->n + 2);
-      line.scratch = std::max(line.scratch, own + convolution->line->scratch);
+      if (is_new) build_convolution(radix, *convolution);
     }
-    const std::vector<int> frequencies = output_frequencies(radix);
+    const int length = convolution ? convolution->line->n : radix;
+    const int batch = std::clamp(kBatchElements / length, 1, static_cast<int>(n / radix));
+    if (convolution) line.scratch = std::max(line.scratch, batch * (length + 2));
+    const std::vector<int> frequencies = output_frequencies<T>(radix);
     const bool twiddled = before * radix < factor.size;
     offset.push_back(twiddled ? static_cast<ptrdiff_t>(line.twiddles.size()) : -1);
     for (int64_t j = 0; twiddled && j < m; ++j) {
       for (int q = convolution ? 0 : 1; q < radix; ++q) {
         const int64_t k = j / factor.later * frequencies[q] * before;
-        line.twiddles.push_back(static_cast<T>(cos_turn(k, factor.size)));
-        line.twiddles.push_back(static_cast<T>(-sin_turn(k, factor.size)));
+        line.twiddles.push_back(static_cast<T>(cos_turn<double>(k, factor.size)));
+        line.twiddles.push_back(static_cast<T>(-sin_turn<double>(k, factor.size)));
       }
     }
     std::vector<int32_t> place(radix);
@@ -292,7 +322,7 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
       line.positions[f] += place[f * inverse % factor.size / before % radix];
       if (before == 1) line.places[f] += static_cast<int32_t>(f % factor.size * factor.later);
     }
-    line.stages[s] = {radix, static_cast<int>(m), static_cast<int>(blocks), nullptr, convolution};
+    line.stages[s] = {radix, static_cast<int>(m), static_cast<int>(blocks), batch, nullptr, roots, convolution};
     blocks *= radix;
   }
   for (int s = 0; s < line.stage_count; ++s) {

@@ -8,6 +8,11 @@ namespace blurfft {
 
 constexpr int kMaxStages = 16;
 constexpr int64_t kMaxLength = 4096;
+// The largest prime radix that is transformed by the definition; larger ones are convolutions. From here on those are
+// as accurate as what MKL does, which takes the definition further in double precision.
+template <class T>
+constexpr int kLargestDirect = sizeof(T) == 4 ? 47 : 89;
+constexpr int kRootOutputs = 3;  // outputs that it has in registers at a time, and as many of their mirror images
 
 template <class T>
 struct Line;
@@ -22,16 +27,21 @@ struct Convolution {
   const T* spectrum;        // of w^(g^-r), divided by the line's length: (re, im) in the order of Line::position
   const int32_t* powers;    // g^q where the line takes its element q < p - 1, 0 elsewhere
   const int32_t* ordinals;  // 1 + q likewise
-  int batch;                // how many transforms go through the line at a time
 };
 
 // A stage splits each of `blocks` blocks of radix * m elements; twiddle holds radix - 1 (re, im) pairs for each j < m,
-// and is null where all would be ones. A radix that has no butterfly has a convolution. Of its outputs 1 + r is
-// frequency g^-r, and its twiddle factors, `radix` pairs for each j < m, are in this order.
+// and is null where all would be ones. A radix above 13 has roots or a convolution.
+//
+// The roots of a prime p are cos(2 pi q k / p) and the same sines, q and k from 1 to (p - 1) / 2: for kRootOutputs (at
+// the end, for fewer) outputs q together, by k, the cosines of all those q and then the sines.
+// Of the outputs of a convolution 1 + r is frequency g^-r, and its twiddle factors, `radix` pairs for each j < m, are
+// in this order.
 template <class T>
 struct Stage {
   int radix, m, blocks;
+  int batch;  // blocks that follow each other and together make good use of the first-level cache
   const T* twiddle;
+  const T* roots;
   const Convolution<T>* convolution;
 };
 
@@ -50,7 +60,8 @@ constexpr bool supports_length(int64_t n) { return n >= 1 && n <= kMaxLength; }
 
 // Radices of n, largest powers of two first; none for n = 1.
 std::vector<int> radices(int64_t n);
-// The length of the line that a transform of this prime length is convolved by; 0 where there is a butterfly.
+// The length of the line that a transform of this prime length is convolved by; 0 where it is none.
+template <class T>
 int64_t convolution_length(int64_t prime);
 
 // Never freed, safe from any thread.

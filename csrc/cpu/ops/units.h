@@ -43,7 +43,7 @@ template <class T>
 Geometry<T> geometry(int64_t height, int64_t width, int64_t planes) {
   check_length(height, "height");
   check_length(width, "width");
-  return {&line<T>(height), &line<T>(width), static_cast<int>(planes), row_groups(height, routines<T>().lanes)};
+  return {&line<T>(height), &line<T>(width), static_cast<int>(planes), row_groups<T>(height, routines<T>().lanes)};
 }
 
 // What is asked of an (N, C, H, W) tensor once a plane, which through the stable ABI is a call each.
