@@ -3,6 +3,7 @@
 ## make coverage the same, with the coverage of Python lines, in twice the time
 ## make lint     ruff, mypy, clang-format
 ## make soak     kill a training run again and again, fill its disk, take its right to write
+## make sanitize watch the compiled CPU code by AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 ## make bench    time every backend against its contenders
 ## make measure  measure all that the pages show, into benchmarks/results/$(RESULTS).json, then make figures
 ## make figures  every figure and table of README and docs/ again, from the committed results
@@ -16,7 +17,7 @@
 ## PYTHON=python3.12        the Python to make .venv with
 ## TORCH=torch==2.11.0      what pip installs as torch
 ## TORCH_INDEX=URL          where from, e.g. https://download.pytorch.org/whl/cpu on Linux without a GPU
-## ARGS=...                 further arguments for the command behind demo, test, coverage, soak, bench, measure and wheel
+## ARGS=...                 further arguments for the command behind demo, test, coverage, soak, sanitize, bench, measure and wheel
 ## RESULTS=cpu-epyc-avx2    the file that measure writes
 
 PYTHON ?= python3
@@ -38,7 +39,7 @@ DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX) '"$$(pwd -P)"
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test coverage lint soak bench measure figures gpu docs wheel lock clean
+.PHONY: help demo test coverage lint soak sanitize bench measure figures gpu docs wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -69,6 +70,9 @@ lint: $(DEPS)
 
 soak: $(BUILT)
 	$(BIN)/python tests/soak.py $(ARGS)
+
+sanitize: $(BUILT)
+	$(BIN)/python tests/sanitize.py $(ARGS)
 
 bench: $(BUILT)
 	$(BIN)/python -m benchmarks run $(ARGS)

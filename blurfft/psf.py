@@ -255,7 +255,7 @@ def parse(spec: str, *, dtype: torch.dtype | None = None, device: Any = None) ->
             return make(*arguments, dtype=dtype, device=device)
         except ValueError as error:
             raise ValueError(f"{spec!r}: {error}") from None
-    if Path(spec).suffix or os.path.exists(spec):
+    if Path(spec).suffix or (spec and os.path.exists(expanded(Path(spec)))):
         return load(spec, dtype=dtype, device=device)
     raise ValueError(f"{spec!r} is not a kernel; write {SYNTAX}")
 

@@ -45,7 +45,7 @@ def this_process_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.fixture
 def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of each suite."""
+    """Two cases of each suite."""
     two = {name: lambda pixels, make=make: make(pixels)[:2] for name, make in cases.SUITES.items()}
     monkeypatch.setattr(command, "SUITES", two)
     monkeypatch.setattr(command, "COMPILED_SIZES", ())
@@ -198,7 +198,7 @@ def test_wrong_contender_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "off is not measured" in result.output
 
 
-# An odd width has no column of its own mirror but the first; by hand that is easily wrong.
+# With an odd width only the first column is its own mirror image; code by hand easily gets that wrong.
 @pytest.mark.parametrize("shape", [(3, 3, 16, 16), (2, 3, 15, 15), (1, 1, 12, 14), (2, 3, 14, 15)])
 @pytest.mark.parametrize("op", cases.ARGUMENTS)
 def test_contenders_are_right(op: str, shape: tuple[int, int, int, int]):
@@ -318,7 +318,7 @@ def test_a_term_is_a_share_of_its_step():
 
 def test_quotients_are_taken_round_by_round():
     case = Case("wiener_loss", (1, 3, 64, 64))
-    # The second round was disturbed, for both alike.
+    # The second round was disturbed, equally for both.
     times = {contenders.MSE: [10.0, 90.0, 20.0], "blurfft cpu": [5.0, 45.0, 10.0], contenders.COPY: [1.0, 9.0, 2.0]}
     results = {(r.contender, r.quantity): r for r in report.summarise_times("overhead", case, times)}
     assert results["blurfft cpu", report.TIME].median == 10.0
@@ -413,7 +413,7 @@ def test_memory_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, few_cases
 
 
 def measured(time: float, spread: float = 0.0, ratio: float = 8.0, extra: float = 1.0, error: float = 1e-7) -> Report:
-    """Of one case, in all its quantities."""
+    """Results of one case, in all its quantities."""
     case = standard("wiener_loss", 64, cases.PIXELS["cpu"])
     entries = [
         Result("loss", case, "blurfft cpu", report.TIME, "ns", time, time - spread, time + spread),
@@ -534,7 +534,7 @@ def test_tables_of_several_processors_follow_one_another(tmp_path: Path):
 
 
 def test_everything_on_the_pages_is_measured_for_them(tmp_path: Path):
-    """And nothing else: a report of these cases alone fills every table."""
+    """Nothing else is measured: a report of these cases alone fills every table."""
     pixels = cases.PIXELS["cpu"]
     names = [*cases.SUITES]
     shown = {name: [case for case in cases.SUITES[name](pixels) if readme.shows(name, case, pixels)] for name in names}

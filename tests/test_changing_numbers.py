@@ -1,4 +1,4 @@
-"""Annealing: numbers that are others in every call cost neither graphs nor memory."""
+"""Annealing: numbers that change in every call cost neither graphs nor memory."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_numpy_scalars_are_numbers(name: str) -> None:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
+    """The resident bytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 

@@ -237,7 +237,7 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: blurfft.SpectralMSELoss(0.5), TypeError, "weight must be a torch.Tensor, got float"),
     (lambda: blurfft.FocalFrequencyLoss(patch_factor=-1), ValueError, "patch_factor must be positive, got -1"),
     (lambda: blurfft.FocalFrequencyLoss(log_matrix="x"), TypeError, "log_matrix must be a bool, got str"),
-    # values that no float32 holds, and what only looks like an argument
+    # values that float32 cannot hold, and things that only look like arguments
     (lambda: blurfft.wiener_loss(x, x, k, float("inf")), ValueError, "nsr must be finite, got inf"),
     (lambda: blurfft.wiener_loss(x, x, k, 1e39), ValueError, "nsr must be at most 3.4e+38, the largest torch.float32"),
     (lambda: blurfft.wiener_nll(x, x, k, eps=10**400), ValueError, "eps must be at most 3.4e+38, the largest torch.fl"),
@@ -339,7 +339,7 @@ def test_sizes_are_whatever_is_an_integer() -> None:
 
 
 def test_tensors_are_not_looked_at() -> None:
-    # That would synchronise a GPU: a wrong value in a tensor is the caller's.
+    # Checking would synchronise a GPU: values in tensors are the caller's responsibility.
     negative = torch.tensor(-1e-3)
     assert blurfft.wiener_loss(x, x, k, negative, eps=negative).shape == ()
 

@@ -27,7 +27,7 @@ def run(*arguments: Any) -> Result:
 
 
 def words(text: str) -> str:
-    """The text without the frames and line breaks that depend on the terminal's width."""
+    """The text without frames and line breaks, which depend on the terminal's width."""
     return " ".join(text.translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
 
 
@@ -176,7 +176,7 @@ def test_a_backend_that_cannot_serve_a_photograph_refuses_it(tmp_path, photo):
 
 
 def test_this_machine_passes_the_check():
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads that wait for a core take many times as long
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # threads that wait for a core take many times longer
     command = [sys.executable, "-m", "blurfft", "check"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -446,7 +446,7 @@ def test_an_interrupted_check_says_how_far_it_came(monkeypatch):
 
 
 def test_messages_name_only_options_that_exist():
-    """Of every text in the sources of the command."""
+    """In every text in the sources of the command."""
     from typer.main import get_command
 
     commands = get_command(cli.app).commands.values()  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from pathlib import Path
 import blurfft
 from blurfft._table import Table, plain
 
-# What an environment has in which only torch, numpy and blurfft were installed: these and what they need.
+# The modules of an environment with only torch, numpy, blurfft and their dependencies.
 PROGRAM = """
 import importlib.abc, sys
 

@@ -29,7 +29,7 @@ def test_demo_draws_its_picture_in_time(tmp_path):
     with Image.open(tmp_path / "pictures" / "demo.png") as picture:
         assert picture.width > 1600
         pixels = np.asarray(picture)
-    # No tile is left white.
+    # No tile is blank.
     for x, y in ((100, 100), (500, 100), (950, 100), (1350, 100), (100, 500), (500, 500), (950, 500), (1350, 500)):
         assert pixels[y : y + 100, x : x + 100].mean() < 250
 

@@ -1,4 +1,4 @@
-"""Which backend serves a call, and what is said when none can."""
+"""Which backend serves a call, and the message when none can."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMOOTH, LONG = (1, 1, 16, 12), (1, 1, 3, 4099)
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A backend "spy" beside the others: the reference that writes down which ops it was asked for."""
+    """A backend "spy" beside the others: the reference, which also records the ops it is asked for."""
     calls: list[str] = []
 
     def recording(op: str) -> Callable[..., object]:
@@ -50,7 +50,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture
 def unloaded() -> Iterator[None]:
-    """Forgets the extension, for a test that loads it under other circumstances."""
+    """Forgets the extension, for a test that loads it under different conditions."""
     _ext._load.cache_clear()
     _dispatch._choose.cache_clear()
     yield

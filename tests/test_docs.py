@@ -1,4 +1,4 @@
-"""What README and the pages say is so: their code runs, their links lead somewhere."""
+"""README and the pages are right: their code runs, their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if not README.is_file() or not DOCS.is_dir():
     pytest.skip("README.md and docs/ are not beside the tests: they are not installed", allow_module_level=True)
 
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-# What the code of a page takes for granted.
+# What the code of a page assumes.
 PREAMBLE = """
 import torch
 decoder, z, images = torch.nn.Conv2d(3, 3, 1), torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
 reconstruction = decoder(z)
 """
-IN_ONE_PROCESS = {  # and what must hold after it
+IN_ONE_PROCESS = {  # with what must hold afterwards
     "README.md": "assert loss.dim() == 0",
     "docs/index.md": "assert loss.dim() == 0",
     "docs/export.md": "",
@@ -97,7 +97,7 @@ def test_links_lead_somewhere(page: Path):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
-        if anchor and target.name != "api.md":  # whose headings are made of docstrings
+        if anchor and target.name != "api.md":  # its headings come from docstrings
             assert anchor in anchors(target), link
 
 

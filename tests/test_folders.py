@@ -1,4 +1,4 @@
-"""What of a folder is taken for training, and what is held out."""
+"""Which images of a folder are for training, and which are held out."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_pictures_of_a_run_are_no_data(tmp_path):
             save(run / name)
         (run / trace).touch()
     assert counts(tmp_path) == (9, 1)
-    (tmp_path / outputs.LOG).unlink()  # without a run beside them they are pictures like others
+    (tmp_path / outputs.LOG).unlink()  # without a run beside them they are ordinary pictures
     assert sum(counts(tmp_path)) == 10 + len(outputs.PICTURES)
 
 

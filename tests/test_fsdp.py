@@ -27,7 +27,7 @@ TERMS: dict[str, dict[str, Any]] = {
 def trained(
     name: str, part: slice, steps: int, shard: Callable[[nn.Module], Any] = lambda objective: None
 ) -> tuple[ReconstructionTerm, list[nn.Module]]:
-    """The term and its objectives after some steps on a part of each batch."""
+    """The term and its objectives after some steps on part of each batch."""
     torch.manual_seed(0)
     vae, term = VAE(28, 1, LATENT, width=8), make_term(name.partition(",")[0], SHAPE, LATENT, **TERMS[name])
     objectives: list[nn.Module] = [Objective(vae, term)]

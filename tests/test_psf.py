@@ -243,6 +243,8 @@ def test_a_kernel_in_sixteen_bits_and_in_the_home_folder(tmp_path, monkeypatch):
     Image.fromarray(samples).save(tmp_path / "k.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     torch.testing.assert_close(psf.parse("~/k.png").double(), torch.from_numpy(samples / samples.sum()))
+    Image.fromarray(np.eye(3, dtype=np.uint8)).save(tmp_path / "kernel", "PNG")
+    assert psf.parse("~/kernel").shape == (3, 3)
 
 
 def test_a_kernel_that_counts_from_white(tmp_path):

@@ -76,10 +76,10 @@ def test_sharpness_of_a_point():
     assert metrics.sharpness(point) == pytest.approx((16 + 4) / 9)
 
 
-@pytest.mark.parametrize("sigma", [0.8, 1.0, 1.5])  # whose edges end within the profile
+@pytest.mark.parametrize("sigma", [0.8, 1.0, 1.5])  # edges that end within the profile
 @pytest.mark.parametrize("angle", [0.0, 0.4, torch.pi / 2])
 def test_mtf50_of_an_edge_of_known_blur(sigma, angle):
-    """Of a Gaussian's edge it is √(2 ln 2) / (2 π σ); reading between pixels adds the variance of a triangle, 1/6."""
+    """For a Gaussian blur it is √(2 ln 2) / (2 π σ); linear interpolation adds the variance of a triangle, 1/6."""
     y, x = torch.meshgrid(torch.arange(32.0) - 15.3, torch.arange(32.0) - 15.3, indexing="ij")
     across = (np.cos(angle) * x + np.sin(angle) * y) / sigma
     edges = torch.special.ndtr(across).expand(4, 1, 32, 32)
@@ -87,9 +87,11 @@ def test_mtf50_of_an_edge_of_known_blur(sigma, angle):
     profile = metrics.edge_profile(edges, edges)
     assert metrics.mtf50(profile) == pytest.approx(expected, rel=0.02)
     assert profile[0] == pytest.approx(0, abs=1e-5) and profile[-1] == pytest.approx(1, abs=1e-5)
-    # Half the contrast is half the profile, and as sharp.
+    # Half the contrast gives half the profile, equally sharp.
     half = metrics.edge_profile(edges / 2, edges)
-    torch.testing.assert_close(half, profile / 2, rtol=0, atol=1e-3)  # what is left of the edge at the profile's ends
+    torch.testing.assert_close(
+        half, profile / 2, rtol=0, atol=1e-3
+    )  # for what remains of the edge at the ends of the profile
 
 
 def test_mtf50_falls_with_blur():
@@ -155,7 +157,7 @@ def test_everything_is_planned_once():
     assert len(planned) == command.SWEEP_SEEDS * len(command.SWEEP) + 2 * 3 * (len(command.TERMS) + curves)
     terms = [run for run in planned if run.stage == "terms"]
     ignored = {"data": "", "loss": "", "seed": 0}
-    # The same in all but what is compared.
+    # The same in everything but what is compared.
     assert len({replace(run.options, **ignored) for run in terms}) == 1
 
 
@@ -181,7 +183,7 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "measure", lambda *arguments: pytest.fail("measured again"))
     assert CliRunner().invoke(command.app, [str(argument) for argument in arguments]).exit_code == 0
 
-    # Reported the same where the images are not.
+    # The report is the same on a machine without the images.
     def missing(*_: object) -> None:
         raise images.Refused("it is in blurfft[demo]")
 

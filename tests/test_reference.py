@@ -1,4 +1,4 @@
-"""The reference against independent implementations and against what theory says."""
+"""The reference against independent implementations and against theory."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_the_truth_shares_nothing_with_what_it_judges() -> None:
     assert imports(Path(reference.__file__)) == set()
     package = Path(reference.__file__).parent
     kernels = Path(blurfft.__path__[0]).parent / "kernels"
-    judges = {"selfcheck.py", "demo.py"}  # which compare with it
+    judges = {"selfcheck.py", "demo.py"}  # these compare with it
     product = {path for path in (*package.rglob("*.py"), *kernels.glob("*.py")) if path.name not in judges}
     assert len(product) > 40
     for path in product:

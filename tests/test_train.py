@@ -111,7 +111,7 @@ def test_the_bound_improves_on_held_out_images(double):
     before = trainer.evaluate()["bits_per_dimension"]
     for _ in range(60):
         trainer.step()
-    # Some 8 bits: a margin no draw comes near.
+    # About 8 bits, a margin that no draw approaches.
     assert trainer.evaluate()["bits_per_dimension"] < before - 2
 
 
@@ -135,7 +135,7 @@ def test_epochs_take_every_image_once():
     for epoch in range(3):
         assert sorted(taken[64 * epoch : 64 * epoch + 64]) == list(range(64))
     assert not np.array_equal(taken[:64], taken[64:128])
-    # Asked for out of order, as after a resumption.
+    # Requested out of order, as after a resumption.
     assert np.array_equal(trainer._indices(3), taken[72:96])
 
 
@@ -430,7 +430,7 @@ def work(rank: int, folder: Path, out: Path, rendezvous: Path) -> None:
     torch.set_default_dtype(torch.float64)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
     initialise = dist.init_process_group
-    # What torchrun gives in the environment needs a port.
+    # torchrun's environment needs a port.
     dist.init_process_group = lambda backend: initialise(
         backend, init_method=f"file://{rendezvous}", rank=rank, world_size=2
     )
@@ -582,7 +582,7 @@ def test_dead_leaves_are_the_same_each_time_and_held_out_are_others(monkeypatch,
 
 
 def test_dead_leaves_have_the_spectrum_of_natural_images():
-    """Its power falls about with the square of the frequency, and flat areas meet in sharp edges."""
+    """Power falls roughly with the square of the frequency, and flat areas meet in sharp edges."""
     drawn = leaves.draw(64, 32, 1, seed=0)[:, 0] / 255
     power = (np.abs(np.fft.fft2(drawn)) ** 2).mean(0)
     radius = np.rint(32 * np.hypot(*np.meshgrid(np.fft.fftfreq(32), np.fft.fftfreq(32))))

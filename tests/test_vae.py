@@ -141,7 +141,7 @@ def test_kl_divergence():
 
 def test_bits_of_a_uniform_density_are_eight():
     assert vae.bits_per_dimension(0.0, 10) == 8
-    # A density of 2 on half of the range saves a bit of each value.
+    # A density of 2 on half of the range saves one bit per value.
     assert vae.bits_per_dimension(-10 * math.log(2), 10) == pytest.approx(7)
 
 
@@ -178,7 +178,7 @@ def test_term_is_least_at_the_target(name):
     target = 0.25 + target / 2
     noise = 0.1 * torch.randn(2, *term.image_shape)
     at_target, away = term(target, target, z), term((target + noise).clamp(0, 1), target, z)
-    if name != "vae-gan":  # whose adversary may like the noise
+    if name != "vae-gan":  # its adversary may prefer the noise
         assert (at_target < away).all()
 
 
@@ -366,7 +366,7 @@ def test_the_loop_of_the_page():
     assert all(not torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     term = names["term"]
     assert isinstance(term, BlurError)
-    fresh = KernelNet(128).taps.bias  # the same in every new one
+    fresh = KernelNet(128).taps.bias  # the same in every new instance
     assert fresh.shape == term.kernel_net.taps.bias.shape
     assert not torch.equal(term.kernel_net.taps.bias, fresh)
 
