@@ -192,7 +192,7 @@ void launch_typed(const SpectralLossParams<float>& params, cudaStream_t stream) 
 
 // Of all combinations those that single a change out and, with few registers left, do not spill.
 constexpr const char* kNames =
-    "streamed typed spread occupancy+typed occupancy+typed+spread occupancy+streamed+typed streamed+persistent "
+    "streamed typed spread typed+spread occupancy+typed occupancy+streamed+typed streamed+persistent "
     "occupancy+streamed+typed+persistent";
 
 // Today's plane, and the same with other threads and blocks.
@@ -204,10 +204,10 @@ bool launch_size(const std::string& name, const SpectralLossParams<float>& param
     launch_typed<Plane, PlainAccess>(params, stream);
   } else if (name == "spread") {
     launch_variant<SpreadPlane<Plane>, PlainAccess, false>(params, stream);
+  } else if (name == "typed+spread") {
+    launch_typed<SpreadPlane<Plane>, PlainAccess>(params, stream);
   } else if (name == "occupancy+typed") {
     launch_typed<Other, PlainAccess>(params, stream);
-  } else if (name == "occupancy+typed+spread") {
-    launch_typed<SpreadPlane<Other>, PlainAccess>(params, stream);
   } else if (name == "occupancy+streamed+typed") {
     launch_typed<Other, Streamed>(params, stream);
   } else if (name == "streamed+persistent") {
