@@ -67,7 +67,7 @@ __device__ __forceinline__ void cluster_has_read() {
 #endif
 }
 
-// Threads: 256 or 512, which have two butterflies each or one. Three blocks of 256 would spill.
+// Threads: 256, which have two butterflies each. Three blocks of them would spill, as do two of 512.
 template <int Threads>
 struct PushPlane {
   using T = float;

@@ -4,7 +4,7 @@ namespace blurfft::cuda::variants {
 
 std::string names(Size plane) {
   if (plane.height != plane.width) return "";
-  if (plane.width == 256) return "push push+wide";
+  if (plane.width == 256) return "push";
   const bool there = plane.width == 32 || plane.width == 64 || plane.width == 128;
   return there ? kNames : "";
 }

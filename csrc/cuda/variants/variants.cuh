@@ -160,8 +160,6 @@ inline int multiprocessors() {
 #endif
 }
 
-inline bool has(const std::string& name, const char* change) { return name.find(change) != std::string::npos; }
-
 template <class Plane, class Access, bool Persistent>
 void launch_variant(const SpectralLossParams<float>& params, cudaStream_t stream) {
   LaunchConfig config = plane_launch<Plane>(params.schedule.items(), stream);
