@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -119,6 +121,9 @@ def focal_weight(power: Tensor, alpha: float | Tensor, log_matrix: bool, batch_m
         matrix, maximum = (size**alpha).log1p(), (largest**alpha).log1p()
         beyond = (log.relu() + (-alpha * log.abs()).exp().log1p() / alpha) / largest_log
         matrix = torch.where(maximum.isinf(), beyond, matrix / maximum)
+        # Where log(1 + x) is x, which itself may be too small.
+        matrix = torch.where(alpha * largest_log < -64, (size / largest) ** alpha, matrix)
     else:
         matrix = (size / largest) ** alpha
-    return matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0)
+    # Of powers out of range nothing is known: weights of 0 would make nothing of the largest errors.
+    return matrix.nan_to_num(nan=0.0).clamp(0.0, 1.0).masked_fill(largest.isinf(), math.nan)

@@ -264,3 +264,109 @@ def check(functions: Any, call: str, case: Case) -> None:
         assert torch.equal(a, b), "an argument has changed"
     taken = {a.untyped_storage().data_ptr() for a in tensors}
     assert not taken & {a.untyped_storage().data_ptr() for a in actual if a.numel()}, "a result aliases an argument"
+
+
+# Where a result is in range, no sum or power on the way to it is out of range. Each check takes a backend's functions.
+
+
+def _large_images(call: str, factor: float, height: int, width: int) -> Callable[[Any], None]:
+    """Images of noise, and of one value, whose results float32 holds, though not the squares of unnormalised sums."""
+
+    def check(functions: Any) -> None:
+        given = CALLS[call](Case(height, width, samples=1, channels=1))
+        noise = factor * given[0], factor * given[1]
+        level = torch.full_like(given[0], factor), torch.full_like(given[1], -factor / 4)
+        for images_ in (noise, level):
+            arguments = (*images_, *given[2:])
+            for a, e in zip(run(functions, call, arguments), expected(call, arguments), strict=True):
+                assert e.abs().max() < torch.finfo(torch.float32).max
+                assert_close(a, e, 10)
+
+    return check
+
+
+def _errors_that_are_out_of_range(functions: Any) -> None:
+    """The power of a plane this far off is infinite: its loss is not 0, and its gradient is right or none."""
+    x, y = torch.full((2, 1, 64, 64), 1e19), torch.zeros(2, 1, 64, 64)
+    y[1] = x[1] - 1
+    for alpha in (1.0, 0.5):
+        loss, grad = functions.focal_frequency_loss(x, y, alpha, False, 1.0, True, True)
+        assert not loss[0].isfinite()
+        if not grad[0].isnan().all():
+            assert_close(grad[0], 2 * x[0].double())
+        assert loss[1].isfinite() and grad[1].isfinite().all()
+
+
+def _large_alpha(side: int) -> Callable[[Any], None]:
+    def check(functions: Any) -> None:
+        x, zero = 1e4 * torch.randn(3, 1, side, side), torch.zeros(3, 1, side, side)
+        distance = torch.fft.fft2(x.double(), norm="ortho").abs()
+        assert distance.min() > 1
+        for alpha in (10.0, 1e300):
+            # log(1 + |F e|^alpha) but for errors below 1, of which there are none.
+            logs = alpha * distance.log()
+            ratio = distance / distance.amax((2, 3), keepdim=True)
+            ratio[ratio > 1 - 1e-12] = 1  # the largest has a mirror image, but for rounding
+            for log_matrix, matrix in ((False, ratio**alpha), (True, logs / logs.amax((2, 3), keepdim=True))):
+                loss, _ = functions.focal_frequency_loss(x, zero, alpha, log_matrix, 1.0, True, True)
+                assert_close(loss, (matrix * distance.square()).sum((1, 2, 3)), 10)
+
+    return check
+
+
+def _small_errors(side: int) -> Callable[[Any], None]:
+    """log(1 + |F e|^alpha) where 1 hides the power, and where the power is out of range."""
+
+    def check(functions: Any) -> None:
+        for factor, alpha in ((1e-6, 1.0), (1e-9, 1.3), (1e-12, 5.0)):
+            arguments = (factor * torch.randn(2, 1, side, side), torch.zeros(2, 1, side, side))
+            distance = torch.fft.fft2(arguments[0].double(), norm="ortho").abs()
+            matrix = (distance / distance.amax((2, 3), keepdim=True)) ** alpha
+            loss, _ = functions.focal_frequency_loss(*arguments, alpha, True, 1.0, True, True)
+            assert_close(loss, (matrix * distance.square()).sum((1, 2, 3)), 10)
+
+    return check
+
+
+def _a_loss_that_counts_for_nothing(side: int) -> Callable[[Any], None]:
+    def check(functions: Any) -> None:
+        x = 1e25 * torch.randn(2, 1, side, side)
+        x[1, 0, 0, 0] = float("nan")
+        for log_matrix in (False, True):
+            loss, grad = functions.focal_frequency_loss(x, torch.zeros_like(x), 1.0, log_matrix, 0.0, True, True)
+            assert loss[0] == 0 and (grad[0] == 0).all() and loss[1].isnan()
+
+    return check
+
+
+def _taps_whose_square_is_out_of_range(functions: Any) -> None:
+    x, one = torch.randn(1, 1, 8, 8), torch.ones(1, 1)
+    kernel = torch.full((1, 1, 3, 3), 1e20)
+    loss, _, kernel_grad, nsr_grad, eps_grad = functions.wiener_loss(
+        x, torch.zeros_like(x), kernel, 0.01 * one, one, 1.0, False, False, True, True
+    )
+    truth = x.double().square().sum()  # nothing but eps is left of the precision spectrum
+    assert_close(loss, truth)
+    assert_close(eps_grad[0, 0], truth)
+    assert (kernel_grad == 0).all() and nsr_grad == 0
+
+
+RANGE: dict[str, Callable[[Any], None]] = {
+    f"{call}-{factor:g}-{height}x{width}": _large_images(call, factor, height, width)
+    for call, factor, sizes in (
+        ("blur_mse-shared", 1e16, ((64, 64),)),
+        ("blur_mse-sample", 1e14, ((256, 256),)),
+        ("spectral_loss-shared", 1e17, ((16, 16), (24, 10), (64, 64))),
+        ("cross_spectrum-real-shared", 1e17, ((64, 64), (24, 10))),
+        ("wiener_loss-shared", 1e17, ((16, 16), (9, 15))),
+        ("focal_frequency_loss", 1e17, ((16, 16), (64, 64))),
+    )
+    for height, width in sizes
+} | {
+    "errors-out-of-range": _errors_that_are_out_of_range,
+    "taps-out-of-range": _taps_whose_square_is_out_of_range,
+    # For the focal frequency loss: sides with a kernel of their own, and without.
+    **{f"large-alpha-{side}": _large_alpha(side) for side in (16, 32)},
+    **{f"small-errors-{side}": _small_errors(side) for side in (16, 32)},
+    **{f"no-weight-{side}": _a_loss_that_counts_for_nothing(side) for side in (8, 32)},
+}

@@ -92,6 +92,16 @@ def test_op(call: str, case: conformance.Case, backend: Backend) -> None:
     conformance.check(backend.functions, call, case)
 
 
+# The interpreter takes too long for the large ones.
+RANGE = [name for name in conformance.RANGE if not (INTERPRETED and name.endswith(("64x64", "256x256")))]
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value|divide by zero) encountered:RuntimeWarning")
+@pytest.mark.parametrize("name", RANGE)
+def test_range(name: str, backend: Backend) -> None:
+    conformance.RANGE[name](backend.functions)
+
+
 SIDES_SERVED = [1, 2, 3, 5, 7, 8, 16, 28, 30, 32, 64, 96, 112, 128, 160, 192, 224, 240, 256, 512]
 
 

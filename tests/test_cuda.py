@@ -79,6 +79,11 @@ def test_operators(call: str, case: Case, emulated: Callable[[int], SimpleNamesp
     conformance.check(emulated(CASES.index(case)), call, case)
 
 
+@pytest.mark.parametrize("name", conformance.RANGE)
+def test_range(name: str, emulated: Callable[[int], SimpleNamespace]) -> None:
+    conformance.RANGE[name](emulated(0))
+
+
 # Sizes with kernels of their own for every op, then lengths that are cut at run time.
 LARGE = [
     Case(64, 64, f32, "channels_last", "channels_last"),

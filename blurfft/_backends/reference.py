@@ -192,7 +192,10 @@ def focal_frequency_loss(
     per_sample: bool,
     input_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    E = _half_spectrum(difference(input, target))
+    error = difference(input, target)
+    if scale == 0:  # a loss that counts for nothing needs no powers, and they may be out of range
+        error = 0 * error
+    E = _half_spectrum(error)
     weight = focal_weight(power(E).detach(), alpha, log_matrix)
     loss, grad, _ = _weighted(E, weight, input, scale, per_sample, input_grad)
     return loss, grad

@@ -27,7 +27,7 @@ struct FocalMatrix {
         log_matrix(log) {}
   double logarithm(double power) const {
     const double root = sqrt(power), m = alpha == 1 ? root : pow(root, alpha);
-    return m < 1e300 ? log(m + 1) : alpha * log(root);
+    return m < 1e300 ? log1p(m) : alpha * log(root);
   }
   BLURFFT_INLINE Vec<T> operator()(Vec<T> power) const {
     Vec<T> m = {};

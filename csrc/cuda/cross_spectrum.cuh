@@ -22,7 +22,7 @@ struct CrossVisitor {
   using Loaded = Complex<T>;
   const Complex<T>* spectrum;
   SpectrumSize size;
-  T factor;
+  T unit, factor;  // of both spectra, and of their product
   T* out;
   bool complex_values, first;
 
@@ -37,7 +37,7 @@ struct CrossVisitor {
   template <bool Edge>
   __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, Loaded a, T) const {
     const T scale = size.self_mirrored(f2) ? factor : 2 * factor;
-    const Complex<T> product = scale * (conj(a) * x);
+    const Complex<T> product = scale * (conj(a) * (unit * x));
     if (complex_values) {
       store_half<Edge>(reinterpret_cast<Complex<T>*>(out), size, f1, f2, product, first);
     } else {
@@ -58,7 +58,8 @@ __global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kFilte
     Plane plane(shared);
     const SpectrumSize size = plane.size();
     const long long slab = static_cast<long long>(item) * size.elements();
-    HalfSpectrumWriter<T> writer{p.scratch + slab, size, 1};
+    const T unit = square_unit<T>(4 * size.height * size.width);
+    HalfSpectrumWriter<T> writer{p.scratch + slab, size, unit};
     const int begin = p.schedule.begin(item), end = p.schedule.end(item);
 #pragma unroll 1
     for (int member = begin; member < end; ++member) {
@@ -69,7 +70,8 @@ __global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kFilte
       plane.forward(Source<T, Plane::kWidth, false>{p.b, {}, p.b.plane(at.n, at.c), 0});
       CrossVisitor<T> visitor{p.scratch + slab,
                               size,
-                              static_cast<T>(0.25) / (size.height * size.width),
+                              unit,
+                              1 / (4 * size.height * size.width * unit * unit),
                               p.out + slab * (p.complex_values ? 2 : 1),
                               p.complex_values,
                               member == begin};

@@ -8,7 +8,7 @@ template <class T>
 bool focal_frequency_loss(const Batch& batch, const Planes& input, const Planes& target, double alpha, bool log_matrix,
                           double scale, const Planes& grad, T* energy, const Context& context) {
   const FocalFrequencyLossParams<T> params = {
-      image_of(input), image_of(target),      image_of(grad), static_cast<T>(alpha),
+      image_of(input), image_of(target),      image_of(grad), static_cast<T>(std::min(alpha, kLargestAlpha)),
       log_matrix,      static_cast<T>(scale), energy,         every_plane(batch)};
   return with_plane<T>(FocalFrequencyLossPlanes{}, batch, [&]<class Plane>() {
     check(launch_focal_frequency_loss<Plane>(params, stream_of(context)), "focal_frequency_loss");

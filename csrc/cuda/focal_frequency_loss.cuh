@@ -1,6 +1,7 @@
 // The focal frequency loss: scale * sum of w |F e|^2, w = |F e|^alpha over its maximum in the plane, and its gradient.
 #pragma once
 
+#include "focal_matrix.cuh"
 #include "planes.cuh"
 
 namespace blurfft::cuda {
@@ -17,25 +18,18 @@ struct FocalFrequencyLossParams {
   Schedule schedule;  // plane_schedule()
 };
 
+// |unit x|^2
 template <class T>
-struct FocalMatrix {
-  T alpha;
-  bool log_matrix;
-  T norm;  // of the doubled spectrum's power: 1 / 4n
+__device__ __forceinline__ T power_in(T unit, Complex<T> x) {
+  const Complex<T> y = unit * x;
+  return y.re * y.re + y.im * y.im;
+}
 
-  __device__ __forceinline__ T operator()(Complex<T> x) const {
-    const T distance = sqrt(norm * (x.re * x.re + x.im * x.im));
-    const T value = alpha == 1 ? distance : pow(distance, alpha);
-    return log_matrix ? log(value + 1) : value;
-  }
-};
-
-// First the largest entry of the matrix; the spectrum stays as it is.
+// First the largest power; the spectrum stays as it is.
 template <class T>
 struct FocalMaximum {
   using Loaded = Index<0>;
-  FocalMatrix<T> matrix;
-  T maximum;
+  T unit, maximum;
 
   template <bool Edge>
   __device__ __forceinline__ Loaded load(int, int) const {
@@ -43,8 +37,8 @@ struct FocalMaximum {
   }
   template <bool Edge>
   __device__ __forceinline__ Complex<T> visit(int, int, Complex<T> x, Loaded, T) {
-    const T value = matrix(x);
-    maximum = value > maximum ? value : maximum;
+    const T power = power_in(unit, x);
+    maximum = power > maximum ? power : maximum;
     return x;
   }
 };
@@ -53,7 +47,9 @@ template <class T>
 struct FocalVisitor {
   using Loaded = Index<0>;
   FocalMatrix<T> matrix;
-  T maximum, factor, sum;
+  T unit, maximum;
+  T factor, squares;  // of the gradient, and of the loss from powers
+  T sum;
 
   template <bool Edge>
   __device__ __forceinline__ Loaded load(int, int) const {
@@ -61,11 +57,9 @@ struct FocalVisitor {
   }
   template <bool Edge>
   __device__ __forceinline__ Complex<T> visit(int, int, Complex<T> x, Loaded, T count) {
-    // Not a number, as in a plane of zeros, counts as 0; a comparison with it is false.
-    const T value = matrix(x) / maximum;
-    const T w = value > 0 ? factor * (value < 1 ? value : 1) : 0;
-    sum += count * (w * (x.re * x.re + x.im * x.im));
-    return w * x;
+    const T power = power_in(unit, x), w = matrix(power, maximum);
+    sum += count * (w * (squares * power));
+    return w * factor * x;
   }
 };
 
@@ -84,18 +78,24 @@ __global__ void __launch_bounds__(block_threads<Plane>(), resident(Plane::kBlock
   const int index = first_item<Plane>();
   if (index >= p.schedule.items()) return;
   Plane plane(shared);
-  const T norm = static_cast<T>(1) / (plane.size().height * plane.size().width);
+  const int pixels = plane.size().height * plane.size().width;
   const int n = index / p.schedule.channels, c = index % p.schedule.channels;
   plane.forward(Source<T, Plane::kWidth, true>{p.input, p.target, p.input.plane(n, c), p.target.plane(n, c)});
 
-  const FocalMatrix<T> matrix{p.alpha, p.log_matrix, norm / 4};
-  FocalMaximum<T> maximum{matrix, 0};
+  // Of the doubled spectrum. A loss that counts for nothing needs no powers, and they may be out of range.
+  const T exact = square_unit<T>(4 * pixels), unit = p.scale == 0 ? 0 : exact;
+  FocalMaximum<T> maximum{unit, 0};
   plane.template visit<true, false>(maximum);
-  FocalVisitor<T> visitor{matrix, reduce<Plane::kThreads>(maximum.maximum, plane.thread, Maximum{}), p.scale * norm, 0};
+  FocalVisitor<T> visitor{{p.alpha, p.log_matrix, 1 / (exact * sqrt(static_cast<T>(4 * pixels)))},
+                          unit,
+                          reduce<Plane::kThreads>(maximum.maximum, plane.thread, Maximum{}),
+                          p.scale / pixels,
+                          p.scale / (4 * pixels * exact * exact),
+                          0};
   const bool back = p.grad.data != nullptr;
   plane.template visit<false, true>(visitor, back);
   const T sum = reduce<Plane::kThreads>(visitor.sum, plane.thread, Add{});
-  if (plane.thread == 0) p.loss[index] = sum / 4;
+  if (plane.thread == 0) p.loss[index] = sum;
   if (back) plane.inverse(Sink<T, Plane::kWidth>{p.grad, p.grad.plane(n, c)});
 }
 

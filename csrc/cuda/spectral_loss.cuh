@@ -29,10 +29,20 @@ struct LossVisitor {
   using Loaded = T;
   const T* weight;
   SpectrumSize size;
-  T factor, power_factor;
+  T factor;
   T* power;
   bool first;
-  T sum;
+  T unit, squares;  // of the doubled spectrum: square_unit(), and 1 / 4 its square
+  T sum = 0;
+
+  __device__ LossVisitor(const T* weight, SpectrumSize size, T scale, T* power, bool first)
+      : weight(weight),
+        size(size),
+        factor(scale / (size.height * size.width)),
+        power(power),
+        first(first),
+        unit(square_unit<T>(4 * size.height * size.width)),
+        squares(factor / (4 * unit * unit)) {}
 
   template <bool Edge>
   __device__ __forceinline__ Loaded load(int f1, int f2) const {
@@ -40,14 +50,14 @@ struct LossVisitor {
   }
   template <bool Edge>
   __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, T w, T count) {
-    const T energy = x.re * x.re + x.im * x.im;
-    w *= factor;
+    const Complex<T> y = unit * x;
+    const T energy = squares * (y.re * y.re + y.im * y.im);
     sum += count * (w * energy);
     if constexpr (Power) {
       const T multiplicity = Edge && size.self_mirrored(f2) ? 1 : 2;
-      store_half<Edge>(power, size, f1, f2, power_factor * multiplicity * energy, first);
+      store_half<Edge>(power, size, f1, f2, multiplicity * energy, first);
     }
-    return w * x;
+    return factor * w * x;
   }
 };
 
@@ -57,23 +67,17 @@ __device__ __forceinline__ void spectral_loss_of(const SpectralLossParams<typena
                                                  PlaneIndex at, bool first, const Loaded& loaded = {}) {
   using T = typename Plane::T;
   const SpectrumSize size = plane.size();
-  const T factor = p.scale / (size.height * size.width);
   const bool back = p.grad.data != nullptr;
   plane.forward(
       Source<T, Plane::kWidth, true, Access>{p.input, p.target, p.input.plane(at.n, at.c), p.target.plane(at.n, at.c)},
       loaded);
   wait_for_previous();  // for the weight
   const long long weight_plane = at.n * p.weight_sample + at.c * p.weight_channel;
-  LossVisitor<T, Power> visitor{p.weight + weight_plane * size.elements(),
-                                size,
-                                factor,
-                                factor / 4,
-                                Power ? p.power + static_cast<long long>(item) * size.elements() : nullptr,
-                                first,
-                                0};
+  LossVisitor<T, Power> visitor(p.weight + weight_plane * size.elements(), size, p.scale,
+                                Power ? p.power + static_cast<long long>(item) * size.elements() : nullptr, first);
   plane.template visit<true, true>(visitor, back);
   const T sum = plane.sum(visitor.sum);
-  if (plane.leads()) p.loss[at.index] = sum / 4;
+  if (plane.leads()) p.loss[at.index] = sum;
   if (back) {
     plane.inverse(Sink<T, Plane::kWidth, Access>{p.grad, p.grad.plane(at.n, at.c)});
   } else if (Power) {

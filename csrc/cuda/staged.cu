@@ -52,6 +52,7 @@ class Stages {
     column_ = rows_.width == rows_.height ? row_ : length_of(rows_.height);
     const int64_t storage = std::visit([](const auto& row) { return row.storage(); }, row_);
     rows_.lines = static_cast<int>(std::clamp<int64_t>(kRowElements / storage, 1, pairs()));
+    columns_.unit = static_cast<T>(unit());
     columns_.parts = static_cast<int>(std::min(order_.members, kMaxParts));
     columns_.columns = static_cast<int>(kColumnBytes / sizeof(Complex<T>));
     while (columns_.columns > 1 && shared_bytes<true>(column_, columns_.columns) > kColumnSharedBytes) {
@@ -66,9 +67,12 @@ class Stages {
   int64_t parts() const { return columns_.parts; }
   int64_t column_blocks() const { return columns_.blocks(); }
   // What the orthonormal transform there and back takes of an unnormalised one.
-  T per_entry() const {
-    return static_cast<T>(1.0 / (static_cast<double>(batch_.plane.height) * static_cast<double>(batch_.plane.width)));
-  }
+  T per_entry() const { return static_cast<T>(1.0 / pixels()); }
+  // Of squares and products of the unnormalised transform times `unit`.
+  T per_square() const { return static_cast<T>(1.0 / pixels() / (unit() * unit())); }
+  double unit() const { return square_unit<T>(static_cast<int>(pixels())); }
+  // Of |F e|, orthonormal, in units of the squares' roots.
+  T unit_of_roots() const { return static_cast<T>(1.0 / std::sqrt(pixels()) / unit()); }
 
   Complex<T>* work() const { return new_scratch<Complex<T>>(context_, chunk_ * entries()); }
 
@@ -109,6 +113,7 @@ class Stages {
   }
 
  private:
+  double pixels() const { return static_cast<double>(batch_.plane.height) * static_cast<double>(batch_.plane.width); }
   int64_t pairs() const { return (batch_.plane.height + 1) / 2; }
   LaunchConfig config(dim3 grid, size_t shared_bytes) const {
     return {.grid = grid, .block = dim3(kLineThreads), .shared_bytes = shared_bytes, .stream = stream_of(context_)};
@@ -216,7 +221,7 @@ void cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent
   T* sums =
       stages.parts() == 1 ? out : new_scratch<T>(context, stages.groups() * stages.parts() * stages.entries() * values);
   stages.columns().scale = T(1);
-  stages.columns().sum_scale = stages.per_entry();
+  stages.columns().sum_scale = stages.per_square();
   stages.for_each_chunk([&] {
     stages.rows(a, {}, work_a);
     stages.columns().out = work_a;
@@ -246,7 +251,7 @@ Energies<T> spectral_loss(const Batch& batch, const Planes& input, const Planes&
   }
   set_weight(stages.columns(), weight, weights);
   stages.columns().energy = energies.data;
-  stages.columns().energy_scale = stages.columns().sum_scale = static_cast<T>(scale) * stages.per_entry();
+  stages.columns().sum_scale = static_cast<T>(scale) * stages.per_square();
   stages.columns().sums = sums;
   stages.for_each_chunk([&] {
     stages.rows(input, target, work);
@@ -270,10 +275,10 @@ Energies<T> focal_frequency_loss(const Batch& batch, const Planes& input, const 
                                 stages.column_blocks()};
   StagedColumnsParams<T>& columns = stages.columns();
   columns.maxima = new_scratch<T>(context, stages.chunk() * stages.column_blocks());
-  columns.alpha = static_cast<T>(alpha);
-  columns.log_matrix = log_matrix;
-  columns.sum_scale = stages.per_entry();
-  columns.energy_scale = static_cast<T>(scale) * stages.per_entry();
+  columns.matrix = {static_cast<T>(std::min(alpha, kLargestAlpha)), log_matrix, stages.unit_of_roots()};
+  // A loss that counts for nothing needs no squares, and they may be out of range.
+  if (scale == 0) columns.unit = 0;
+  columns.sum_scale = static_cast<T>(scale) * stages.per_square();
   stages.for_each_chunk([&] {
     stages.rows(input, target, work);
     columns.energy = nullptr;

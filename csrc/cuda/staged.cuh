@@ -4,8 +4,10 @@
 // Two real rows of one plane are one complex line, so that NaN and Inf stay in their plane.
 #pragma once
 
+#include "focal_matrix.cuh"
 #include "image.cuh"
 #include "lines.cuh"
+#include "spectrum.cuh"
 
 namespace blurfft::cuda {
 
@@ -121,7 +123,7 @@ enum class Staged : int {
   loss,           // x w, sums of w |x|^2 and of |x|^2
   cross,          // sums of conj(other) x
   cross_real,     // of its real part
-  focal_maximum,  // forward, and the largest entry of the matrix that the focal frequency loss weights by
+  focal_maximum,  // forward, and the largest |x|^2
   focal,          // x w of the focal frequency loss
 };
 
@@ -142,24 +144,16 @@ struct StagedColumnsParams {
   const T* weight;                        // (N|1, C|1, H, W//2+1), real or complex
   int64_t weight_sample, weight_channel;  // in planes
   T scale;                                // of what is written
-  T sum_scale;                            // of the sums
-  T* sums;                                // (groups, parts, H, W//2+1), real or complex, or null
-  T* energy;                              // energy_scale * sum of w |x|^2: (planes, blocks of columns), or null
-  T energy_scale;
+  // Squares and products are of unit * x; these are their factors in the sums.
+  T unit, sum_scale;
+  T* sums;    // (groups, parts, H, W//2+1), real or complex, or null
+  T* energy;  // sum_scale * sum of w |unit x|^2: (planes, blocks of columns), or null
   T* maxima;  // (planes of the chunk, blocks of columns)
-  T alpha;
-  bool log_matrix;
+  FocalMatrix<T> matrix;
 
   BLURFFT_HD int half() const { return width / 2 + 1; }
   BLURFFT_HD int blocks() const { return (half() + columns - 1) / columns; }
 };
-
-// The matrix of the focal frequency loss, from |F e|^2.
-template <class T>
-__device__ inline T focal_matrix(T power, T alpha, bool log_matrix) {
-  const T value = pow(sqrt(power), alpha);
-  return log_matrix ? log1p(value) : value;
-}
 
 // The sum, or the maximum, over the block in a fixed order, in every thread.
 template <class Value, class Combine>
@@ -221,7 +215,8 @@ __global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
       const Complex<T> x = z;
       const int64_t at = int64_t{f} * half + column;
       const T m = column == 0 || 2 * column == p.width ? T(1) : T(2);
-      const T square = x.re * x.re + x.im * x.im;
+      const Complex<T> y = p.unit * x;
+      const T square = y.re * y.re + y.im * y.im;
       const auto accumulate = [&](T* sum, T value) { *sum = member == part ? value : *sum + value; };
       const int64_t sums_at = (group * p.parts + part) * entries + at;
       switch (p.task) {
@@ -245,7 +240,7 @@ __global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
         }
         case Staged::cross:
         case Staged::cross_real: {
-          const Complex<T> product = (p.sum_scale * m) * (conj(p.other[slot * entries + at]) * x);
+          const Complex<T> product = (p.sum_scale * m) * (conj(p.unit * p.other[slot * entries + at]) * y);
           if (p.task == Staged::cross_real) {
             accumulate(p.sums + sums_at, product.re);
           } else {
@@ -255,12 +250,10 @@ __global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
           break;
         }
         case Staged::focal_maximum:
-          maximum = larger(focal_matrix(p.sum_scale * square, p.alpha, p.log_matrix), maximum);
+          maximum = larger(square, maximum);
           break;
         case Staged::focal: {
-          T w = focal_matrix(p.sum_scale * square, p.alpha, p.log_matrix) / largest;
-          // As in the original: NaN, of a plane without error, counts as 0.
-          w = w != w || w < 0 ? T(0) : w > 1 ? T(1) : w;
+          const T w = p.matrix(square, largest);
           energy += static_cast<double>(m * w * square);
           z = w * x;
           break;
@@ -270,7 +263,7 @@ __global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
     if (p.energy) {
       energy = staged_reduce(energy, [](double a, double b) { return a + b; });
       if (threadIdx.x == 0) {
-        p.energy[plane * p.blocks() + blockIdx.y] = static_cast<T>(static_cast<double>(p.energy_scale) * energy);
+        p.energy[plane * p.blocks() + blockIdx.y] = static_cast<T>(static_cast<double>(p.sum_scale) * energy);
       }
     }
     if (p.task == Staged::focal_maximum) {

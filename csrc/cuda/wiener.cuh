@@ -42,6 +42,22 @@ __device__ inline double block_sum(double value, double* warps) {
   return value;
 }
 
+// K in a unit in which s = |K|^2 is in range; it is 1 unless K is out of the ordinary.
+template <class T>
+struct WienerEntry {
+  T unit;
+  Complex<T> K;
+  T s, C, inverse;  // of s + C
+
+  __device__ __forceinline__ WienerEntry(Complex<T> response, T nsr)
+      : unit(fmax(fabs(response.re), fabs(response.im)) > static_cast<T>(0x1p60) ? static_cast<T>(0x1p-80) : 1),
+        K(unit * response),
+        s(K.re * K.re + K.im * K.im),
+        C(nsr * unit * unit),
+        inverse(1 / (s + C)) {}
+  __device__ __forceinline__ T weight(T eps) const { return s * inverse * inverse * unit * unit + eps; }
+};
+
 template <class T>
 struct WienerShared {
   Complex<T> transfer[OtfGeometry::kSharedElements];
@@ -65,8 +81,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_kernel(Wien
   T* weight = p.weight + blockIdx.x * g.entries();
   double log_determinant = 0;
   thread.for_each(g, [&](int row, int i, int side) {
-    const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, inverse = 1 / (s + C);
-    const T w = s * inverse * inverse + eps;
+    const T w = WienerEntry<T>(K[i][side], C).weight(eps);
     weight[int64_t{row} * g.half() + thread.column] = w;
     if (p.log_determinant) log_determinant += static_cast<double>(m * log(w));
   });
@@ -111,13 +126,13 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
       const T* weight_grad = p.weight_grad + spectrum * g.entries();
       double dC = 0, deps = 0;
       thread.for_each(g, [&](int row, int i, int side) {
-        const T s = K[i][side].re * K[i][side].re + K[i][side].im * K[i][side].im, inverse = 1 / (s + C);
+        const WienerEntry<T> e(K[i][side], C);
         T dw = weight_grad[int64_t{row} * g.half() + thread.column];
-        if (p.log_scale != 0) dw -= p.log_scale * m / (s * inverse * inverse + eps);
+        if (p.log_scale != 0) dw -= p.log_scale * m / e.weight(eps);
         // Powers of the inverse are out of range long before these products, of which the last do not exceed 1.
-        const T by_quotient = dw * inverse * inverse;
-        ds[i][side] += by_quotient * ((C - s) * inverse);
-        dC += static_cast<double>(-2 * by_quotient * (s * inverse));
+        const T by_quotient = dw * (e.inverse * e.unit * e.unit) * (e.inverse * e.unit * e.unit);
+        ds[i][side] += by_quotient * ((e.C - e.s) * e.inverse);
+        dC += static_cast<double>(-2 * by_quotient * (e.s * e.inverse));
         deps += static_cast<double>(dw);
       });
       const auto leave = [&](double* grad, double value) {

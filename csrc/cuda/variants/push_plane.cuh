@@ -260,13 +260,11 @@ __global__ void __launch_bounds__(Plane::kThreads, Plane::kBlocks)
     Plane plane(shared);
     const SpectrumSize size = plane.size();
     plane.forward(Source<float, Plane::kWidth, true>{p.input, p.target, p.input.plane(n, c), p.target.plane(n, c)});
-    const float factor = p.scale / (size.height * size.width);
     const long long weight_plane = n * p.weight_sample + c * p.weight_channel;
-    LossVisitor<float, false> visitor{
-        p.weight + weight_plane * size.elements(), size, factor, factor / 4, nullptr, true, 0};
+    LossVisitor<float, false> visitor(p.weight + weight_plane * size.elements(), size, p.scale, nullptr, true);
     plane.visit(visitor);
     const float sum = reduce<Plane::kThreads>(visitor.sum, plane.thread, Add{});
-    if (plane.thread == 0) p.loss[blockIdx.x] = sum / 4;
+    if (plane.thread == 0) p.loss[blockIdx.x] = sum;
     plane.inverse(Sink<float, Plane::kWidth>{p.grad, p.grad.plane(n, c)});
   }
 }
