@@ -37,7 +37,7 @@ INSTALL_TRITON := $(PIP_INSTALL) -q 'triton==3.8.0; platform_system == "Linux"'
 # Another torch is another stamp, and so is another place: an environment that was moved or copied runs the old one's code.
 DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX) '"$$(pwd -P)" | cksum | cut -d ' ' -f 1)
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
-CXX_FILES := $(shell find csrc tests -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+CXX_FILES := $(shell find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: help demo test coverage lint soak sanitize bench measure figures gpu docs wheel lock clean
 .DEFAULT_GOAL := help
@@ -117,7 +117,7 @@ lock: $(DEPS)
 	    --excludes build/excludes.txt pyproject.toml requirements.in -o requirements.txt
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info blurfft/_C*.so .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist out *.egg-info blurfft/_C*.so blurfft/libblurfft.* .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(DEPS): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("blurfft needs Python 3.10 or newer, this is %s: name one as in make PYTHON=python3.12" % sys.version.split()[0])'

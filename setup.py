@@ -1,4 +1,4 @@
-"""Builds the native extension, blurfft/_C; everything else about the package is in pyproject.toml.
+"""Builds the native extension, blurfft/libblurfft and blurfft/_C; everything else is in pyproject.toml.
 
 Read from the environment:
     BLURFFT_EXT=0              install without the extension
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -25,9 +26,14 @@ from typing import NoReturn
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
 TORCH_MINIMUM = (2, 11)  # the stable ABI that the extension is compiled for
+
+# All operators and kernels, for any process with torch's C++ libraries. The Python module links against it.
+LIBRARY = "libblurfft.dylib" if sys.platform == "darwin" else "libblurfft.so"
+MODULE_SOURCE = "csrc/python.cpp"
 
 CXX_FLAGS = [
     "-std=c++20",
@@ -242,6 +248,15 @@ class BuildExtension(build_ext):
         target = self.get_ext_fullpath(ext.name)
         self.mkpath(str(Path(target).parent))
         self.copy_file(str(build_dir / "_C.so"), target)
+        self.copy_file(str(build_dir / LIBRARY), str(Path(target).with_name(LIBRARY)))
+
+    def copy_extensions_to_source(self) -> None:
+        super().copy_extensions_to_source()
+        self.copy_file(str(Path(self.build_lib, "blurfft", LIBRARY)), str(ROOT / "blurfft" / LIBRARY))
+
+    def get_outputs(self) -> list[str]:
+        outputs = super().get_outputs()
+        return [*outputs, *(str(Path(output).with_name(LIBRARY)) for output in outputs)]
 
     def write_ninja(self, build_dir: Path, ext: Extension) -> None:
         import pybind11
@@ -254,18 +269,23 @@ class BuildExtension(build_ext):
         have += ["-DBLURFFT_HAVE_CUDA_VARIANTS=1"] if self.nvcc and VARIANTS else []
         extra = shlex.split(os.environ.get("CXXFLAGS", ""))
         self.write_config(build_dir / "build_config.h", flags=[*CXX_FLAGS, *extra])
+        schemas = runpy.run_path(str(ROOT / "blurfft/ops/_schemas.py"))["SCHEMAS"]
+        ops = " ".join(f"OP({name}, {json.dumps(schema)})" for name, schema in schemas.items())
+        write_header(build_dir / "schemas.h", {"BLURFFT_SCHEMAS(OP)": ops})
 
         cpp_extension = self.torch.utils.cpp_extension
         # pybind11 comes first: torch's headers hold another, which torch 2.11 keeps from code for the stable ABI.
         headers = [pybind11.get_include(), *cpp_extension.include_paths()]
         headers += sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")})
         includes = [f"-I{build_dir}", f"-I{ROOT / 'csrc'}", *(f"-isystem{path}" for path in headers)]
-        # All of the stable ABI is in libtorch_cpu. No rpath: as for torch's own extensions, torch is imported before.
+        # All of the stable ABI is in libtorch_cpu. The library finds it where pip puts both, the module the library.
         libraries = [f"-L{path}" for path in cpp_extension.library_paths()] + ["-ltorch_cpu"]
         if sys.platform == "darwin":
-            link = ["-bundle", "-undefined", "dynamic_lookup"]
+            link = ["-dynamiclib", f"-Wl,-install_name,@rpath/{LIBRARY}", "-Wl,-rpath,@loader_path/../torch/lib"]
+            link_module = ["-bundle", "-undefined", "dynamic_lookup", "-Wl,-rpath,@loader_path"]
         else:
-            link = ["-shared", "-Wl,--as-needed"]
+            link = ["-shared", "-Wl,--as-needed", f"-Wl,-soname,{LIBRARY}", "-Wl,-rpath,$ORIGIN/../torch/lib"]
+            link_module = ["-shared", "-Wl,--as-needed", "-Wl,-rpath,$ORIGIN"]
         if self.nvcc:
             libraries += cuda_runtime(self.nvcc)
 
@@ -279,7 +299,7 @@ class BuildExtension(build_ext):
             ninja.rule(
                 "cxx", "$cxx -MD -MF $out.d $cxxflags $flags -c $in -o $out", "CXX $out", depfile="$out.d", deps="gcc"
             )
-            ninja.rule("link", f"$cxx {shell(link)} $in -o $out $libs", "LINK $out")
+            ninja.rule("link", "$cxx $link $in -o $out $libs", "LINK $out")
             if self.nvcc:
                 host = ["-ccbin", self.cxx[0]] if len(self.cxx) == 1 else []
                 nvccflags = [*host, *NVCC_FLAGS, f"-I{ROOT / 'csrc'}"]
@@ -290,7 +310,7 @@ class BuildExtension(build_ext):
 
             objects = []
             for source in ext.sources:
-                if source == CPU_ROUTINES or (source.startswith("csrc/cuda/") and not self.nvcc):
+                if source in (CPU_ROUTINES, MODULE_SOURCE) or (source.startswith("csrc/cuda/") and not self.nvcc):
                     continue
                 output = str(Path(source).with_suffix(".o"))
                 if source.endswith(".cu"):
@@ -303,8 +323,12 @@ class BuildExtension(build_ext):
                 output = str(Path(CPU_ROUTINES).with_suffix(f".{name}.o"))
                 variables = {"flags": shell([f"-DBLURFFT_CPU_CAPABILITY={name}", *flags])}
                 objects += ninja.build(output, "cxx", str(ROOT / CPU_ROUTINES), variables=variables)
-            libs = shell([*libraries, *shlex.split(os.environ.get("LDFLAGS", ""))])
-            ninja.build("_C.so", "link", objects, variables={"libs": libs})
+            further = shlex.split(os.environ.get("LDFLAGS", ""))
+            variables = {"link": shell(link), "libs": shell([*libraries, *further])}
+            library = ninja.build(LIBRARY, "link", objects, variables=variables)
+            module = ninja.build(str(Path(MODULE_SOURCE).with_suffix(".o")), "cxx", str(ROOT / MODULE_SOURCE))
+            variables = {"link": shell(link_module), "libs": shell(further)}
+            ninja.build("_C.so", "link", [*module, *library], variables=variables)
 
     def write_config(self, path: Path, flags: list[str]) -> None:
         # What the binaries and the PTX in them are for, as in sm_90 and compute_80.
@@ -319,9 +343,22 @@ class BuildExtension(build_ext):
             "BLURFFT_CUDA_REASON": self.cuda_reason,
             "BLURFFT_CUDA_CODES": ",".join(codes),
         }
-        text = "#pragma once\n" + "".join(f"#define {key} {json.dumps(value)}\n" for key, value in values.items())
-        if not path.exists() or path.read_text() != text:  # an unchanged file recompiles nothing
-            path.write_text(text)
+        write_header(path, {key: json.dumps(value) for key, value in values.items()})
+
+
+def write_header(path: Path, macros: dict[str, str]) -> None:
+    text = "#pragma once\n" + "".join(f"#define {name} {value}\n" for name, value in macros.items())
+    if not path.exists() or path.read_text() != text:  # an unchanged file recompiles nothing
+        path.write_text(text)
+
+
+class PureEditableWheel(editable_wheel):
+    """Without the extension, also where an earlier editable install has left one in the sources."""
+
+    def run(self) -> None:
+        for left in (*ROOT.glob("blurfft/_C.*"), *ROOT.glob("blurfft/libblurfft.*")):
+            left.unlink()
+        super().run()
 
 
 VARIANTS = setting("BLURFFT_CUDA_VARIANTS", "0", ("0", "1")) == "1"
@@ -333,4 +370,4 @@ if setting("BLURFFT_EXT", "1", ("0", "1")) == "1":
 else:
     if os.environ.get("BLURFFT_CUDA") == "1":
         stop("BLURFFT_CUDA=1 asks for the CUDA kernels, but BLURFFT_EXT=0 leaves the extension out.")
-    setup()
+    setup(cmdclass={"editable_wheel": PureEditableWheel})

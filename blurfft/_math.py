@@ -33,6 +33,7 @@ def as_planes(parameter: Tensor) -> Tensor:
 def constant(shape: tuple[int, ...], value: float, like: Tensor, dtype: torch.dtype) -> Tensor:
     """Filled with ``value``, on the device of ``like``."""
     if torch.compiler.is_compiling():
+        like = like.real if like.is_complex() else like  # ONNX makes nothing like a complex tensor
         return like.new_zeros(shape, dtype=dtype) + value  # a graph would hold the number that it is filled with
     if type(like) is Tensor:
         return torch.full(shape, value, dtype=dtype, device=like.device)
@@ -91,7 +92,7 @@ class PrecisionSpectrum:
         self._K, self._nsr, self._eps = K, nsr, eps
         s = power(K)
         # That of a finite K may be out of range; the largest number then does as well, for ω is 0.
-        self._s = torch.where(K.isfinite(), s.clamp(max=torch.finfo(s.dtype).max), s)
+        self._s = torch.where(K.real.isfinite() & K.imag.isfinite(), s.clamp(max=torch.finfo(s.dtype).max), s)
         self._C = over_plane(nsr, K)
         self._q = self._s + self._C
         # Powers of q are out of range long before the quotients are.

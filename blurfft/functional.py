@@ -95,7 +95,8 @@ def irfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = 
 
 def _resized(input: Tensor, height: int, width: int) -> Tensor:
     """Planes (..., H, W), cropped or zero-padded."""
-    input = input[..., :height, :width]
+    if input.shape[-2] > height or input.shape[-1] > width:
+        input = input[..., :height, :width]
     if input.shape[-2] < height or input.shape[-1] < width:
         input = F.pad(input, (0, width - input.shape[-1], 0, height - input.shape[-2]))
     return input
@@ -248,7 +249,7 @@ def wiener_loss(
     if reduction == "none":
         e = difference(input, target)
         restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
-        return (restored.square() + over_plane(eps, e) * e.square()).to(input.dtype)
+        return (restored.square() + over_plane(eps, e) * e * e).to(input.dtype)  # e last: gradients in its layout
     return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, input.numel() if reduction == "mean" else 1, False)
 
 
@@ -377,10 +378,16 @@ def focal_frequency_loss(
         exponent = alpha if _is_constant(alpha) else constant((), alpha, e, e.dtype)
         weight = focal_weight(power(ops.rfft2(e, "ortho")), exponent, log_matrix, batch_matrix)
     elif torch.compiler.is_compiling():  # a graph would hold the factor that an op is given
-        return loss_weight * ops.focal_frequency_loss.value(input, target, float(alpha), log_matrix, 1.0, count)
+        value = ops.focal_frequency_loss.value(input, target, float(alpha), log_matrix, 1.0, count)
+        return _times(loss_weight, value)
     else:
         return ops.focal_frequency_loss.prepare(input, target, float(alpha), log_matrix, float(loss_weight), count)
-    return loss_weight * ops.spectral_loss.value(input, target, weight, count)
+    return _times(loss_weight, ops.spectral_loss.value(input, target, weight, count))
+
+
+def _times(factor: float | Tensor, value: Tensor) -> Tensor:
+    # In torch.func.jvp the tangent of a tensor without dimensions becomes float64 when it is scaled by a number.
+    return (factor * value[None]).squeeze(0)
 
 
 def _is_constant(number: float) -> bool:
@@ -412,3 +419,13 @@ def _half_of_a_matrix(matrix: Tensor) -> Tensor:
     """The part with ω(f) = ω(−f) of a weight (..., h, w), on the half spectrum."""
     mirrored = matrix.flip((-2, -1)).roll((1, 1), (-2, -1))
     return ((matrix + mirrored) / 2)[..., : matrix.shape[-1] // 2 + 1].contiguous()
+
+
+for _function in (
+    *(rfft2, irfft2, blur, wiener_filter, wiener_weight),
+    *(spectral_mse, wiener_loss, wiener_nll, blur_mse, focal_frequency_loss),
+):
+    # What torch.jit.script says of a function with this attribute, instead of what in it is not TorchScript.
+    vars(_function)["__script_unsupported"] = (
+        f"torch.jit.script does not take blurfft.{_function.__name__}; torch.jit.trace, torch.compile and export do"
+    )

@@ -1,6 +1,5 @@
-// Operators of the compiled backends, through torch's stable ABI. The public operators, with their gradients, are
-// registered in blurfft/ops/ under the same names in namespace blurfft. What only the CPU kernels offer is registered
-// beside them.
+// Operators of the compiled backends, through torch's stable ABI. The public ones, of the same names in namespace
+// blurfft, are in ops.cpp. What only the CPU kernels offer is registered beside them.
 #include <torch/csrc/stable/library.h>
 
 #include "cpu/ops.h"

@@ -1,15 +1,13 @@
-// The extension's Python module: what faces Python directly and not through the dispatcher.
-// Importing it also runs the static registrations of library.cpp, which is linked into the same shared object.
+// The Python module beside the library: what faces Python directly and not through the dispatcher.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <string>
-#include <vector>
 
+#include "api.h"
 #include "build_config.h"  // written by setup.py: what only the build knows
-#include "cpu/capability.h"
-#include "cpu/fft/plan.h"
+#include "schemas.h"       // likewise
 
 namespace py = pybind11;
 
@@ -48,31 +46,24 @@ py::dict build_info() {
   return info;
 }
 
-std::vector<std::string> capabilities() {
-  std::vector<std::string> names;
-  for (const blurfft::cpu::Capability* c : blurfft::cpu::capabilities()) names.emplace_back(c->name);
-  return names;
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "Compiled kernels of blurfft; importing it registers torch.ops.blurfft_cpu.";
+  namespace api = blurfft::api;
+  m.doc() = "What libblurfft was built from and how it transforms lengths.";
   m.def("build_info", &build_info, "What this extension was built from, with and for.");
-  m.def("cpu_capabilities", &capabilities, "Instruction sets compiled in and present on this machine, best first.");
-  m.def(
-      "cpu_capability", [] { return std::string(blurfft::cpu::capability().name); },
-      "The instruction set in force. Raises RuntimeError where BLURFFT_CPU names none of cpu_capabilities().");
-  m.def("set_cpu_capability", &blurfft::cpu::set_capability, py::arg("name"), "Force one of cpu_capabilities().");
-  m.def("radices", &blurfft::radices, py::arg("length"), "Stages of a transform of this length, by their radices.");
-  m.def(
-      "convolution_length",
-      [](int64_t prime, bool fp64) {
-        return fp64 ? blurfft::convolution_length<double>(prime) : blurfft::convolution_length<float>(prime);
-      },
-      py::arg("prime"), py::arg("fp64") = false,
-      "Length of the line that a stage of this radix is convolved by; 0 where it is none.");
-  m.def("supports_length", &blurfft::supports_length, py::arg("length"),
-        "Whether the CPU kernels transform this length.");
-  m.attr("max_length") = blurfft::kMaxLength;
+  m.def("cpu_capabilities", &api::cpu_capabilities,
+        "Instruction sets compiled in and present on this machine, best first.");
+  m.def("cpu_capability", &api::cpu_capability,
+        "The instruction set in force. Raises RuntimeError where BLURFFT_CPU names none of cpu_capabilities().");
+  m.def("set_cpu_capability", &api::set_cpu_capability, py::arg("name"), "Force one of cpu_capabilities().");
+  m.def("radices", &api::radices, py::arg("length"), "Stages of a transform of this length, by their radices.");
+  m.def("convolution_length", &api::convolution_length, py::arg("prime"), py::arg("fp64") = false,
+        "Length of the line that a stage of this radix is convolved by; 0 where it is none.");
+  m.def("supports_length", &api::supports_length, py::arg("length"), "Whether the CPU kernels transform this length.");
+  py::dict schemas;
+#define BLURFFT_SCHEMA(name, schema) schemas[#name] = schema;
+  BLURFFT_SCHEMAS(BLURFFT_SCHEMA)
+  m.attr("schemas") = schemas;
+  m.attr("max_length") = api::max_length();
 }

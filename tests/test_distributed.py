@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed._functional_collectives as funcol
 from inputs import images, kernels, positive
 from torch import Tensor, nn
 
@@ -100,6 +101,57 @@ def check_plain_parameters(mesh: Any) -> None:
     torch.testing.assert_close(loss.full_tensor(), criterion(x, y))
 
 
+def check_communications(mesh: Any) -> None:
+    """Forward there are none, backward the sum of each trained parameter's gradient over the ranks: as by hand."""
+    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Communications(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sent: list[tuple[str, int]] = []
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(issubclass(t, DTensor) for t in types):
+                return NotImplemented
+            if any(argument.name == "group_name" for argument in func._schema.arguments):
+                self.sent.append((func.name(), args[0].numel()))
+            return func(*args, **(kwargs or {}))
+
+    def sent(function: Callable[[], Any]) -> tuple[Any, list[tuple[str, int]]]:
+        with Communications() as communications:
+            result = function()
+        return result, communications.sent
+
+    x, y = (distribute_tensor(images((4, 3, 8, 6)), mesh, [Shard(0)]) for _ in range(2))
+    weight = positive((8, 4))
+    kernel, nsr = kernels((3, 2)), positive(())
+    functions: dict[str, tuple[Callable[..., Tensor], list[Tensor]]] = {
+        "wiener_loss": (lambda x, k, nsr: blurfft.wiener_loss(x, y, k, nsr), [kernel, nsr]),
+        "wiener_nll": (lambda x, k, nsr: blurfft.wiener_nll(x, y, k, nsr), [kernel, nsr]),
+        "spectral_mse": (lambda x, w: blurfft.spectral_mse(x, y, w), [weight]),
+        "blur_mse": (lambda x, k: blurfft.blur_mse(x, y, k), [kernel]),
+        "focal_frequency_loss": (lambda x: blurfft.focal_frequency_loss(x, y), []),
+        "blur": (lambda x, k: blurfft.blur(x, k).square().sum(), [kernel]),
+        "by hand": (lambda x, w: torch.fft.rfft2(x.to_local()).abs().square().mul(w).sum(), [weight]),
+    }
+    for name, (function, parameters) in functions.items():
+        image = x.detach().requires_grad_()
+        loss, forward = sent(lambda: function(image, *parameters))  # noqa: B023
+        assert forward == [], (name, forward)
+        _, backward = sent(loss.backward)
+        assert backward == [], (name, backward)
+
+        trained = [p.clone().requires_grad_() for p in parameters]
+        loss, forward = sent(lambda: function(image, *trained))  # noqa: B023
+        assert forward == [], (name, forward)
+        _, backward = sent(loss.backward)
+        if name == "by hand":
+            _, backward = sent(lambda: funcol.all_reduce(trained[0].grad, "sum", mesh))  # noqa: B023
+        sums = [("_c10d_functional::all_reduce", p.numel()) for p in trained]
+        assert sorted(backward) == sorted(sums), (name, backward)
+
+
 def check_data_parallel(mesh: Any, rank: int) -> None:
     from torch.distributed.fsdp import fully_shard
 
@@ -128,6 +180,7 @@ def work(rank: int, rendezvous: str) -> None:
     mesh = dist.device_mesh.init_device_mesh("cpu", (RANKS,))
     check_dtensor(mesh)
     check_plain_parameters(mesh)
+    check_communications(mesh)
     check_data_parallel(mesh, rank)
     dist.destroy_process_group()
 

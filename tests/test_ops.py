@@ -345,9 +345,29 @@ def test_compiled_forward_mode(backend: Backend) -> None:
     torch.testing.assert_close(compiled(x, t), along(reference)(x, t))
 
 
+@pytest.mark.parametrize("options", [{}, {"loss_weight": 2.5}, {"batch_matrix": True}])
+def test_tangents_have_the_dtype_of_the_focal_loss(options: dict[str, Any], backend: Backend) -> None:
+    x, y, t = (images(SHAPE, f32) for _ in range(3))
+
+    def along(x: Tensor, t: Tensor) -> Any:
+        return jvp(lambda x: blurfft.focal_frequency_loss(x, y, **options), (x,), (t,))
+
+    torch._dynamo.reset()
+    expected = along(x, t)
+    assert expected[0].dtype == expected[1].dtype == f32
+    torch.testing.assert_close(torch.compile(along, fullgraph=True, backend="aot_eager")(x, t), expected)
+
+
 def test_gradients_have_the_layout_of_the_image(backend: Backend) -> None:
     x, k = images(SHAPE, f32, "channels_last").requires_grad_(), kernels((3, 3), f32)
-    for function in (blurfft.blur, blurfft.wiener_filter):
+    y, weight = images(SHAPE, f32), torch.rand(6, 3)
+    for function in (
+        blurfft.blur,
+        blurfft.wiener_filter,
+        lambda x, k: blurfft.wiener_loss(x, y, k, eps=0.1, reduction="none"),
+        lambda x, k: blurfft.blur_mse(x, y, k, reduction="none"),
+        lambda x, _: blurfft.spectral_mse(x, y, weight, reduction="none"),
+    ):
         (by_image,) = torch.autograd.grad(function(x, k).sum(), x)  # whose cotangent has no layout
         assert by_image.is_contiguous(memory_format=torch.channels_last)
 
@@ -668,6 +688,19 @@ def test_transforms_and_modes_see_calls_like_earlier_ones() -> None:
         torch.testing.assert_close(loss(x), value)
     with torch._C._AutoDispatchBelowAutograd():
         assert not loss(x.clone().requires_grad_()).requires_grad
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_loss_computes_no_gradient(strict: bool) -> None:
+    x, y = images(SHAPE).requires_grad_(), images(SHAPE)
+    criterion = blurfft.WienerNLL(torch.nn.Parameter(kernels((3, 2))), torch.nn.Parameter(positive(())))
+    exported = torch.export.export(criterion, (x, y), strict=strict)
+    (node,) = (node for node in exported.graph.nodes if node.target is overloads.wiener_loss)
+    assert node.args[-3:] == (False, False, False)  # per sample, by input, by kernel
+    # It is there for whoever wants it.
+    expected = gradients(criterion(x, y), x, criterion.kernel, criterion.nsr)
+    program = exported.module()
+    torch.testing.assert_close(gradients(program(x, y), x, program.kernel, program.nsr), expected)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down

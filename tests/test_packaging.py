@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -15,10 +16,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import blurfft
 import blurfft.kernels
 from blurfft import _ext
+from blurfft.ops import _define
+from blurfft.ops._schemas import SCHEMAS
 
 PACKAGE = Path(blurfft.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +58,7 @@ def tree(tmp_path: Path) -> Path:
     """A copy of the sources to build in."""
     tree = tmp_path / "tree"
     ignore = shutil.ignore_patterns("__pycache__", "*.so")
-    for folder in ("blurfft", "kernels", "csrc"):
+    for folder in ("blurfft", "kernels", "csrc", "examples"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=ignore)
     for file in ("pyproject.toml", "setup.py", "MANIFEST.in", "LICENSE"):
         shutil.copy(ROOT / file, tree)
@@ -65,7 +69,7 @@ def tree(tmp_path: Path) -> Path:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A folder with a copy of the installed package, without its extension."""
-    ignore = shutil.ignore_patterns("__pycache__", "_C*")
+    ignore = shutil.ignore_patterns("__pycache__", "_C*", "libblurfft*")
     shutil.copytree(PACKAGE, tmp_path / "blurfft", ignore=ignore)
     return tmp_path
 
@@ -106,11 +110,15 @@ def test_build_info():
 
 @built
 @needs_nm
-def test_extension_needs_only_the_stable_abi():
-    undefined = [name for _, name in nm("-D", "--undefined-only", _ext.module().__file__)]
+def test_the_library_needs_only_the_stable_abi():
+    undefined = [name for _, name in nm("-D", "--undefined-only", _ext.library())]
     assert any(name.startswith("aoti_torch_") for name in undefined)
+    # Where pip puts torch; and the module beside the library finds that.
+    assert b"$ORIGIN/../torch/lib\0" in _ext.library().read_bytes()
+    assert b"$ORIGIN\0" in Path(_ext.module().__file__).read_bytes()
     cxx_of_torch = re.compile(r"_Z(T[IVST])?N[KVRO]*(2at|3c10|5torch|6caffe2)")
     assert not [name for name in undefined if cxx_of_torch.match(name)]
+    assert not [name for name in undefined if name.startswith(("Py", "_Py"))]
     # Threads are torch's: a second OpenMP runtime in the process is a defect.
     assert not [name for name in undefined if re.match(r"(GOMP|omp|__kmpc)_", name)]
 
@@ -159,6 +167,16 @@ def test_pure_python_wheel(tree: Path, tmp_path: Path):
 
 
 @from_source
+def test_a_pure_editable_install_has_no_extension_of_an_earlier_one(tree: Path):
+    left = [tree / "blurfft" / name for name in (f"_C{EXTENSION_SUFFIX}", "libblurfft.so")]
+    for file in left:
+        file.touch()
+    installed = run_python("setup.py", "-q", "editable_wheel", "--dist-dir", "dist", cwd=tree, BLURFFT_EXT="0")
+    assert installed.returncode == 0, installed.stderr
+    assert not any(file.exists() for file in left)
+
+
+@from_source
 def test_source_distribution_is_complete(tree: Path):
     built = run_python("setup.py", "-q", "sdist", cwd=tree)
     assert built.returncode == 0, built.stderr
@@ -167,7 +185,7 @@ def test_source_distribution_is_complete(tree: Path):
         names = {name.partition("/")[2] for name in tar.getnames()}
     sources = {
         path.relative_to(tree).as_posix()
-        for folder in ("blurfft", "kernels", "csrc")
+        for folder in ("blurfft", "kernels", "csrc", "examples")
         for path in tree.glob(f"{folder}/**/*.*")
     }
     assert {"setup.py", "pyproject.toml", "csrc/library.cpp", "csrc/cpu/routines.cpp", "kernels/__init__.py"} <= names
@@ -223,14 +241,85 @@ def test_broken_extension_is_not_called_unbuilt(package: Path):
     """A file that is there but does not load needs another cure than one that was never built."""
     program = "import blurfft; print(blurfft.available_backends()); blurfft.use_backend('cpu')"
     unbuilt = run_from(package, program)
-    (package / "blurfft" / f"_C{EXTENSION_SUFFIX}").write_bytes(b"not a shared object")
+    files = [package / "blurfft" / name for name in (f"_C{EXTENSION_SUFFIX}", _ext.library().name)]
+    for file in files:
+        file.write_bytes(b"not a shared object")
     broken = run_from(package, program)
-    (package / "blurfft" / f"_C{EXTENSION_SUFFIX}").unlink()
-    (package / "blurfft" / "_C.py").touch()  # as if built of other sources
-    other = run_from(package, program)
-    assert "exists but does not load" in other.stderr and "or an older blurfft; build it again" in other.stderr
-    for process in (unbuilt, broken, other):
+    files[0].unlink()
+    half = run_from(package, program)
+    for process in (unbuilt, broken, half):
         assert process.stdout == "('reference',)\n"
     assert "RuntimeError: backend 'cpu' is not available: the compiled extension is not built" in unbuilt.stderr
-    assert "exists but does not load" in broken.stderr
+    assert "is not built" in half.stderr
+    assert "exists but does not load" in broken.stderr and "or an older blurfft; build it again" in broken.stderr
     assert "not built" not in broken.stderr
+
+
+@built
+def test_an_extension_of_other_ops_is_refused(package: Path):
+    """It has declared its ops, which cannot be declared again."""
+    (package / "blurfft/_C.py").write_text("build_info, schemas = None, {'rfft2': '(Tensor input) -> Tensor'}")
+    shutil.copy(_ext.library(), package / "blurfft")
+    refused = run_from(package, "import blurfft")
+    assert "ImportError: the compiled extension" in refused.stderr
+    assert "was built for another blurfft, whose ops it has declared: build it again (" in refused.stderr
+
+
+def answers(ops) -> list:
+    """Every op, of arguments that are the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    x, y, t = (torch.rand(2, 3, 8, 6, generator=generator) for _ in range(3))
+    kernel, nsr = torch.rand(2, 1, 3, 3, generator=generator), torch.rand(1, 3, generator=generator)
+    K = ops.otf(kernel, 8, 6)
+    return [
+        *(ops.rfft2(x, norm) for norm in ("backward", "ortho", "forward")),
+        *(ops.irfft2(K, 6, norm) for norm in ("backward", "ortho", "forward")),
+        K,
+        ops.otf_backward(K, 6, 3, 3),
+        ops.spectral_filter(x, K),
+        *(ops.cross_spectrum(x, y, n, c, n == c) for n in (1, 2) for c in (1, 3)),
+        *ops.spectral_loss(x, y, t[..., :4], 7, True, True, True),
+        *ops.spectral_loss(x, y, t[..., :4], 7, False, False, False),
+        *ops.wiener_loss(x.half(), y.half(), kernel, nsr, nsr, 7, True, False, True, True),
+        *ops.wiener_loss(x, y, kernel, nsr, nsr, 7, False, False, False, False),
+        *ops.blur_mse(x, y, kernel, 7, False, True, True),
+        *ops.focal_frequency_loss(x, y, 1.5, True, 2.5, 7, False, True),
+        *ops.focal_frequency_loss(x, y, 1.0, False, 1.0, 0, False, False),
+    ]
+
+
+@built
+def test_the_library_serves_every_op_without_the_package(tmp_path: Path):
+    file = tmp_path / "answers.pt"
+    program = f"""if True:
+        import sys, torch
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        torch.ops.load_library({str(_ext.library())!r})
+        {inspect.getsource(answers).replace(chr(10), chr(10) + " " * 8)}
+        torch.save(answers(torch.ops.blurfft), {str(file)!r})
+        assert "blurfft" not in sys.modules
+        try:
+            torch.ops.blurfft.rfft2(torch.empty(8, 8, device="meta"), "ortho")
+        except RuntimeError as error:
+            print(error)
+        # In the other order: the library first.
+        import blurfft
+        x, k = torch.rand(1, 1, 8, 6, requires_grad=True), torch.rand(3, 3)
+        blurfft.blur(x, k).sum().backward()
+        assert x.grad is not None
+    """
+    alone = run_python("-W", "error", "-c", program, cwd=PACKAGE.parent)
+    assert alone.returncode == 0, alone.stderr
+    assert "blurfft::rfft2: libblurfft has no kernels for the device of this tensor" in alone.stdout
+    with blurfft.use_backend("cpu"):
+        expected = answers(torch.ops.blurfft)
+    torch.testing.assert_close(torch.load(file), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@built
+def test_the_library_declares_the_ops_as_python_does():
+    for name, op in _define.OPS.items():
+        declared = torch._C.parse_schema(f"blurfft::{name}{SCHEMAS[name]}")
+        assert str(op.overload._schema) == str(declared)
+        assert _ext.module().schemas[name] == SCHEMAS[name]
+    assert SCHEMAS.keys() == _define.OPS.keys() == _ext.module().schemas.keys()

@@ -12,6 +12,7 @@ and which backend that is ``_dispatch`` says, at run time.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -21,10 +22,11 @@ from torch import Tensor, is_grad_enabled
 from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
-from .. import _dispatch, _distributed
+from .. import _dispatch, _distributed, _ext
 from .._math import as_planes, compute_dtype, gradient_dtype
 from . import _fastpath
 from ._call import Args, Call, Derivative, Grads, Prepared, first
+from ._schemas import SCHEMAS
 
 Dims = tuple[int | None, ...]
 Needs = Sequence[bool]
@@ -41,25 +43,34 @@ try:
 except (ImportError, AttributeError):
     _SINGLE_LEVEL = False
 
-# By the name of an op its schema and its implementation. They outlive this module: torch lets a schema be defined once.
-_libraries: dict[str, tuple[torch.library.Library, torch.library.Library]]
+if (_extension := _ext.module()) is not None and _extension.schemas != SCHEMAS:
+    raise ImportError(
+        f"the compiled extension {_extension.__file__} was built for another blurfft, whose ops it has declared: build "
+        f"it again ({_ext.how_to_build()})"
+    )
+# The key for all devices. That of the extension's own implementations, CompositeExplicitAutograd, comes after it.
+_BACKENDS = "CompositeExplicitAutogradNonFunctional"
+# By the name of an op what declares it, unless the extension has, and its implementation. They outlive this module:
+# torch lets a schema be defined once.
+_libraries: dict[str, tuple[torch.library.Library | None, torch.library.Library]]
 _libraries = vars(torch.ops.blurfft).setdefault("_libraries", {})
 OPS: dict[str, Op] = {}
 
 
-def _library_of(name: str, schema: str) -> torch.library.Library:
+def _library_of(name: str) -> torch.library.Library:
     """For the implementation of an op, which replaces that of a blurfft imported before and dropped from sys.modules.
 
     The schema stays, so that compiled graphs made before call the new implementation.
     """
+    declared = None
     if name in _libraries:
-        schemas, before = _libraries[name]
+        declared, before = _libraries[name]
         before._destroy()
-    else:
-        schemas = torch.library.Library("blurfft", "FRAGMENT")
-        schemas.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    elif not hasattr(torch.ops.blurfft, name):
+        declared = torch.library.Library("blurfft", "FRAGMENT")
+        declared.define(name + SCHEMAS[name], tags=(torch.Tag.pt2_compliant_tag,))
     library = torch.library.Library("blurfft", "IMPL")
-    _libraries[name] = schemas, library
+    _libraries[name] = declared, library
     return library
 
 
@@ -72,17 +83,16 @@ class Op:
     orthonormal DFT. Results never alias an argument.
     """
 
+    # That of the schema, in which tensors come first.
     name: str
-    # Behind the name, as torch has it; tensors come first.
-    schema: str
     # How many of the tensors are images, which autocast brings to one dtype; with 0 it leaves the op alone.
     images = 0
 
     def __init__(self) -> None:
-        self.tensors = self.schema.partition("->")[0].count("Tensor ")
-        self.library = _library_of(self.name, self.schema)
+        self.tensors = SCHEMAS[self.name].partition("->")[0].count("Tensor ")
+        self.library = _library_of(self.name)
         self.overload = getattr(torch.ops.blurfft, self.name).default
-        self.library.impl(self.name, self.run, "CompositeExplicitAutograd")
+        self.library.impl(self.name, self.run, _BACKENDS)
         torch.library.register_fake(f"blurfft::{self.name}", self.fake, lib=self.library)
         torch.library.register_vmap(f"blurfft::{self.name}", self.vmap, lib=self.library)
         derivative: Any = type(type(self).__name__, (Derivative,), {})  # whose nodes in a graph are FooBackward
@@ -141,7 +151,7 @@ class Op:
         if not _fastpath.unobserved(args):
             if not is_dynamo_compiling():
                 _distributed.register_shardings(OPS)  # in inference mode no kernel of autograd does
-            if not _SINGLE_LEVEL and _are_dual(args[: self.tensors]):
+            if not _SINGLE_LEVEL and (_are_dual(args[: self.tensors]) or _exports_to_onnx()):
                 return first(self.composed(*args))
             return first(self.overload(*args))
         if is_grad_enabled() and _needs_grad(args):
@@ -171,7 +181,7 @@ class Op:
         ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
         ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
         """
-        if _in_forward_mode():
+        if _in_forward_mode() or _exports_to_onnx():
             return self.composed(*args)
         if not (is_grad_enabled() and _needs_grad(args)):
             return self._below_autograd(*args)
@@ -194,6 +204,11 @@ class Op:
         others = (t.to(compute.to_complex() if t.is_complex() else compute) for t in tensors[self.images :])
         with torch.autocast(device, enabled=False):
             return self.overload(*images, *others, *options)
+
+
+def _exports_to_onnx() -> bool:
+    """ONNX has operators like torch's, and none of ours."""
+    return "onnxscript" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
 def _needs_grad(args: Args) -> bool:
@@ -223,7 +238,8 @@ class LinearOp(Op):
     def shardings(self, place: _distributed.Placements, *args: Any) -> list[tuple[list[Any], list[Any]]]:
         tensor, *options = args
         rest = [None] * len(options)
-        return [([p], [p, *rest]) for p in (place.alone, *map(place.split_along, range(tensor.ndim - 2)))]
+        placements = place.alone, place.summed, *map(place.split_along, range(tensor.ndim - 2))
+        return [([p], [p, *rest]) for p in placements]
 
 
 def per(count: int) -> float:
@@ -240,21 +256,17 @@ class LossOp(Op):
     """
 
     images = 2
-    parameters: tuple[str, ...] = ()  # (N|1, C|1, ...)
-    options = "SymInt count"
 
     def __init__(self) -> None:
-        tensors = [f"Tensor {name}" for name in ("input", "target", *self.parameters)]
-        flags = ["bool per_sample", "bool input_grad", *(f"bool {name}_grad" for name in self.parameters[:1])]
-        results = ["Tensor loss", "Tensor grad", *(f"Tensor {name}_grad" for name in self.parameters)]
-        self.schema = f"({', '.join([*tensors, self.options, *flags])}) -> ({', '.join(results)})"
         super().__init__()
+        self.parameters = self.tensors - self.images
 
     def prepare(self, input: Tensor, target: Tensor, *rest: Any, per_sample: bool = False) -> Any:
         """A call whose gradients are computed where they are needed. ``rest``: parameters and options."""
         input_grad = parameter_grad = False
-        parameters = rest[: len(self.parameters)]
-        if is_grad_enabled():
+        parameters = rest[: self.parameters]
+        # An exported program is for inference; where it is differentiated all the same, ``vjp`` serves.
+        if is_grad_enabled() and not torch.compiler.is_exporting():
             input_grad = input.requires_grad or target.requires_grad
             trained = [p for p in parameters if p.requires_grad]
             parameter_grad = bool(trained)
@@ -270,7 +282,7 @@ class LossOp(Op):
 
     def scaled(self, *rest: Any) -> Args:
         """Parameters, options and flags with the backends' ``scale`` in place of ``count``."""
-        n = len(self.parameters)
+        n = self.parameters
         return *rest[:n], per(rest[n]), *rest[n + 1 :]
 
     def resolve(self, *args: Any) -> tuple[Callable[..., Any], Args]:

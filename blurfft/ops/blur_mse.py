@@ -13,7 +13,6 @@ from .spectral_filter import spectral_filter
 
 class BlurMSE(LossOp):
     name = "blur_mse"
-    parameters = ("kernel",)  # (N|1, C|1, kh, kw)
     target_grad_from_rounded = False
 
     def target_grad(self, args: Args, input_grad: Tensor) -> Tensor:

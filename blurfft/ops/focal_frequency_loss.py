@@ -14,7 +14,6 @@ from .spectral_loss import quadratic_vjp
 
 class FocalFrequencyLoss(LossOp):
     name = "focal_frequency_loss"
-    options = "float alpha, bool log_matrix, float loss_weight, SymInt count"
 
     def scaled(self, alpha: float, log_matrix: bool, loss_weight: float, count: int, *flags: bool) -> Args:
         return alpha, log_matrix, loss_weight * per(count), *flags

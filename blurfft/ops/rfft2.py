@@ -20,7 +20,6 @@ def scale(norm: str, unscaled: str, n: int) -> float:
 
 class RFFT2(LinearOp):
     name = "rfft2"
-    schema = "(Tensor input, str norm) -> Tensor"
 
     def resolve(self, input: Tensor, norm: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         height, width = input.shape[-2:]

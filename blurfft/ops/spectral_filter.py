@@ -15,7 +15,6 @@ from ._define import Args, Dims, Grads, Needs, Op, extent, fold, fold_shared, un
 
 class SpectralFilter(Op):
     name = "spectral_filter"
-    schema = "(Tensor input, Tensor transfer) -> Tensor"
     images = 1
 
     def resolve(self, input: Tensor, transfer: Tensor) -> tuple[Callable[..., Any], Args]:

@@ -31,7 +31,6 @@ def quadratic_vjp(
 
 class SpectralLoss(LossOp):
     name = "spectral_loss"
-    parameters = ("weight",)  # (N|1, C|1, H, W//2+1)
 
     def vjp(self, args: Args, grad: Tensor, needs: Needs) -> Grads:
         input, target, weight, count, *_ = args

@@ -15,8 +15,6 @@ from .spectral_loss import quadratic_vjp
 
 class WienerLoss(LossOp):
     name = "wiener_loss"
-    parameters = ("kernel", "nsr", "eps")  # (N|1, C|1, kh, kw), (N|1, C|1), (N|1, C|1)
-    options = "SymInt count, bool nll"
 
     def vjp(self, args: Args, grad: Tensor, needs: Needs) -> Grads:
         input, target, kernel, nsr, eps, count, nll, *_ = args

@@ -1,0 +1,68 @@
+"""``libblurfft`` in a process without Python: the example builds, runs and restores as Python does."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import blurfft
+from blurfft import _ext
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples/cpp"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not EXAMPLE.is_dir(), reason="examples/cpp is not beside the tests: it is not installed"),
+    pytest.mark.skipif(_ext.module() is None, reason=f"{_ext.why_not()}"),
+    pytest.mark.skipif(sys.platform != "linux", reason="asks the linker of Linux what a process loads"),
+    pytest.mark.skipif(shutil.which("cmake") is None, reason="there is no cmake"),
+    pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler"),
+]
+
+
+def pixels(file: Path) -> torch.Tensor:
+    return torch.from_numpy(np.array(Image.open(file), dtype=np.float32) / 255).permute(2, 0, 1)[None].contiguous()
+
+
+def test_the_example_restores_a_photograph_without_python(tmp_path: Path) -> None:
+    data = pytest.importorskip("skimage.data")
+    Image.fromarray(data.astronaut()[:150, :200]).save(tmp_path / "photo.png")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("BLURFFT_")}
+
+    def run(*command: str, **variables: str) -> None:
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**environment, **variables}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(sys.executable, str(EXAMPLE / "export.py"), "photo.png")
+    folders = {"CMAKE_PREFIX_PATH": torch.utils.cmake_prefix_path, "BLURFFT_DIR": blurfft.__path__[0]}
+    run("cmake", "-S", str(EXAMPLE), "-B", "build", *(f"-D{name}={folder}" for name, folder in folders.items()))
+    run("cmake", "--build", "build")
+    # A photograph of another size than the one it was compiled with.
+    blurred = pixels(tmp_path / "blurred.ppm")[..., :120, :161].contiguous()
+    Image.fromarray((255 * blurred[0].permute(1, 2, 0)).round().byte().numpy()).save(tmp_path / "part.ppm")
+    run("build/deblur", "deblur.pt2", "part.ppm", "restored.ppm", LD_DEBUG="libs", LD_DEBUG_OUTPUT="loaded")
+    (loaded,) = tmp_path.glob("loaded.*")
+    assert "libblurfft.so" in loaded.read_text() and "libpython" not in loaded.read_text()
+
+    spec = importlib.util.spec_from_file_location("export", EXAMPLE / "export.py")
+    assert spec is not None and spec.loader is not None
+    export = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(export)
+    # Up to the rounding to 8 bits.
+    torch.testing.assert_close(pixels(tmp_path / "restored.ppm"), export.Deblur()(blurred), rtol=0, atol=0.51 / 255)
+
+    refused = subprocess.run(
+        ["build/deblur", "deblur.pt2", "photo.png", "x.ppm"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1 and refused.stderr == "deblur: photo.png is no PPM of 8 bits\n"
