@@ -205,8 +205,15 @@ def _number(value: Any) -> Any:
     if isinstance(value, _NUMPY_NUMBERS):
         return value.item()
     if torch.compiler.is_compiling() and isinstance(value, np.ndarray):
-        return torch.as_tensor(value)
+        number = torch.as_tensor(value)
+        return number if number.is_floating_point() or number.dtype == torch.bool else number.double()
     return value
+
+
+def as_float(value: Any) -> Any:
+    """A number of any kind as a float; all else as it is."""
+    value = _number(value)
+    return float(value) if type(value) is int else value
 
 
 def non_negative(name: str, value: float | Tensor) -> float | Tensor:
@@ -265,7 +272,7 @@ def norm(value: str | None) -> str:
 
 def number(name: str, value: float) -> float:
     value = _number(value)
-    if isinstance(value, Tensor) and torch.compiler.is_compiling():  # a NumPy scalar
+    if isinstance(value, Tensor) and torch.compiler.is_compiling() and value.is_floating_point():  # a NumPy scalar
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")

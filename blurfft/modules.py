@@ -33,6 +33,10 @@ class _Loss(nn.Module):
         else:
             setattr(self, name, value)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Numbers of one kind: a compiled module has a graph for each.
+        super().__setattr__(name, _checks.as_float(value) if name in _NUMBERS else value)
+
     def __prepare_scriptable__(self) -> nn.Module:
         name = type(self).__name__
         raise NotImplementedError(
@@ -49,6 +53,7 @@ class _Loss(nn.Module):
         return self
 
 
+_NUMBERS = ("nsr", "eps", "alpha", "loss_weight")
 _HALF = (torch.float16, torch.bfloat16)
 
 

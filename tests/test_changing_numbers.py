@@ -54,7 +54,8 @@ def test_at_most_three_graphs(name: str, number: str) -> None:
     assert counter.frame_count <= 3
 
 
-def test_at_most_three_graphs_of_a_module() -> None:
+@pytest.mark.parametrize("kinds", [(float,), (float, int, np.float32, np.float64, np.int64)])
+def test_at_most_three_graphs_of_a_module(kinds: tuple[type, ...]) -> None:
     for module, names in (
         (blurfft.WienerLoss(k), ("nsr", "eps")),
         (blurfft.WienerNLL(k), ("nsr", "eps")),
@@ -65,9 +66,25 @@ def test_at_most_three_graphs_of_a_module() -> None:
         compiled = torch.compile(module, fullgraph=True, backend=counter)
         for i in range(6):
             for name in names:
-                setattr(module, name, 0.3 * (i + 1))
+                setattr(module, name, kinds[i % len(kinds)](0.3 + i))
             torch.testing.assert_close(compiled(x, y), module(x, y))
         assert counter.frame_count <= 3
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_whole_numbers_are_numbers_in_graphs(name: str) -> None:
+    """A NumPy scalar is an array to the compiler, of one more kind."""
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    compiled = torch.compile(FUNCTIONS[name], fullgraph=True, backend=counter)
+    for i, number in enumerate((float, int, int, float, float)):
+        torch.testing.assert_close(compiled(x, number(i + 0.5)), FUNCTIONS[name](x, number(i + 0.5)))
+    assert counter.frame_count <= 3
+    for i in range(3):
+        torch.testing.assert_close(compiled(x, np.int64(i + 1)), FUNCTIONS[name](x, i + 1))
+    assert counter.frame_count <= 4
+    with pytest.raises(Exception, match="must be"):
+        compiled(x, np.bool_(True))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

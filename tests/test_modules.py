@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 from inputs import images, kernels
-from torch import nn
+from torch import Tensor, nn
 
 import blurfft
 import blurfft.reference
+from blurfft import functional
 
 x, y, k = images((4, 3, 12, 10)), images((4, 3, 12, 10)), kernels((3, 3))
 
@@ -190,3 +191,16 @@ def test_the_package_s_matrix() -> None:
 def test_script_is_refused_in_words(make) -> None:
     with pytest.raises(NotImplementedError, match=r"^torch\.jit\.script does not take \w+Loss; torch\.jit\.trace"):
         torch.jit.script(make())
+
+
+@pytest.mark.filterwarnings("ignore")  # that script is deprecated
+@pytest.mark.parametrize("name", [name for name in functional.__dict__ if name in blurfft.__all__])
+def test_script_of_a_function_is_refused_in_words(name: str) -> None:
+    function = getattr(blurfft, name)
+
+    def caller(x: Tensor) -> Tensor:
+        return function(x, x, x)
+
+    for scripted in (function, caller):
+        with pytest.raises(RuntimeError, match=rf"torch\.jit\.script does not take blurfft\.{name}; torch\.jit\.trace"):
+            torch.jit.script(scripted)
