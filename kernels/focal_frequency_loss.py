@@ -138,28 +138,55 @@ def focal_columns_kernel(
 ):
     """If ``PEAK``, only peaks (planes, blocks): the largest |Z|. They are read in a second launch, which has the loss
     (planes, blocks) and, in place, the columns of the gradient."""
-    PH: tl.constexpr = fft.pad(H)
-    N: tl.constexpr = fft.product(H) * fft.product(W)
     dtype: tl.constexpr = column_table.dtype.element_ty
     never = channels < 0
     plane = tl.program_id(0).to(tl.int64)
     part = plane * BLOCKS + tl.program_id(1)
     re, im = staged.load_columns(scratch, H, W, COLUMNS, PITCH)
-    re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
-    amplitude = fft.amplitude(re, im)
     if PEAK:
-        tl.store(peaks + part, tl.max(amplitude, 0))
+        re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+        tl.store(peaks + part, tl.max(fft.amplitude(re, im), 0))
     else:
         i = tl.arange(0, EXTENT)
         peak = tl.max(tl.load(peaks + plane * BLOCKS + i, mask=i < BLOCKS, other=0.0), 0)
-        w = _weight(amplitude, peak, alpha, N, LINEAR, LOG) * tl.full((), scale, dtype)
-        _, _, m = staged.half_spectrum(H, W, COLUMNS)
-        squares = tl.reshape(fft.power(re, im, w), (PH, COLUMNS))
-        tl.store(loss + part, tl.sum(tl.sum(squares * m.to(dtype), 1), 0))
+        factor = tl.full((), scale, dtype)
+        if GRAD and fft.is_convolution(H):
+            for back in range(2):  # as in staged.filter_columns_kernel
+                re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+                if back == 0:
+                    re, im = _weighted(re, im, peak, loss + part, alpha, factor, H, W, COLUMNS, LINEAR, LOG)
+                im = -im
+        else:
+            re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+            re, im = _weighted(re, im, peak, loss + part, alpha, factor, H, W, COLUMNS, LINEAR, LOG)
+            if GRAD:
+                re, im = fft.inverse(re, im, column_table, never, 1, H, COLUMNS)
         if GRAD:
-            w *= 2.0
-            re, im = fft.inverse(re * w, im * w, column_table, never, 1, H, COLUMNS)
             staged.store_columns(scratch, re, im, H, W, COLUMNS, PITCH)
+
+
+@triton.jit
+def _weighted(
+    re,
+    im,
+    peak,
+    loss,
+    alpha,
+    factor,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    LINEAR: tl.constexpr,
+    LOG: tl.constexpr,
+):
+    """A transformed tile times twice the weight and ``factor``; the loss is stored."""
+    N: tl.constexpr = fft.product(H) * fft.product(W)
+    w = _weight(fft.amplitude(re, im), peak, alpha, N, LINEAR, LOG) * factor
+    _, _, m = staged.half_spectrum(H, W, COLUMNS)
+    squares = tl.reshape(fft.power(re, im, w), (fft.pad(H), COLUMNS))
+    tl.store(loss, tl.sum(tl.sum(squares * m.to(re.dtype), 1), 0))
+    w *= 2.0
+    return re * w, im * w
 
 
 def focal_frequency_loss(

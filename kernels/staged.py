@@ -179,15 +179,48 @@ def filter_columns_kernel(
 
     loss (planes, blocks): scale * sum m weight |Z|^2. power (planes, H, W//2+1): scale * m |Z|^2.
     """
-    S: tl.constexpr = fft.pad(H) * COLUMNS
-    HALF: tl.constexpr = fft.product(W) // 2 + 1
     dtype: tl.constexpr = column_table.dtype.element_ty
     never = channels < 0
     plane = tl.program_id(0).to(tl.int64)
     spectrum += plane // channels * spectrum_n + plane % channels * spectrum_c
     factor = tl.full((), scale, dtype)
     re, im = load_columns(scratch, H, W, COLUMNS, PITCH)
-    re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+    if INVERSE and fft.is_convolution(H):
+        # The inverse as the conjugate of the transform of the conjugate: code that runs twice is compiled once, in a
+        # sixth of the time (218x178 for sm_90: 18 s instead of 114).
+        for back in range(2):
+            re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+            if back == 0:
+                re, im = _weighted(re, im, spectrum, loss, power, factor, plane, H, W, COLUMNS, COMPLEX, LOSS, POWER)
+            im = -im
+    else:
+        re, im = fft.forward(re, im, column_table, never, 1, H, COLUMNS)
+        re, im = _weighted(re, im, spectrum, loss, power, factor, plane, H, W, COLUMNS, COMPLEX, LOSS, POWER)
+        if INVERSE:
+            re, im = fft.inverse(re, im, column_table, never, 1, H, COLUMNS)
+    if INVERSE:
+        store_columns(scratch, re, im, H, W, COLUMNS, PITCH)
+
+
+@triton.jit
+def _weighted(
+    re,
+    im,
+    spectrum,
+    loss,
+    power,
+    factor,
+    plane,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    COMPLEX: tl.constexpr,
+    LOSS: tl.constexpr,
+    POWER: tl.constexpr,
+):
+    """A transformed tile times a spectrum and ``factor``; loss and power are stored."""
+    S: tl.constexpr = fft.pad(H) * COLUMNS
+    HALF: tl.constexpr = fft.product(W) // 2 + 1
     offset, mask, m = half_spectrum(H, W, COLUMNS)
     if COMPLEX:
         t_re = tl.reshape(tl.load(spectrum + 2 * offset, mask=mask, other=0.0), (S,)) * factor
@@ -198,16 +231,14 @@ def filter_columns_kernel(
         if LOSS:
             part = plane * tl.num_programs(1) + tl.program_id(1)
             squares = tl.reshape(fft.power(re, im, tl.reshape(w, (S,))), (fft.pad(H), COLUMNS))
-            tl.store(loss + part, tl.sum(tl.sum(squares * m.to(dtype), 1), 0))
+            tl.store(loss + part, tl.sum(tl.sum(squares * m.to(re.dtype), 1), 0))
             if POWER:
-                squares = tl.reshape(fft.power(re, im, factor), (fft.pad(H), COLUMNS)) * m.to(dtype)
+                squares = tl.reshape(fft.power(re, im, factor), (fft.pad(H), COLUMNS)) * m.to(re.dtype)
                 tl.store(power + plane * (fft.product(H) * HALF) + offset, squares, mask=mask)
             w *= 2.0
         w = tl.reshape(w, (S,))
         re, im = re * w, im * w
-    if INVERSE:
-        re, im = fft.inverse(re, im, column_table, never, 1, H, COLUMNS)
-        store_columns(scratch, re, im, H, W, COLUMNS, PITCH)
+    return re, im
 
 
 def columns(height: int, width: int, dtype: torch.dtype, tiles: int = 1) -> tuple[int, int, int]:
