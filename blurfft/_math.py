@@ -69,6 +69,15 @@ def power(spectrum: Tensor) -> Tensor:
     return spectrum.real.square() + spectrum.imag.square()
 
 
+def unit_in_range(squares: Tensor) -> Tensor:
+    """A power of two for each of ``squares``, with whose square it is in range: 1 in most cases, and a constant."""
+    squares = squares.detach()
+    eighth = round(math.log2(torch.finfo(squares.dtype).max)) // 8
+    far = 2.0 ** (5 * eighth)
+    small, large = squares < 2.0 ** (-6 * eighth), squares > 2.0 ** (6 * eighth)
+    return torch.ones_like(squares).masked_fill(small, far).masked_fill(large, 1 / far)
+
+
 def over_plane(value: Tensor, like: Tensor) -> Tensor:
     """nsr or eps (N|1, C|1) as it goes with planes ``like`` (N|1, C|1, h, w).
 

@@ -38,6 +38,7 @@ from ._math import (
     multiplicity,
     over_plane,
     power,
+    unit_in_range,
 )
 from .ops._fastpath import remembers, unobserved
 
@@ -144,9 +145,12 @@ def wiener_filter(input: Tensor, kernel: Tensor, nsr: float | Tensor = 0.01) -> 
 
 def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Tensor:
     K = ops.otf(kernel, height, width)
-    denominator = power(K) + over_plane(nsr, K)
+    C = over_plane(nsr, K)
+    unit = unit_in_range(power(K) + C)
+    re, im = K.real * unit, K.imag * unit
+    denominator = re.square() + im.square() + C * unit * unit
     # By a real number: torch would make it complex first, and divide as by one.
-    return torch.complex(K.real / denominator, -K.imag / denominator)
+    return torch.complex(re / denominator * unit, -im / denominator * unit)
 
 
 def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.01, eps: float | Tensor = 0.0) -> Tensor:

@@ -5,9 +5,12 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/shim_utils.h>
 
+#include <cstdlib>
 #include <optional>
+#include <stdexcept>
 
 namespace blurfft {
 
@@ -50,19 +53,51 @@ struct ParameterShape {
 // its factor only later.
 inline ScalarType gradient_type(ScalarType images) { return images == ScalarType::Half ? ScalarType::Float : images; }
 
+inline int64_t bytes_of(ScalarType type) {
+  switch (type) {
+    case ScalarType::ComplexDouble:
+      return 16;
+    case ScalarType::Double:
+    case ScalarType::ComplexFloat:
+      return 8;
+    case ScalarType::Float:
+      return 4;
+    default:
+      return 2;
+  }
+}
+// Through the stable ABI torch says that a call has failed, but not why.
+[[noreturn]] inline void throw_no_room(int64_t bytes) {
+  STD_TORCH_CHECK(false, "blurfft: cannot allocate ", bytes, " bytes for a tensor");
+  std::abort();
+}
+template <class F>
+Tensor allocated(int64_t bytes, F f) {
+  try {
+    return f();
+  } catch (const std::runtime_error&) {
+    throw_no_room(bytes);
+  }
+}
+
 // Uninitialised, with the layout that empty_like gives.
 inline Tensor empty_like(const Tensor& like, ScalarType type) {
-  const Tensor same = torch::stable::empty_like(like);
+  const int64_t own_bytes = like.numel() * bytes_of(like.scalar_type());
+  const Tensor same = allocated(own_bytes, [&] { return torch::stable::empty_like(like); });
   if (type == like.scalar_type()) return same;
   int32_t device = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(same.dim(), same.sizes().data(), same.strides().data(),
-                                                  static_cast<int32_t>(type), device, like.get_device_index(),
-                                                  &handle));
+  if (aoti_torch_empty_strided(same.dim(), same.sizes().data(), same.strides().data(), static_cast<int32_t>(type),
+                               device, like.get_device_index(), &handle) != TORCH_SUCCESS) {
+    throw_no_room(like.numel() * bytes_of(type));
+  }
   return Tensor(handle);
 }
 
-inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+inline Tensor as_contiguous(const Tensor& t) {
+  if (t.is_contiguous()) return t;
+  return allocated(t.numel() * bytes_of(t.scalar_type()), [&] { return torch::stable::contiguous(t); });
+}
 
 }  // namespace blurfft

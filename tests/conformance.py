@@ -351,6 +351,27 @@ def _taps_whose_square_is_out_of_range(functions: Any) -> None:
     assert (kernel_grad == 0).all() and nsr_grad == 0
 
 
+def _zeros_of_kernels(functions: Any) -> None:
+    """A box as wide as the image, among others, removes frequencies: nothing of them is left beside any nsr."""
+    x, y = images((2, 1, 12, 10), torch.float32), images((2, 1, 12, 10), torch.float32)
+    eps = torch.full((1, 1), 1e-3)
+    for kh, kw in ((1, 10), (12, 1), (12, 10), (4, 5), (1, 2)):
+        kernel = torch.full((1, 1, kh, kw), 1 / (kh * kw))
+        K, exact = (
+            functions.otf(kernel, 12, 10).cpu().to(torch.complex128),
+            reference.otf(kernel.double().cpu(), 12, 10),
+        )
+        zero = exact.abs() < 1e-15
+        assert zero.any() and K[zero].abs().max() < 1e-15
+        assert ((K - exact)[~zero].abs() <= 2 * torch.finfo(torch.float32).eps * exact[~zero].abs()).all()
+        for nsr in (1e-5, 1e-8, 1e-12):
+            # In float64, too, the kernel's gradient is what is left of a rounding error there, divided by nsr².
+            arguments = x, y, kernel, torch.full((1, 1), nsr), eps, 0.5, False, True, True, nsr == 1e-5
+            results = zip(functions.wiener_loss(*arguments), expected("wiener_loss", arguments), strict=False)
+            for a, e in zip(*map(_results, zip(*results, strict=True)), strict=True):
+                assert_close(a, e, 10)
+
+
 RANGE: dict[str, Callable[[Any], None]] = {
     f"{call}-{factor:g}-{height}x{width}": _large_images(call, factor, height, width)
     for call, factor, sizes in (
@@ -365,6 +386,7 @@ RANGE: dict[str, Callable[[Any], None]] = {
 } | {
     "errors-out-of-range": _errors_that_are_out_of_range,
     "taps-out-of-range": _taps_whose_square_is_out_of_range,
+    "zeros-of-kernels": _zeros_of_kernels,
     # For the focal frequency loss: sides with a kernel of their own, and without.
     **{f"large-alpha-{side}": _large_alpha(side) for side in (16, 32)},
     **{f"small-errors-{side}": _small_errors(side) for side in (16, 32)},

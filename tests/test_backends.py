@@ -397,6 +397,61 @@ def test_gradients_at_zeros_of_the_kernel(shape: tuple[int, int], backend: Backe
             assert_close(a, e)
 
 
+# Kernels of these sums with this nsr; W is in range, |K|² is not.
+@pytest.mark.parametrize(
+    ("size", "nsr", "dtype"),
+    [
+        (1e20, 0.01, f32),
+        (1e38, 0.0, f32),
+        (1e-25, 0.0, f32),
+        (1e-22, 1e-30, f32),
+        (1e200, 0.01, f64),
+        (1e-200, 0.0, f64),
+    ],
+)
+def test_wiener_inverses_that_are_in_range(size: float, nsr: float, dtype: torch.dtype, backend: Backend) -> None:
+    x, k = images((2, 2, 6, 8), dtype), kernels((2, 1, 3, 3), dtype)
+    leaf = x.clone().requires_grad_()
+    restored = blurfft.wiener_filter(leaf, (k.double() * size).to(dtype), nsr)
+    wide = x.double().requires_grad_()
+    truth = reference.wiener_filter(wide, k.double(), nsr / size / size) / size  # whatever the size
+    assert_close(restored, truth, 4)
+    cotangent = torch.randn_like(x)
+    actual, expected = (
+        torch.autograd.grad(value, t, cotangent.to(value))[0] for value, t in ((restored, leaf), (truth, wide))
+    )
+    assert_close(actual, expected, 4)
+
+
+@pytest.mark.parametrize("nsr", [1e-5, 1e-8])
+def test_filters_at_zeros_of_the_kernel(nsr: float, backend: Backend) -> None:
+    """A box as wide as the image removes frequencies: nothing of them comes back."""
+    x, k = images((1, 2, 6, 10), f32), torch.full((1, 10), 0.1)
+    with torch.device("cpu"):
+        filtered = reference.wiener_filter(x.double().cpu(), k.double().cpu(), nsr)
+        weight = reference.wiener_weight(k.double().cpu(), (6, 10), nsr)
+    assert_close(blurfft.wiener_filter(x, k, nsr), filtered)
+    assert_close(blurfft.wiener_weight(k, (6, 10), nsr), weight)
+
+
+@pytest.mark.parametrize("name", ["wiener_loss", "wiener_nll", "blur_mse"])
+def test_gradients_of_half_precision_kernels_that_are_in_range(name: str, backend: Backend) -> None:
+    """Before they are multiplied by the incoming gradient they are not."""
+    args = [100 * images((2, 2, 16, 12), f16), 100 * images((2, 2, 16, 12), f16), kernels((3, 3), f16)]
+    args += [] if name == "blur_mse" else [positive((), f16)]
+
+    def gradients(module: Any, args: list[Tensor]) -> tuple[Tensor, ...]:
+        value = getattr(module, name)(*args, reduction="sum")
+        return torch.autograd.grad(value, args, torch.full_like(value, 1e-4))
+
+    actual = gradients(blurfft, [a.detach().requires_grad_() for a in args])
+    with torch.device("cpu"):
+        truth = gradients(reference, [_exact(a) for a in args])
+    assert truth[2].abs().max() * 1e4 > torch.finfo(f16).max > truth[2].abs().max()
+    for a, e in zip(actual, truth, strict=True):
+        assert_close(a, e)
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_lazy_negatives_and_conjugates(function: str, backend: Backend) -> None:
     call, args = FUNCTIONS[function](Case((2, 3, 8, 6), (2, 1, 3, 3), (2,), ()))

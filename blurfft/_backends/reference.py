@@ -88,7 +88,9 @@ def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
 def otf(kernel: Tensor, height: int, width: int) -> Tensor:
     kh, kw = kernel.shape[-2:]
     padded = F.pad(kernel, (0, width - kw, 0, height - kh)).roll((-(kh // 2), -(kw // 2)), (-2, -1))
-    return _half_spectrum(padded, "backward").contiguous()
+    # A response that the taps cancel in is to be right relative to itself, so that 0 is 0 next to any nsr.
+    wide = padded if kernel.device.type == "mps" else padded.double()  # which has no float64
+    return _half_spectrum(wide, "backward").to(kernel.dtype.to_complex()).contiguous()
 
 
 def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:

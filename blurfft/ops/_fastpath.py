@@ -6,6 +6,7 @@ the ordinary way, through ``torch.ops``.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import wraps
@@ -94,6 +95,8 @@ _Guard = Callable[..., bool]
 _calls: OrderedDict[tuple[Any, ...], tuple[tuple[_Guard, Call], ...]] = OrderedDict()
 _number = 0
 _lock = Lock()
+if hasattr(os, "register_at_fork"):  # another thread, which the child does not have, may hold it
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 LIMIT = 1024  # calls in all, some 2 KiB each
 LIKE_EACH_OTHER = 64  # calls in a set; to tell one from another takes 0.2 us
 

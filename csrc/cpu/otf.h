@@ -13,60 +13,86 @@ int padded_taps(int kh) {
   return (kh / 2 + 1 + L - 1) / L * L;
 }
 
+// Doubles in the place of elements.
+template <class T>
+constexpr int kPerDouble = static_cast<int>(sizeof(double) / sizeof(T));
+
 template <class T>
 size_t tap_table_elements(const Geometry<T>& g, int kh, int kw) {
   const size_t lane_taps = static_cast<size_t>(g.rows.groups) * (kh / 2 + 1) * kLanes<T>;
+  const size_t column_taps = static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1);
   const size_t row_taps = static_cast<size_t>(g.height() / 2 + 1) * padded_taps<T>(kh);
-  return 2 * (lane_taps + row_taps + static_cast<size_t>(g.width() / 2 + 1) * (kw / 2 + 1));
+  return 2 * ((lane_taps + column_taps) * kPerDouble<T> + row_taps + column_taps);
+}
+
+// (turn + step) modulo n, which needs no division; lanes that no row has go nowhere.
+BLURFFT_INLINE int next_turn(int turn, int step, int n) {
+  const int next = turn + step;
+  return next < n ? next : step < n ? next - n : 0;
 }
 
 template <class T>
 TapGeometry<T> fill_taps(const Geometry<T>& g, int kh, int kw, T* tables) {
-  constexpr int L = kLanes<T>;
-  const int height = g.height(), width = g.width(), us = kh / 2 + 1, padded = padded_taps<T>(kh);
-  T* vertical = tables;
-  T* rows = vertical + static_cast<ptrdiff_t>(g.rows.groups) * us * 2 * L;
-  T* horizontal = rows + static_cast<ptrdiff_t>(height / 2 + 1) * 2 * padded;
-  const TapGeometry<T> taps = {kh, kw, vertical, rows, horizontal};
-  for (int group = 0; group < g.rows.groups; ++group, vertical += us * 2 * L) {
-    for (int l = 0; l < L; ++l) {
-      const int64_t f1 = group * L + l;
-      const bool wanted = f1 < g.lane_rows();
-      for (int u = 0; u < us; ++u) {
-        vertical[u * 2 * L + l] = wanted ? g.vertical->cosine[f1 * u % height] : 0;
-        vertical[u * 2 * L + L + l] = wanted ? g.vertical->sine[f1 * u % height] : 0;
-      }
+  constexpr int L = kLanes<double>;
+  const int height = g.height(), width = g.width(), us = kh / 2 + 1, vs = kw / 2 + 1, padded = padded_taps<T>(kh);
+  const int lane_rows = g.rows.groups * kLanes<T>;
+  double* vertical = reinterpret_cast<double*>(tables);
+  double* horizontal = vertical + static_cast<ptrdiff_t>(lane_rows) * us * 2;
+  T* rows = reinterpret_cast<T*>(horizontal + static_cast<ptrdiff_t>(width / 2 + 1) * vs * 2);
+  T* columns = rows + static_cast<ptrdiff_t>(height / 2 + 1) * 2 * padded;
+  const TapGeometry<T> taps = {kh, kw, vertical, horizontal, rows, columns};
+  for (int f1 = 0; f1 < lane_rows; ++f1) {
+    const bool wanted = f1 < g.lane_rows();
+    double* at = vertical + static_cast<ptrdiff_t>(f1 / L) * us * 2 * L + f1 % L;
+    for (int u = 0, turn = 0; u < us; ++u, at += 2 * L, turn = next_turn(turn, f1, height)) {
+      at[0] = wanted ? g.vertical->cosine[turn] : 0;
+      at[L] = wanted ? g.vertical->sine[turn] : 0;
     }
   }
-  for (int64_t f1 = 0; f1 <= height / 2; ++f1, rows += 2 * padded) {
-    for (int u = 0; u < padded; ++u) {
-      rows[u] = u < us ? g.vertical->cosine[f1 * u % height] : 0;
-      rows[padded + u] = u < us ? g.vertical->sine[f1 * u % height] : 0;
+  for (int f1 = 0; f1 <= height / 2; ++f1, rows += 2 * padded) {
+    for (int u = 0, turn = 0; u < padded; ++u, turn = next_turn(turn, f1, height)) {
+      rows[u] = static_cast<T>(u < us ? g.vertical->cosine[turn] : 0);
+      rows[padded + u] = static_cast<T>(u < us ? g.vertical->sine[turn] : 0);
     }
   }
-  for (int64_t f2 = 0; f2 <= width / 2; ++f2) {
-    for (int v = 0; v <= kw / 2; ++v) {
-      *horizontal++ = g.horizontal->cosine[f2 * v % width];
-      *horizontal++ = g.horizontal->sine[f2 * v % width];
+  for (int f2 = 0; f2 <= width / 2; ++f2) {
+    for (int v = 0, turn = 0; v < vs; ++v, horizontal += 2, columns += 2, turn = next_turn(turn, f2, width)) {
+      horizontal[0] = g.horizontal->cosine[turn];
+      horizontal[1] = g.horizontal->sine[turn];
+      columns[0] = static_cast<T>(horizontal[0]);
+      columns[1] = static_cast<T>(horizontal[1]);
     }
   }
   return taps;
 }
 
-// Taps folded about the centre, even and odd in u and in v: four quarters of a kernel, [kw / 2 + 1][4][padded u].
-template <class T>
+// Taps folded about the centre, even and odd in u and in v: four quarters of a kernel, [kw / 2 + 1][4][padded u], in
+// double on the way to the spectrum and in T on the way back.
+template <class T, class S>
 struct Taps {
-  static constexpr int L = kLanes<T>;
   int us, vs, padded;
-  T* folded;
-  T* quarters;  // [groups][kw / 2 + 1][4][L]: of each v the four sums over u, of one group at a time; in the adjoint
-                // over f2, of every group and, in lane 0 of one more, of row H/2
-  T* columns;   // [column_sets][2][4][L], the adjoint's sums over a set of columns
+  S* folded;
+  // Of each v the four sums over u, [kw / 2 + 1][4][lanes], of as many rows as there are lanes of S.
+  S* quarters;
 
-  Taps(const Geometry<T>& g, const TapGeometry<T>& t, T* work)
-      : us(t.kh / 2 + 1), vs(t.kw / 2 + 1), padded(padded_taps<T>(t.kh)), folded(work) {
-    quarters = folded + static_cast<ptrdiff_t>(vs) * 4 * padded;
-    columns = quarters + static_cast<ptrdiff_t>(g.rows.groups + g.rows.united) * vs * 4 * L;
+  Taps(const TapGeometry<T>& t, T* work)
+      : us(t.kh / 2 + 1),
+        vs(t.kw / 2 + 1),
+        padded(padded_taps<T>(t.kh)),
+        folded(reinterpret_cast<S*>(work)),
+        quarters(folded + static_cast<ptrdiff_t>(vs) * 4 * padded) {}
+};
+template <class T>
+using WideTaps = Taps<T, double>;
+
+// Of the adjoint: quarters are sums over f2, of every group and, in lane 0 of one more, of row H/2.
+template <class T>
+struct AdjointTaps : Taps<T, T> {
+  static constexpr int L = kLanes<T>;
+  T* columns;  // [column_sets][2][4][L], the sums over a set of columns
+
+  AdjointTaps(const Geometry<T>& g, const TapGeometry<T>& t, T* work) : Taps<T, T>(t, work) {
+    columns = this->quarters + static_cast<ptrdiff_t>(g.rows.groups + g.rows.united) * this->vs * 4 * L;
   }
 };
 
@@ -94,8 +120,12 @@ BLURFFT_INLINE ColumnSet column_set(const Geometry<T>& g, int f2) {
 
 template <class T>
 size_t tap_workspace_elements(const Geometry<T>& g, const TapGeometry<T>& t) {
-  const Taps<T> taps(g, t, nullptr);
-  return static_cast<size_t>(taps.columns - taps.folded) + static_cast<size_t>(column_sets(g)) * 8 * kLanes<T>;
+  const WideTaps<T> wide(t, nullptr);
+  const AdjointTaps<T> adjoint(g, t, nullptr);
+  const size_t forward = static_cast<size_t>(wide.quarters - wide.folded) + wide.vs * 4 * kLanes<double>;
+  const size_t sums = static_cast<size_t>(column_sets(g)) * 8 * kLanes<T>;
+  const size_t back = static_cast<size_t>(adjoint.columns - adjoint.folded) + sums;
+  return forward * kPerDouble<T> > back ? forward * kPerDouble<T> : back;
 }
 
 // The up to two rows (or columns) of `size` taps at distance u from the centre; the centre itself, and what an even
@@ -108,15 +138,15 @@ struct Sides {
 };
 
 template <class T>
-void fold_taps(const TapGeometry<T>& t, const Taps<T>& taps, const T* kernel) {
+void fold_taps(const TapGeometry<T>& t, const WideTaps<T>& taps, const T* kernel) {
   for (int v = 0; v < taps.vs; ++v) {
     const Sides columns(t.kw, v);
-    T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
+    double* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
     for (int u = 0; u < taps.us; ++u, ++at) {
       const Sides rows(t.kh, u);
       const auto fold = [&](auto tap) BLURFFT_LAMBDA_INLINE {
-        const T a = tap(rows.after, columns.after), b = tap(rows.after, columns.before);
-        const T c = tap(rows.before, columns.after), d = tap(rows.before, columns.before);
+        const double a = tap(rows.after, columns.after), b = tap(rows.after, columns.before);
+        const double c = tap(rows.before, columns.after), d = tap(rows.before, columns.before);
         at[0] = (a + b) + (c + d);
         at[taps.padded] = (a - b) + (c - d);
         at[2 * taps.padded] = (a + b) - (c + d);
@@ -133,7 +163,7 @@ void fold_taps(const TapGeometry<T>& t, const Taps<T>& taps, const T* kernel) {
 
 // The adjoint.
 template <class T>
-void unfold_taps(const TapGeometry<T>& t, const Taps<T>& taps, double* kernel) {
+void unfold_taps(const TapGeometry<T>& t, const AdjointTaps<T>& taps, double* kernel) {
   for (int v = 0; v < taps.vs; ++v) {
     const Sides columns(t.kw, v);
     const T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
@@ -157,24 +187,34 @@ void unfold_taps(const TapGeometry<T>& t, const Taps<T>& taps, double* kernel) {
   }
 }
 
-// From a group's quarters P, Q, R, S of each v to its columns: K(f1, +-f2) = (P -+ S) -+ i(Q +- R), summed over v with
-// the cosine for P and R and the sine for Q and S.
+// Of a vector of rows at lane `lane` of their group.
 template <class T>
-void expand_columns(const Geometry<T>& g, const Taps<T>& taps, const T* angles, T* packed) {
-  constexpr int L = kLanes<T>;
+BLURFFT_INLINE void store_rows(T* packed, int lane, Cpx<double> v) {
+  typedef T Narrow __attribute__((vector_size(kLanes<double> * sizeof(T)), aligned(alignof(T)), may_alias));
+  T* at = packed + lane;
+  *reinterpret_cast<Narrow*>(at) = __builtin_convertvector(v.re, Narrow);
+  *reinterpret_cast<Narrow*>(at + kLanes<T>) = __builtin_convertvector(v.im, Narrow);
+}
+
+// From the quarters P, Q, R, S of each v of a vector of rows to their columns: K(f1, +-f2) = (P -+ S) -+ i(Q +- R),
+// summed over v with the cosine for P and R and the sine for Q and S.
+template <class T>
+void expand_columns(const Geometry<T>& g, const WideTaps<T>& taps, const double* angles, T* packed, int lane) {
+  constexpr int L = kLanes<double>, step = 2 * kLanes<T>;
   const int sets = column_sets(g), vs = taps.vs;
   for (int f2 = 0; f2 < sets; ++f2, angles += 2 * vs) {
     // Of v = 0 the cosine is 1 and the sine 0.
-    Vec<T> p = load(taps.quarters), q = {}, r = load(taps.quarters + 2 * L), s = {};
-    Vec<T> odd_p = {}, odd_q = {}, odd_r = {}, odd_s = {};
-    const auto add = [&](int v, Vec<T>& to_p, Vec<T>& to_q, Vec<T>& to_r, Vec<T>& to_s) BLURFFT_LAMBDA_INLINE {
-      const T c = angles[2 * v], w = angles[2 * v + 1];
-      const T* quarters = taps.quarters + static_cast<ptrdiff_t>(v) * 4 * L;
-      to_p += c * load(quarters);
-      to_q += w * load(quarters + L);
-      to_r += c * load(quarters + 2 * L);
-      to_s += w * load(quarters + 3 * L);
-    };
+    Vec<double> p = load(taps.quarters), q = {}, r = load(taps.quarters + 2 * L), s = {};
+    Vec<double> odd_p = {}, odd_q = {}, odd_r = {}, odd_s = {};
+    const auto add = [&](int v, Vec<double>& to_p, Vec<double>& to_q, Vec<double>& to_r, Vec<double>& to_s)
+                         BLURFFT_LAMBDA_INLINE {
+                           const double c = angles[2 * v], w = angles[2 * v + 1];
+                           const double* quarters = taps.quarters + static_cast<ptrdiff_t>(v) * 4 * L;
+                           to_p += c * load(quarters);
+                           to_q += w * load(quarters + L);
+                           to_r += c * load(quarters + 2 * L);
+                           to_s += w * load(quarters + 3 * L);
+                         };
     int v = 1;
     for (; v + 1 < vs; v += 2) {
       add(v, odd_p, odd_q, odd_r, odd_s);
@@ -183,26 +223,27 @@ void expand_columns(const Geometry<T>& g, const Taps<T>& taps, const T* angles, 
     if (v < vs) add(v, odd_p, odd_q, odd_r, odd_s);
 
     const ColumnSet set = column_set(g, f2);
-    const Vec<T> sum_re = p + s, odd_sum_re = odd_p + odd_s, difference_re = p - s, odd_difference_re = odd_p - odd_s;
-    const Vec<T> sum_im = q + r, odd_sum_im = odd_q + odd_r, difference_im = q - r, odd_difference_im = odd_q - odd_r;
+    const Vec<double> sum_re = p + s, odd_sum_re = odd_p + odd_s, difference_re = p - s;
+    const Vec<double> odd_difference_re = odd_p - odd_s, sum_im = q + r, odd_sum_im = odd_q + odd_r;
+    const Vec<double> difference_im = q - r, odd_difference_im = odd_q - odd_r;
     if (set.opposite >= 0) {
-      store_cpx(packed + set.opposite_mirror * 2 * L, Cpx<T>{difference_re - odd_difference_re, odd_sum_im - sum_im});
-      store_cpx(packed + set.opposite * 2 * L, Cpx<T>{sum_re - odd_sum_re, difference_im - odd_difference_im});
+      store_rows(packed + set.opposite_mirror * step, lane, {difference_re - odd_difference_re, odd_sum_im - sum_im});
+      store_rows(packed + set.opposite * step, lane, {sum_re - odd_sum_re, difference_im - odd_difference_im});
     }
     // Where a column is its own mirror image the first counts.
-    store_cpx(packed + set.mirror * 2 * L, Cpx<T>{sum_re + odd_sum_re, difference_im + odd_difference_im});
-    store_cpx(packed + set.at * 2 * L, Cpx<T>{difference_re + odd_difference_re, -(sum_im + odd_sum_im)});
+    store_rows(packed + set.mirror * step, lane, {sum_re + odd_sum_re, difference_im + odd_difference_im});
+    store_rows(packed + set.at * step, lane, {difference_re + odd_difference_re, -(sum_im + odd_sum_im)});
   }
 }
 
 // Row H/2 of a transfer function: along u every other tap is negative, and no sine remains.
 template <class T>
-void transfer_middle_row(const Geometry<T>& g, const Taps<T>& taps, const T* angles, T* packed) {
+void transfer_middle_row(const Geometry<T>& g, const WideTaps<T>& taps, const double* angles, T* packed) {
   constexpr int L = kLanes<T>;
   const int width = g.width(), vs = taps.vs;
   for (int v = 0; v < vs; ++v) {
-    const T* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
-    T p = 0, q = 0, sign = 1;
+    const double* at = taps.folded + static_cast<ptrdiff_t>(v) * 4 * taps.padded;
+    double p = 0, q = 0, sign = 1;
     for (int u = 0; u < taps.us; ++u, sign = -sign) {
       p += sign * at[u];
       q += sign * at[taps.padded + u];
@@ -215,46 +256,47 @@ void transfer_middle_row(const Geometry<T>& g, const Taps<T>& taps, const T* ang
     unused[0] = unused[L] = 0;
   }
   for (int f2 = 0; f2 <= width / 2; ++f2, angles += 2 * vs) {
-    T re = 0, im = 0;
+    double re = 0, im = 0;
     for (int v = 0; v < vs; ++v) {
       re += taps.quarters[2 * v] * angles[2 * v];
       im += taps.quarters[2 * v + 1] * angles[2 * v + 1];
     }
     T* mirror = packed + middle_row_entry<T>(g.horizontal->position[f2 ? width - f2 : 0], true);
-    mirror[0] = re;
-    mirror[L] = im;
+    mirror[0] = static_cast<T>(re);
+    mirror[L] = static_cast<T>(im);
     T* at = packed + middle_row_entry<T>(g.horizontal->position[f2], true);
-    at[0] = re;
-    at[L] = -im;
+    at[0] = static_cast<T>(re);
+    at[L] = static_cast<T>(-im);
   }
 }
 
 template <class T>
 void transfer(const Geometry<T>& g, const TapGeometry<T>& t, const T* kernel, T* packed, T* work) {
-  constexpr int L = kLanes<T>;
-  const Taps<T> taps(g, t, work);
+  constexpr int L = kLanes<double>;
+  const WideTaps<T> taps(t, work);
   fold_taps(t, taps, kernel);
-  const T* turns = t.vertical;
-  for (int group = 0; group < g.rows.groups; ++group, packed += static_cast<ptrdiff_t>(g.width()) * 2 * L) {
-    // Along u: even-even p, even-odd q, odd-even r, odd-odd s.
-    const T* at = taps.folded;
-    T* out = taps.quarters;
-    for (int v = 0; v < taps.vs; ++v, at += 4 * taps.padded, out += 4 * L) {
-      Vec<T> p = {}, q = {}, r = {}, s = {};
-      for (int u = 0; u < taps.us; ++u) {
-        const Vec<T> c = load(turns + u * 2 * L), w = load(turns + u * 2 * L + L);
-        p += at[u] * c;
-        q += at[u + taps.padded] * c;
-        r += at[u + 2 * taps.padded] * w;
-        s += at[u + 3 * taps.padded] * w;
+  const double* turns = t.vertical;
+  for (int group = 0; group < g.rows.groups; ++group, packed += static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>) {
+    for (int lane = 0; lane < kLanes<T>; lane += L, turns += static_cast<ptrdiff_t>(taps.us) * 2 * L) {
+      // Along u: even-even p, even-odd q, odd-even r, odd-odd s.
+      const double* at = taps.folded;
+      double* out = taps.quarters;
+      for (int v = 0; v < taps.vs; ++v, at += 4 * taps.padded, out += 4 * L) {
+        Vec<double> p = {}, q = {}, r = {}, s = {};
+        for (int u = 0; u < taps.us; ++u) {
+          const Vec<double> c = load(turns + u * 2 * L), w = load(turns + u * 2 * L + L);
+          p += at[u] * c;
+          q += at[u + taps.padded] * c;
+          r += at[u + 2 * taps.padded] * w;
+          s += at[u + 3 * taps.padded] * w;
+        }
+        store(out, p);
+        store(out + L, q);
+        store(out + 2 * L, r);
+        store(out + 3 * L, s);
       }
-      store(out, p);
-      store(out + L, q);
-      store(out + 2 * L, r);
-      store(out + 3 * L, s);
+      expand_columns(g, taps, t.horizontal, packed, lane);
     }
-    expand_columns(g, taps, t.horizontal, packed);
-    turns += static_cast<ptrdiff_t>(taps.us) * 2 * L;
   }
   if (g.rows.united) transfer_middle_row(g, taps, t.horizontal, packed);
 }
@@ -291,7 +333,7 @@ void fold_columns(const Geometry<T>& g, const T* cotangent, T* out) {
 
 // The sums over f2 of `Count` taps v of one parity, to [v][4][L]: few enough at a time for the registers.
 template <int Count, class T>
-void contract_columns(const Geometry<T>& g, const Taps<T>& taps, const T* angles, int v, T* out) {
+void contract_columns(const Geometry<T>& g, const AdjointTaps<T>& taps, const T* angles, int v, T* out) {
   constexpr int L = kLanes<T>;
   Vec<T> sums[Count][4];
 #pragma GCC unroll 8
@@ -315,7 +357,7 @@ void contract_columns(const Geometry<T>& g, const Taps<T>& taps, const T* angles
 
 // The sums over f1 of the quarters of `Count` taps v, lanes now being taps u.
 template <int Count, class T>
-void contract_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, int v) {
+void contract_rows(const Geometry<T>& g, const AdjointTaps<T>& taps, const T* turns, int v) {
   constexpr int L = kLanes<T>;
   for (int u0 = 0; u0 < taps.padded; u0 += L) {
     Vec<T> sums[4 * Count];
@@ -340,7 +382,7 @@ void contract_rows(const Geometry<T>& g, const Taps<T>& taps, const T* turns, in
 
 // The sums over f2 of row H/2, in lane 0 of its quarters; no sine along u, no other quarters.
 template <class T>
-void contract_middle_row(const Geometry<T>& g, const Taps<T>& taps, const T* angles, const T* cotangent) {
+void contract_middle_row(const Geometry<T>& g, const AdjointTaps<T>& taps, const T* angles, const T* cotangent) {
   constexpr int L = kLanes<T>;
   const int width = g.width(), vs = taps.vs;
   T* out = taps.quarters + static_cast<ptrdiff_t>(g.rows.groups) * vs * 4 * L;
@@ -361,17 +403,17 @@ void contract_middle_row(const Geometry<T>& g, const Taps<T>& taps, const T* ang
 template <class T>
 void transfer_grad(const Geometry<T>& g, const TapGeometry<T>& t, const T* cotangent, double* kernel, T* work) {
   constexpr int L = kLanes<T>;
-  const Taps<T> taps(g, t, work);
+  const AdjointTaps<T> taps(g, t, work);
   for (int group = 0; group < g.rows.groups; ++group) {
     fold_columns(g, cotangent + static_cast<ptrdiff_t>(group) * g.width() * 2 * L, taps.columns);
     T* out = taps.quarters + static_cast<ptrdiff_t>(group) * taps.vs * 4 * L;
     for (int parity = 0; parity < 2; ++parity) {
       int v = parity;
-      for (; v + 2 < taps.vs; v += 4) contract_columns<2>(g, taps, t.horizontal, v, out);
-      if (v < taps.vs) contract_columns<1>(g, taps, t.horizontal, v, out);
+      for (; v + 2 < taps.vs; v += 4) contract_columns<2>(g, taps, t.columns, v, out);
+      if (v < taps.vs) contract_columns<1>(g, taps, t.columns, v, out);
     }
   }
-  if (g.rows.united) contract_middle_row(g, taps, t.horizontal, cotangent + middle_row(g, true));
+  if (g.rows.united) contract_middle_row(g, taps, t.columns, cotangent + middle_row(g, true));
   int v = 0;
   for (; v + 2 <= taps.vs; v += 2) contract_rows<2>(g, taps, t.rows, v);
   if (v < taps.vs) contract_rows<1>(g, taps, t.rows, v);

@@ -17,13 +17,16 @@
 
 namespace blurfft::cpu {
 
-// A small kernel's transforms: cos and sin of 2 pi f1 u / H, with lanes f1 and with lanes u, of 2 pi f2 v / W.
+// A small kernel's transforms: cos and sin of 2 pi f1 u / H and of 2 pi f2 v / W. The transform adds up in double: a
+// response that the taps cancel in is right relative to itself, so that 0 is 0 next to any nsr. The adjoint has no such
+// need.
 template <class T>
 struct TapGeometry {
   int kh, kw;
-  const T* vertical;    // [rows.groups][kh / 2 + 1][2][lanes]
-  const T* rows;        // [H / 2 + 1][2][kh / 2 + 1 in whole vectors]
-  const T* horizontal;  // [W / 2 + 1][kw / 2 + 1][2]
+  const double* vertical;    // [rows.groups * lanes / double lanes][kh / 2 + 1][2][double lanes], lanes f1
+  const double* horizontal;  // [W / 2 + 1][kw / 2 + 1][2]
+  const T* rows;             // [H / 2 + 1][2][kh / 2 + 1 in whole vectors], lanes u
+  const T* columns;          // as horizontal
 };
 
 // out = 2n * table applied to (a - b); energy[c] = n * <a - b, table applied to (a - b)>; power += power_scale * 4n

@@ -12,7 +12,7 @@ void otf(const T* kernel, int64_t count, Size taps, Size plane, T* out, const Co
   check(launch(otf_kernel<T>,
                {.grid = geometry.grid(count),
                 .block = dim3(kOtfThreads),
-                .shared_bytes = OtfGeometry::kSharedElements * sizeof(Complex<T>),
+                .shared_bytes = OtfGeometry::kSharedElements * sizeof(Complex<double>),
                 .stream = static_cast<cudaStream_t>(context.stream)},
                params),
         "otf");

@@ -77,27 +77,29 @@ __device__ inline T multiplicity(int column, int width) {
   return column == 0 || 2 * column == width ? T(1) : T(2);
 }
 
-// K at the frequencies of this thread. `shared` holds OtfGeometry::kSharedElements; every thread of the block calls.
+// K at the frequencies of this thread. `shared` holds OtfGeometry::kSharedElements; every thread of the block calls. It
+// is added up in double: a response that the taps cancel in is right relative to itself, so that 0 is 0 next to any
+// nsr.
 template <class T>
-__device__ void transfer_function(const OtfGeometry& g, const OtfThread& t, const T* kernel, Complex<T>* shared,
+__device__ void transfer_function(const OtfGeometry& g, const OtfThread& t, const T* kernel, Complex<double>* shared,
                                   Complex<T> (&K)[kOtfPairs][2]) {
   constexpr int kItems = (kOtfTaps * kOtfColumns + kOtfThreads - 1) / kOtfThreads;
   const int thread = threadIdx.x, columns = g.columns, cu = g.kh / 2, cv = g.kw / 2;
   const int pairs = g.groups() * kOtfPairs, first_column = blockIdx.y * columns;
-  Complex<T>* even = shared;                          // (taps, columns): R(d) + R(-d)
-  Complex<T>* odd = even + kOtfTaps * kOtfColumns;    // (taps, columns): R(d) - R(-d)
-  Complex<T>* phase = odd + kOtfTaps * kOtfColumns;   // (taps, columns): along a row of the kernel
-  Complex<T>* turn = phase + kOtfTaps * kOtfColumns;  // (taps, pairs): along a column
+  Complex<double>* even = shared;                          // (taps, columns): R(d) + R(-d)
+  Complex<double>* odd = even + kOtfTaps * kOtfColumns;    // (taps, columns): R(d) - R(-d)
+  Complex<double>* phase = odd + kOtfTaps * kOtfColumns;   // (taps, columns): along a row of the kernel
+  Complex<double>* turn = phase + kOtfTaps * kOtfColumns;  // (taps, pairs): along a column
 
-  Complex<T> P[kOtfPairs] = {}, Q[kOtfPairs] = {};
+  Complex<double> P[kOtfPairs] = {}, Q[kOtfPairs] = {};
   for (int d0 = 0; d0 <= cu; d0 += kOtfTaps) {
     const int depth = cu + 1 - d0 < kOtfTaps ? cu + 1 - d0 : kOtfTaps;
-    Complex<T> sum[kItems] = {}, difference[kItems] = {};
+    Complex<double> sum[kItems] = {}, difference[kItems] = {};
     for (int v0 = 0; v0 < g.kw; v0 += kOtfTaps) {
       const int taps = g.kw - v0 < kOtfTaps ? g.kw - v0 : kOtfTaps;
       __syncthreads();
       for (int i = thread; i < taps * columns; i += kOtfThreads) {
-        phase[i] = unit_root_of_product<T>(first_column + i % columns, v0 + i / columns - cv, g.width);
+        phase[i] = unit_root_of_product<double>(first_column + i % columns, v0 + i / columns - cv, g.width);
       }
       __syncthreads();
 #pragma unroll
@@ -108,8 +110,8 @@ __device__ void transfer_function(const OtfGeometry& g, const OtfThread& t, cons
         const T* below = kernel + (cu - d) * g.kw + v0;
         const T* above = d > 0 && cu + d < g.kh ? kernel + (cu + d) * g.kw + v0 : nullptr;
         for (int v = 0; v < taps; ++v) {
-          const Complex<T> w = phase[v * columns + i % columns];
-          const T a = above ? above[v] : T(0), b = below[v];
+          const Complex<double> w = phase[v * columns + i % columns];
+          const double a = above ? above[v] : T(0), b = below[v];
           sum[item].re += (a + b) * w.re;
           sum[item].im += (a + b) * w.im;
           difference[item].re += (a - b) * w.re;
@@ -125,15 +127,15 @@ __device__ void transfer_function(const OtfGeometry& g, const OtfThread& t, cons
       odd[i] = difference[item];
     }
     for (int i = thread; i < depth * pairs; i += kOtfThreads) {
-      turn[i] = unit_root_of_product<T>(t.first_pair + i % pairs, d0 + i / pairs, g.height);
+      turn[i] = unit_root_of_product<double>(t.first_pair + i % pairs, d0 + i / pairs, g.height);
     }
     __syncthreads();
     if (t.active) {
       for (int d = 0; d < depth; ++d) {
-        const Complex<T> e = even[d * columns + t.local_column], o = odd[d * columns + t.local_column];
+        const Complex<double> e = even[d * columns + t.local_column], o = odd[d * columns + t.local_column];
 #pragma unroll
         for (int i = 0; i < kOtfPairs; ++i) {
-          const Complex<T> w = turn[d * pairs + t.group + g.groups() * i];
+          const Complex<double> w = turn[d * pairs + t.group + g.groups() * i];
           P[i].re += e.re * w.re;
           P[i].im += e.im * w.re;
           Q[i].re -= o.re * w.im;
@@ -144,8 +146,8 @@ __device__ void transfer_function(const OtfGeometry& g, const OtfThread& t, cons
   }
 #pragma unroll
   for (int i = 0; i < kOtfPairs; ++i) {
-    K[i][0] = {P[i].re + Q[i].im, P[i].im - Q[i].re};
-    K[i][1] = {P[i].re - Q[i].im, P[i].im + Q[i].re};
+    K[i][0] = {static_cast<T>(P[i].re + Q[i].im), static_cast<T>(P[i].im - Q[i].re)};
+    K[i][1] = {static_cast<T>(P[i].re - Q[i].im), static_cast<T>(P[i].im + Q[i].re)};
   }
 }
 
@@ -160,7 +162,7 @@ template <class T>
 __global__ void __launch_bounds__(kOtfThreads, 1) otf_kernel(OtfParams<T> p) {
   const OtfGeometry& g = p.geometry;
   const OtfThread thread(g);
-  BLURFFT_DYNAMIC_SHARED(Complex<T>, shared);
+  BLURFFT_DYNAMIC_SHARED(Complex<double>, shared);
   Complex<T> K[kOtfPairs][2];
   transfer_function(g, thread, p.kernel + int64_t{blockIdx.x} * g.kh * g.kw, shared, K);
   Complex<T>* out = p.out + blockIdx.x * g.entries();

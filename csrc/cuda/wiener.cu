@@ -32,7 +32,7 @@ LogDeterminant precision_spectrum(const Wiener<T>& wiener, bool log_determinant,
   const int64_t spectra = params.spectra.count(), parts = params.geometry.blocks();
   params.weight = weight;
   if (log_determinant) params.log_determinant = static_cast<double*>(context.scratch(sizeof(double) * spectra * parts));
-  check(launch(precision_spectrum_kernel<T>, blocks(params.geometry.grid(spectra), sizeof(WienerShared<T>), context),
+  check(launch(precision_spectrum_kernel<T>, blocks(params.geometry.grid(spectra), sizeof(WienerShared), context),
                params),
         "precision_spectrum");
   return {params.log_determinant, parts};
@@ -54,9 +54,8 @@ void precision_spectrum_backward(const Wiener<T>& wiener, const T* weight_grad, 
   };
   params.nsr_grad = new_parts(nsr_grad);
   params.eps_grad = new_parts(eps_grad);
-  check(
-      launch(precision_spectrum_backward_kernel<T>, blocks(g.grid(kernels), sizeof(WienerShared<T>), context), params),
-      "precision_spectrum_backward");
+  check(launch(precision_spectrum_backward_kernel<T>, blocks(g.grid(kernels), sizeof(WienerShared), context), params),
+        "precision_spectrum_backward");
   otf_backward(reinterpret_cast<const T*>(params.transfer_grad), kernels, wiener.taps, wiener.plane, kernel_grad,
                context);
   const auto sum = [&](Extent parameters, const double* from, T* out) {

@@ -58,9 +58,8 @@ struct WienerEntry {
   __device__ __forceinline__ T weight(T eps) const { return s * inverse * inverse * unit * unit + eps; }
 };
 
-template <class T>
 struct WienerShared {
-  Complex<T> transfer[OtfGeometry::kSharedElements];
+  Complex<double> transfer[OtfGeometry::kSharedElements];
   double warps[kWarps];
 };
 
@@ -71,7 +70,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_kernel(Wien
   const OtfGeometry& g = p.geometry;
   const OtfThread thread(g);
   const int64_t sample = blockIdx.x / p.spectra.c, channel = blockIdx.x % p.spectra.c;
-  BLURFFT_DYNAMIC_SHARED(WienerShared<T>, shared);
+  BLURFFT_DYNAMIC_SHARED(WienerShared, shared);
   Complex<T> K[kOtfPairs][2];
   const int64_t taps = int64_t{g.kh} * g.kw;
   transfer_function(g, thread, p.kernel + entry(p.kernels, sample, channel) * taps, shared->transfer, K);
@@ -109,7 +108,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
   const WienerParams<T>& f = p.forward;
   const OtfGeometry& g = f.geometry;
   const OtfThread thread(g);
-  BLURFFT_DYNAMIC_SHARED(WienerShared<T>, shared);
+  BLURFFT_DYNAMIC_SHARED(WienerShared, shared);
   Complex<T> K[kOtfPairs][2];
   transfer_function(g, thread, f.kernel + int64_t{blockIdx.x} * g.kh * g.kw, shared->transfer, K);
 

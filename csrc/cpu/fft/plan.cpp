@@ -5,8 +5,9 @@
 #include <complex>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <numeric>
+
+#include "lock.h"
 
 namespace blurfft {
 
@@ -118,7 +119,8 @@ template <class T>
 struct OwnedLine : Line<T> {
   std::vector<int32_t> positions;
   std::vector<int32_t> places;  // of the elements
-  std::vector<T> cosines, sines, twiddles;
+  std::vector<double> cosines, sines;
+  std::vector<T> twiddles;
   std::map<int, std::vector<T>> roots;              // by radix
   std::map<int, OwnedConvolution<T>> convolutions;  // likewise
 };
@@ -274,8 +276,8 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
   line.cosines.resize(n);
   line.sines.resize(n);
   for (int64_t k = 0; k < n; ++k) {
-    line.cosines[k] = static_cast<T>(cos_turn<double>(k, n));
-    line.sines[k] = static_cast<T>(sin_turn<double>(k, n));
+    line.cosines[k] = cos_turn<double>(k, n);
+    line.sines[k] = sin_turn<double>(k, n);
   }
 
   // After decimation in frequency the first radix's output index is the most significant digit of the position and,
@@ -346,8 +348,7 @@ const OwnedLine<T>& cached(int64_t n, bool coprime) {
 
 template <class T>
 const Line<T>& line(int64_t n) {
-  static std::mutex mutex;
-  std::lock_guard<std::mutex> lock(mutex);
+  std::lock_guard<std::mutex> lock(fork_safe_mutex<Line<T>>());
   return cached<T>(n, false);
 }
 

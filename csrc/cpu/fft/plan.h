@@ -52,8 +52,8 @@ struct Line {
   int scratch = 0;  // vectors of complex numbers that its convolutions need
   Stage<T> stages[kMaxStages] = {};
   const int32_t* position = nullptr;  // frequency -> where the forward transform leaves it
-  const T* cosine = nullptr;          // of 2 pi k / n, k < n
-  const T* sine = nullptr;
+  const double* cosine = nullptr;     // of 2 pi k / n, k < n
+  const double* sine = nullptr;
 };
 
 constexpr bool supports_length(int64_t n) { return n >= 1 && n <= kMaxLength; }
@@ -64,7 +64,7 @@ std::vector<int> radices(int64_t n);
 template <class T>
 int64_t convolution_length(int64_t prime);
 
-// Never freed, safe from any thread.
+// Never freed, safe from any thread and after a fork.
 template <class T>
 const Line<T>& line(int64_t n);
 

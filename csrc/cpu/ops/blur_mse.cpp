@@ -2,8 +2,6 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include <vector>
-
 #include "losses.h"
 #include "taps.h"
 
@@ -29,7 +27,7 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
     const ptrdiff_t step = kernels_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const size_t tap_elements = call.tap_workspace_elements(g, taps);
     const bool streaming = fills_the_caches(input);
-    std::vector<double> energy(units.samples * units.channels);
+    Array<double> energy(units.samples * units.channels);
     const Images inputs(input), targets(target), grads(grad.value_or(input));
     const auto tap_work = [&] {
       static thread_local Buffer<T> buffer;
@@ -59,7 +57,7 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
     };
     // d loss / d K = -2 conj(F target) F r on every frequency; `cross` stands for the mirror rows too.
     const auto finish = [&](int64_t index, const T*, const T* cross) {
-      std::vector<double> sums(kh * kw);
+      Array<double> sums(kh * kw);
       for (int64_t c = 0; c < kernels_c; ++c) {
         call.transfer_grad(g, taps, cross + c * packed, sums.data(), tap_work());
         T* to = values<T>(*kernel_out) + (index * kernels_c + c) * kh * kw;

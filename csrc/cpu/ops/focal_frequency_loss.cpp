@@ -1,7 +1,6 @@
 #include "../ops.h"
 
 #include <cstring>
-#include <vector>
 
 #include "losses.h"
 
@@ -23,7 +22,7 @@ std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Ten
     const double n = static_cast<double>(units.pixels());
     const Factor power(0.25 / n);
     const bool streaming = fills_the_caches(input);
-    std::vector<double> energy(units.samples * units.channels);
+    Array<double> energy(units.samples * units.channels);
     const Images inputs(input), targets(target), grads(grad.value_or(input));
     each_unit<T>(units, split, work_elements + packed * units.interleave, [&](int64_t unit, T* work, const Team* team) {
       T* tables = work + work_elements;

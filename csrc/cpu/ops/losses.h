@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <vector>
 
 #include "units.h"
 
@@ -105,8 +104,8 @@ void fused_loss(const Tensor& input, const Tensor& target, const Gradient& grad,
 
 // loss (N,) or (): sums in a fixed order, in double.
 template <class T>
-Tensor reduce_loss(const Tensor& like, const std::vector<double>& per_plane, int64_t samples, int64_t channels,
-                   const std::vector<double>& offset, double scale, bool per_sample) {
+Tensor reduce_loss(const Tensor& like, const Array<double>& per_plane, int64_t samples, int64_t channels,
+                   const Array<double>& offset, double scale, bool per_sample) {
   Tensor loss = empty(like, {&samples, per_sample ? size_t{1} : size_t{0}}, real_type<T>);
   // The scale of a mean over nothing is NaN, and so is the mean, as in F.mse_loss.
   double total = 0 * scale;

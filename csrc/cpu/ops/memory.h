@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 #include "../../tensor.h"
 
@@ -15,6 +16,26 @@ constexpr size_t kAlignment = 64;
 // Gradients that fill the caches anyway are written past them.
 constexpr int64_t kStreamingBytes = int64_t{4} << 20;
 
+// Uninitialised, of at least so many elements.
+template <class T>
+T* allocate(size_t count) {
+  const size_t bytes = (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+  T* data = static_cast<T*>(std::aligned_alloc(kAlignment, bytes));
+  STD_TORCH_CHECK(data != nullptr, "blurfft: cannot allocate ", bytes, " bytes of workspace");
+  return data;
+}
+
+// What grows with the images, so that it says how large it would have been where there is no room.
+template <class T>
+struct Allocator {
+  typedef T value_type;
+  T* allocate(size_t count) { return cpu::allocate<T>(count); }
+  void deallocate(T* data, size_t) { std::free(data); }
+  bool operator==(const Allocator&) const { return true; }
+};
+template <class T>
+using Array = std::vector<T, Allocator<T>>;
+
 template <class T>
 class Buffer {
  public:
@@ -23,10 +44,7 @@ class Buffer {
   T* get() const { return data_.get(); }
   void reserve(size_t count) {
     if (count <= size_) return;
-    const size_t bytes = (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-    T* data = static_cast<T*>(std::aligned_alloc(kAlignment, bytes));
-    STD_TORCH_CHECK(data != nullptr, "blurfft: cannot allocate ", bytes, " bytes of workspace");
-    data_.reset(data);
+    data_.reset(allocate<T>(count));
     size_ = count;
   }
 
@@ -50,8 +68,12 @@ T* scratch(size_t count) {
 inline Tensor empty(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, ScalarType type) {
   int32_t dtype = static_cast<int32_t>(type);
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_aten_new_empty(like.get(), sizes.data(), static_cast<int64_t>(sizes.size()), &dtype,
-                                                   nullptr, nullptr, 0, nullptr, &handle));
+  if (aoti_torch_aten_new_empty(like.get(), sizes.data(), static_cast<int64_t>(sizes.size()), &dtype, nullptr, nullptr,
+                                0, nullptr, &handle) != TORCH_SUCCESS) {
+    int64_t count = 1;
+    for (const int64_t size : sizes) count *= size;
+    throw_no_room(count * bytes_of(type));
+  }
   return Tensor(handle);
 }
 inline Tensor empty_as(const Tensor& t, ScalarType type) {

@@ -1,7 +1,6 @@
 #include "../ops.h"
 
 #include <algorithm>
-#include <vector>
 
 #include "parallel.h"
 #include "taps.h"
@@ -42,7 +41,7 @@ Tensor otf_backward(const Tensor& grad, int64_t width, int64_t kh, int64_t kw) {
     const size_t packed = packed_elements(g, call.lanes, true);
     in_parallel(count, 1, [&](int64_t begin, int64_t end) {
       T* work = scratch<T>(packed + call.tap_workspace_elements(g, tables.taps));
-      std::vector<double> sums(kh * kw);
+      Array<double> sums(kh * kw);
       for (int64_t i = begin; i < end; ++i) {
         call.pack_cotangent(g, values<T>(half) + i * entries * 2, work);
         call.transfer_grad(g, tables.taps, work, sums.data(), work + packed);

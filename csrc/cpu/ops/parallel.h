@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <vector>
 
 #include "memory.h"
@@ -56,15 +57,24 @@ void in_parallel(int64_t count, int64_t grain, F f) {
   const int64_t helped = count > shares * grain ? shares : 1;
   std::vector<Portions> portions(shares);
   for (int64_t i = 0; i < shares; ++i) portions[i].assign(i * count / shares, (i + 1) * count / shares);
+  // Through the stable ABI an exception would lose what it says.
+  std::vector<std::exception_ptr> failed(shares);
   torch::stable::parallel_for(0, shares, 1, [&](int64_t first, int64_t last) {
     int64_t begin, end;
     for (int64_t own = first; own < last; ++own) {
-      for (int64_t i = 0; i < helped; ++i) {
-        while (portions[(own + i) % shares].take(grain, begin, end)) f(begin, end);
+      try {
+        for (int64_t i = 0; i < helped; ++i) {
+          while (portions[(own + i) % shares].take(grain, begin, end)) f(begin, end);
+        }
+      } catch (...) {
+        failed[own] = std::current_exception();
       }
     }
     fence_streaming_stores();
   });
+  for (const std::exception_ptr& reason : failed) {
+    if (reason) std::rethrow_exception(reason);
+  }
 }
 
 // Runs f(part, begin, end) over [0, count) in fixed_parts(count) parts, which depend on count alone.

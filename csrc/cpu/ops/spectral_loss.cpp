@@ -1,7 +1,5 @@
 #include "../ops.h"
 
-#include <vector>
-
 #include "losses.h"
 
 namespace blurfft::cpu {
@@ -22,7 +20,7 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
     const int64_t entries = rows * columns;
     const Factor power(scale / (4 * n));
     if (weight_grad) power_out = empty(weight, weight.sizes(), real_type<T>);
-    std::vector<double> energy(samples * channels);
+    Array<double> energy(samples * channels);
     fused_loss<T>(
         input, target, grad, weights_n > 1, weights_c, 0, weight_grad, static_cast<T>(power.power_of_two),
         energy.data(),

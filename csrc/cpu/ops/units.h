@@ -5,6 +5,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "../../tensor.h"
@@ -43,7 +44,12 @@ template <class T>
 Geometry<T> geometry(int64_t height, int64_t width, int64_t planes) {
   check_length(height, "height");
   check_length(width, "width");
-  return {&line<T>(height), &line<T>(width), static_cast<int>(planes), row_groups<T>(height, routines<T>().lanes)};
+  try {
+    return {&line<T>(height), &line<T>(width), static_cast<int>(planes), row_groups<T>(height, routines<T>().lanes)};
+  } catch (const std::bad_alloc&) {
+    STD_TORCH_CHECK(false, "blurfft: cannot allocate the tables of ", height, "x", width, " transforms");
+    throw;
+  }
 }
 
 // What is asked of an (N, C, H, W) tensor once a plane, which through the stable ABI is a call each.
@@ -135,8 +141,11 @@ void each_unit(const Units& units, const TeamSplit& split, size_t work_elements,
   }
 }
 
+// (1, planes, H, W), a copy where the strides are not those of one dimension.
 inline Tensor planes_of(const Tensor& t) {
-  return torch::stable::reshape(t, std::vector<int64_t>{1, -1, t.size(t.dim() - 2), t.size(t.dim() - 1)});
+  return allocated(t.numel() * bytes_of(t.scalar_type()), [&] {
+    return torch::stable::reshape(t, std::vector<int64_t>{1, -1, t.size(t.dim() - 2), t.size(t.dim() - 1)});
+  });
 }
 
 }  // namespace blurfft::cpu

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <vector>
 
 #include "losses.h"
 #include "taps.h"
@@ -53,13 +52,13 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
         static_cast<double>((weights_n > 1 ? 1 : samples) * (weights_c > 1 ? 1 : channels));
     const size_t packed = packed_elements(g, call.lanes, false);
     const int64_t weights = weights_n * weights_c;
-    std::vector<double> energy(samples * channels), log_determinant(nll ? weights : 0);
+    Array<double> energy(samples * channels), log_determinant(nll ? weights : 0);
     // A kernel of its own for every weight gets its gradient at once; a shared one, the sum over its weights at the
     // end.
     const bool own_kernels = kernel_extent.count() == weights;
     if (kernel_grad) kernel_out = empty(kernel, kernel.sizes(), real_type<T>);
-    std::vector<double> kernel_sums(kernel_grad && !own_kernels ? weights * taps : 0);
-    std::vector<double> nsr_sums(kernel_grad ? weights : 0), eps_sums(kernel_grad ? weights : 0);
+    Array<double> kernel_sums(kernel_grad && !own_kernels ? weights * taps : 0);
+    Array<double> nsr_sums(kernel_grad ? weights : 0), eps_sums(kernel_grad ? weights : 0);
 
     // Transfer functions, kept from fill to finish for the gradient. Without one they may lie where the planes will.
     const size_t transfer_elements = 2 * packed;
@@ -86,7 +85,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
         [&](int64_t index, T* weight, const T* power) {
           T* spectra = weight + weights_c * packed;
           T* tap_work = spectra + weights_c * transfer_elements;
-          std::vector<double> own_sums(own_kernels ? taps : 0);
+          Array<double> own_sums(own_kernels ? taps : 0);
           for (int64_t c = 0; c < weights_c; ++c) {
             const int64_t at = index * weights_c + c;
             T* transfer = spectra + c * transfer_elements;
@@ -105,7 +104,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
           }
         });
 
-    std::vector<double> offset;
+    Array<double> offset;
     if (nll) {
       const double plane_constant = 0.5 * n * std::log(2 * std::numbers::pi);
       offset.assign(samples, 0);
@@ -120,14 +119,14 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
 
     if (!kernel_grad) return;
     // Sums over the weights that a kernel, nsr or eps is shared by, in a fixed order.
-    const auto reduce = [&](const Tensor& like, Extent extent, const std::vector<double>& sums, int64_t size) {
+    const auto reduce = [&](const Tensor& like, Extent extent, const Array<double>& sums, int64_t size) {
       const Tensor result = empty(like, like.sizes(), real_type<T>);
       T* out = values<T>(result);
       if (extent.count() == weights) {
         std::copy(sums.begin(), sums.end(), out);
         return result;
       }
-      std::vector<double> total(extent.count() * size);
+      Array<double> total(extent.count() * size);
       for (int64_t i = 0; i < weights; ++i) {
         double* to = &total[extent.entry(i / weights_c, i % weights_c) * size];
         for (int64_t j = 0; j < size; ++j) to[j] += sums[i * size + j];
