@@ -2,6 +2,7 @@
 ## make test     run the tests, and say which took longest
 ## make coverage the same, with the coverage of Python lines, in twice the time
 ## make lint     ruff, mypy, clang-format
+## make fuzz     10,000 random calls of every public function against the formulas in float64
 ## make soak     kill a training run again and again, fill its disk, take its right to write
 ## make sanitize watch the compiled CPU code by AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 ## make bench    time every backend against its contenders
@@ -17,7 +18,7 @@
 ## PYTHON=python3.12        the Python to make .venv with
 ## TORCH=torch==2.11.0      what pip installs as torch
 ## TORCH_INDEX=URL          where from, e.g. https://download.pytorch.org/whl/cpu on Linux without a GPU
-## ARGS=...                 further arguments for the command behind demo, test, coverage, soak, sanitize, bench, measure and wheel
+## ARGS=...                 further arguments for the command behind demo, test, coverage, fuzz, soak, sanitize, bench, measure, wheel
 ## RESULTS=cpu-epyc-avx2    the file that measure writes
 
 PYTHON ?= python3
@@ -39,7 +40,7 @@ DEPS := $(VENV)/.deps-$(shell printf '%s' '$(TORCH) $(TORCH_INDEX) '"$$(pwd -P)"
 BUILT := $(VENV)/.built$(BLURFFT_CUDA)
 CXX_FILES := $(shell find csrc tests examples -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: help demo test coverage lint soak sanitize bench measure figures gpu docs wheel lock clean
+.PHONY: help demo test coverage lint fuzz soak sanitize bench measure figures gpu docs wheel lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -67,6 +68,11 @@ lint: $(DEPS)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+# Triton's interpreter takes some hundred times as long.
+fuzz: $(BUILT)
+	$(BIN)/python tests/fuzz.py $(ARGS)
+	$(if $(ARGS),,TRITON_INTERPRET=1 $(BIN)/python tests/fuzz.py --cases 300)
 
 soak: $(BUILT)
 	$(BIN)/python tests/soak.py $(ARGS)

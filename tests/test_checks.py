@@ -332,6 +332,59 @@ def test_message(call: Callable[[], object], error: type[Exception], message: st
         call()
 
 
+c = torch.ones(4)
+# Every public function with every argument that may be a tensor.
+CALLS: dict[str, dict[str, object]] = {
+    "blur": {"input": x, "kernel": k},
+    "wiener_filter": {"input": x, "kernel": k, "nsr": c},
+    "wiener_weight": {"kernel": k, "size": (16, 12), "nsr": c, "eps": c},
+    "spectral_mse": {"input": x, "target": x, "weight": w},
+    "wiener_loss": {"input": x, "target": x, "kernel": k, "nsr": c, "eps": c},
+    "wiener_nll": {"input": x, "target": x, "kernel": k, "nsr": c, "eps": c},
+    "blur_mse": {"input": x, "target": x, "kernel": k},
+    "focal_frequency_loss": {"input": x, "target": x, "matrix": x[0, 0]},
+    "rfft2": {"input": x},
+    "irfft2": {"input": half},
+}
+# What no argument may be, made of what it may be, with the end of the message.
+NO_TENSORS: dict[str, tuple[Callable[[torch.Tensor], object], type[Exception], str]] = {
+    "list": (lambda t: t.tolist(), TypeError, "torch.Tensor, got list"),
+    "array": (lambda t: t.numpy(), TypeError, "torch.Tensor, got ndarray"),
+    "string": (lambda t: "x", TypeError, "torch.Tensor, got str"),
+    "integers": (lambda t: t.real.long(), TypeError, "got torch.int64"),
+    "booleans": (lambda t: t.real.bool(), TypeError, "got torch.bool"),
+    "complex32": (lambda t: t.to(torch.complex32), TypeError, "got torch.complex32"),
+    "float8": (lambda t: t.real.to(torch.float8_e4m3fn), TypeError, "got torch.float8_e4m3fn"),
+    "sparse": (lambda t: t.to_sparse(), TypeError, "a dense (strided) tensor, got layout torch.sparse_coo"),
+    "nested": (lambda t: torch.nested.nested_tensor([t, t]), TypeError, "a dense (strided) tensor, got a nested one"),
+    "masked": (
+        lambda t: torch.masked.masked_tensor(t.abs(), torch.ones(t.shape, dtype=torch.bool)),
+        TypeError,
+        "a dense (strided) tensor, got a MaskedTensor",
+    ),
+    "elsewhere": (lambda t: t.to("meta"), ValueError, "cpu, got meta"),
+    "many dimensions": (lambda t: t[(None,) * 4], ValueError, "got"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch about prototypes
+@pytest.mark.parametrize("kind", NO_TENSORS)
+@pytest.mark.parametrize(
+    ("function", "argument"),
+    [(f, name) for f, arguments in CALLS.items() for name, a in arguments.items() if isinstance(a, torch.Tensor)],
+)
+def test_every_argument_of_every_kind(function: str, argument: str, kind: str) -> None:
+    make, error, message = NO_TENSORS[kind]
+    first = next(iter(CALLS[function]))
+    if argument == first and kind == "elsewhere":
+        pytest.skip("the others are to be where the first is")
+    if function in ("rfft2", "irfft2") and kind == "many dimensions":
+        pytest.skip("planes in any number")
+    arguments = CALLS[function]
+    with pytest.raises(error, match=f"^{argument} must .*{re.escape(message)}"):
+        getattr(blurfft, function)(**arguments | {argument: make(arguments[argument])})
+
+
 def test_sizes_are_whatever_is_an_integer() -> None:
     size = (np.int64(16), np.int64(12))
     assert blurfft.wiener_weight(k, size).equal(blurfft.wiener_weight(k, (16, 12)))
