@@ -254,8 +254,13 @@ def check(functions: Any, call: str, case: Case) -> None:
             max(pair) for pair in zip(errors_of_torch(call, arguments), usual_errors_of_torch(call, case), strict=True)
         ]
     for i, (a, e, error) in enumerate(zip(actual, expected(call, arguments), errors, strict=True)):
-        # The parameters' gradients are differences of a quadratic and a log-determinant term of near size.
-        assert_close(a, e, 10.0 if call.startswith("wiener_loss") and i > 1 else 1.0, at_least=4 * error)
+        factor = 1.0
+        if call.startswith("wiener_loss") and i > 1:
+            # The parameters' gradients are differences of a quadratic and a log-determinant term of near size. Where a
+            # response nearly vanishes, rounding it moves the latter by 1e-13 of the result, in the truth as in what is
+            # judged by it (against 80 bits 1.5e-13 and 1.2e-13): in float64 the two differ by both.
+            factor = 20.0 if case.hard and case.dtype == torch.float64 else 10.0
+        assert_close(a, e, factor, at_least=4 * error)
     if call in _SQUARES:
         assert (actual[0] >= 0).all(), "a sum of squares is negative"
 
