@@ -172,6 +172,8 @@ AWKWARD = [
 ]
 # Where it is not so yet: times the error of torch.fft.
 LARGER_ERRORS = {((163, 163), torch.float64): 1.25, ((218, 178), torch.float64): 1.06}
+# The quotients were measured with AVX2 on an AMD EPYC. On other processors torch.fft takes other kernels of the MKL.
+OTHER_PROCESSORS = 0.15
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -201,7 +203,7 @@ def test_awkward_sizes_are_as_accurate_as_in_torch(size: tuple[int, int], dtype:
     ):
         # Of two estimates from so many errors: five standard deviations of their quotient, or more.
         spread = 5 / math.sqrt(truth.size)
-        most = LARGER_ERRORS.get((size, dtype), 1) + spread
+        most = LARGER_ERRORS.get((size, dtype), 1) + OTHER_PROCESSORS + spread
         assert rms_error(actual, truth) <= most * rms_error(other, truth)
 
 

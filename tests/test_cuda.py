@@ -163,17 +163,17 @@ def test_lengths_with_any_prime_factor_are_about_as_exact_as_torch_s(
         return float((abs(actual.numpy() - exact).ravel() ** 2)[1:].sum() ** 0.5)  # without that of the sum, one number
 
     # Of few numbers the error varies; and a GPU fuses multiplications with additions, as torch does here and the
-    # emulator does not: that is a tenth.
+    # emulator does not: that is a tenth. On other processors torch.fft takes other kernels of the MKL.
     image = (torch.randn(1, 1, length, 16 if length < 150 else 2, dtype=f64) + mean).to(dtype)
     for rows in (image, image.transpose(2, 3).contiguous()):
         exact = rows.numpy().astype("longdouble")
         half = emulated(length).rfft2(rows, 1.0)
-        assert error(half, fft.rfft2(exact)) <= 1.5 * error(torch.fft.rfft2(rows), fft.rfft2(exact))
+        assert error(half, fft.rfft2(exact)) <= 1.75 * error(torch.fft.rfft2(rows), fft.rfft2(exact))
         spectrum = torch.from_numpy(fft.rfft2(exact).astype("complex128"))
         assert_close(half, spectrum)
         back = emulated(length).irfft2(spectrum.to(half.dtype), rows.shape[3], 1 / rows[0, 0].numel())
         usual = torch.fft.irfft2(spectrum.to(half.dtype), rows.shape[2:])
-        assert error(back, exact) <= 1.5 * error(usual, exact)
+        assert error(back, exact) <= 1.75 * error(usual, exact)
 
 
 def test_scaling_in_place(library: ctypes.CDLL) -> None:
