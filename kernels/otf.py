@@ -35,10 +35,13 @@ def transfer_function(
     """K at the frequencies f1 x f2 of the kernel (KH, KW) that the pointer leads to.
 
     It is added up in float64, from tables of float64: a response that the taps cancel in is right relative to itself,
-    so that 0 is 0 next to any noise-to-signal ratio.
+    so that 0 is 0 next to any noise-to-signal ratio. Terms with a cosine and those with a sine are added up apart: where
+    one is 0 and the other 1, opposite rows cancel to the bit.
     """
-    re = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
-    im = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
+    cos_re = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
+    cos_im = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
+    sin_re = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
+    sin_im = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
     for u in range(KH):
         line_re = tl.zeros((f2.shape[0],), tl.float64)
         line_im = tl.zeros((f2.shape[0],), tl.float64)
@@ -49,8 +52,11 @@ def transfer_function(
             line_re += tl.sum(k[None, :] * cos, 1)
             line_im += tl.sum(k[None, :] * sin, 1)
         cos, sin = root(columns, f1, u - KH // 2, HEIGHT)
-        re += cos[:, None] * line_re[None, :] - sin[:, None] * line_im[None, :]
-        im += cos[:, None] * line_im[None, :] + sin[:, None] * line_re[None, :]
+        cos_re += cos[:, None] * line_re[None, :]
+        cos_im += cos[:, None] * line_im[None, :]
+        sin_re += sin[:, None] * line_re[None, :]
+        sin_im += sin[:, None] * line_im[None, :]
+    re, im = cos_re - sin_im, cos_im + sin_re
     return re.to(kernel.dtype.element_ty), im.to(kernel.dtype.element_ty)
 
 
