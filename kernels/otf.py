@@ -35,8 +35,8 @@ def transfer_function(
     """K at the frequencies f1 x f2 of the kernel (KH, KW) that the pointer leads to.
 
     It is added up in float64, from tables of float64: a response that the taps cancel in is right relative to itself,
-    so that 0 is 0 next to any noise-to-signal ratio. Terms with a cosine and those with a sine are added up apart: where
-    one is 0 and the other 1, opposite rows cancel to the bit.
+    so that 0 is 0 next to any noise-to-signal ratio. Terms with a cosine and those with a sine are added up apart:
+    where one is 0 and the other 1, opposite rows cancel to the bit.
     """
     cos_re = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
     cos_im = tl.zeros((f1.shape[0], f2.shape[0]), tl.float64)
