@@ -32,7 +32,7 @@ struct LossVisitor {
   T factor;
   T* power;
   bool first;
-  T unit, squares;  // of the doubled spectrum: square_unit(), and 1 / 4 its square
+  T unit, squares;  // of the doubled spectrum x: square_unit(), and what the loss takes of |unit x|^2
   T sum = 0;
 
   __device__ LossVisitor(const T* weight, SpectrumSize size, T scale, T* power, bool first)

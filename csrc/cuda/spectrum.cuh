@@ -59,8 +59,8 @@ __device__ __forceinline__ void store_half(Value* half, SpectrumSize size, int f
   }
 }
 
-// A power of two near 1 / sqrt(n), or 0 for n = 0. Squares of an unnormalised transform of n pixels are in range once
-// it has been multiplied by it, where those of the orthonormal transform are.
+// A power of two near 1 / sqrt(n). Squares of an unnormalised transform of n pixels are in range once it has been
+// multiplied by it, where those of the orthonormal transform are.
 template <class T>
 BLURFFT_HD constexpr T square_unit(int n) {
   T unit = 1;
