@@ -56,7 +56,8 @@ def test_without_each() -> None:
         "cpu and (later_calls_are_as_good and wiener_loss or func_grad or func_nests or forward_mode_of_calls "
         "or is_grads_batched or autocast or compiled_backward) or inference_mode or transforms_and_modes"
     )
-    options = ["-q", "-n", "0", "-p", "no:cacheprovider", str(tests / "test_ops.py"), "-k", selected]
+    plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--assert=plain"]  # each costs a child seconds
+    options = ["-q", "-n", "0", *plugins, str(tests / "test_ops.py"), "-k", selected]
     done = subprocess.run(
         [sys.executable, str(tests / "without.py"), *NAMES, "--", *options],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

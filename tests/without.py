@@ -1,7 +1,7 @@
 """Tests of the ops in a torch that lacks a name, for each of the names given: ``python without.py NAME... -- OPTIONS``.
 
-For each a process is forked off one that has imported torch, which takes most of the time. In it the name is missing
-while blurfft is imported; afterwards it is there again: torch itself uses it.
+For each a process is forked off one that has imported what takes most of the time. In it the name is missing while
+blurfft is imported; afterwards it is there again: torch itself uses it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import os
 import sys
 
 import pytest
-import torch._dynamo  # all of torch's own modules
+import torch._dynamo
+import torch._inductor.pattern_matcher  # which torch.compile imports at its first call
 
 
 def run_without(name: str, options: list[str]) -> int:
