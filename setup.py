@@ -11,10 +11,10 @@ Read from the environment:
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -269,8 +269,7 @@ class BuildExtension(build_ext):
         have += ["-DBLURFFT_HAVE_CUDA_VARIANTS=1"] if self.nvcc and VARIANTS else []
         extra = shlex.split(os.environ.get("CXXFLAGS", ""))
         self.write_config(build_dir / "build_config.h", flags=[*CXX_FLAGS, *extra])
-        schemas = runpy.run_path(str(ROOT / "blurfft/ops/_schemas.py"))["SCHEMAS"]
-        ops = " ".join(f"OP({name}, {json.dumps(schema)})" for name, schema in schemas.items())
+        ops = " ".join(f"OP({schema.partition('(')[0]}, {json.dumps(schema)})" for schema in schemas())
         write_header(build_dir / "schemas.h", {"BLURFFT_SCHEMAS(OP)": ops})
 
         cpp_extension = self.torch.utils.cpp_extension
@@ -344,6 +343,15 @@ class BuildExtension(build_ext):
             "BLURFFT_CUDA_CODES": ",".join(codes),
         }
         write_header(path, {key: json.dumps(value) for key, value in values.items()})
+
+
+def schemas() -> list[str]:
+    """Those of the ops: the string ``schema`` of every class in ``blurfft/ops``."""
+    files = sorted((ROOT / "blurfft/ops").glob("[!_]*.py"))
+    classes = [node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+    assignments = [node for owner in classes for node in owner.body if isinstance(node, ast.Assign)]
+    named = [node for node in assignments if ast.unparse(node.targets[0]) == "schema"]
+    return [ast.literal_eval(node.value) for node in named]
 
 
 def write_header(path: Path, macros: dict[str, str]) -> None:

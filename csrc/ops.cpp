@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cpu/ops.h"
-#include "schemas.h"  // written by setup.py from blurfft/ops/_schemas.py
+#include "schemas.h"  // written by setup.py from blurfft/ops/
 #include "tensor.h"
 #ifdef BLURFFT_HAVE_CUDA
 #include "cuda/ops.h"
@@ -142,7 +142,7 @@ std::tuple<Tensor, Tensor> focal_frequency_loss(const Tensor& input, const Tenso
 }  // namespace
 }  // namespace blurfft
 
-#define BLURFFT_DECLARE_OP(name, schema) m.def(#name schema);
+#define BLURFFT_DECLARE_OP(name, schema) m.def(schema);
 STABLE_TORCH_LIBRARY(blurfft, m){BLURFFT_SCHEMAS(BLURFFT_DECLARE_OP)}
 
 // Python's implementations are registered under a key that torch prefers, whichever comes first.

@@ -22,7 +22,6 @@ import blurfft
 import blurfft.kernels
 from blurfft import _ext
 from blurfft.ops import _define
-from blurfft.ops._schemas import SCHEMAS
 
 PACKAGE = Path(blurfft.__file__).parent
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,7 +257,7 @@ def test_broken_extension_is_not_called_unbuilt(package: Path):
 @built
 def test_an_extension_of_other_ops_is_refused(package: Path):
     """It has declared its ops, which cannot be declared again."""
-    (package / "blurfft/_C.py").write_text("build_info, schemas = None, {'rfft2': '(Tensor input) -> Tensor'}")
+    (package / "blurfft/_C.py").write_text("build_info, schemas = None, {'rfft2': 'rfft2(Tensor input) -> Tensor'}")
     shutil.copy(_ext.library(), package / "blurfft")
     refused = run_from(package, "import blurfft")
     assert "ImportError: the compiled extension" in refused.stderr
@@ -319,7 +318,7 @@ def test_the_library_serves_every_op_without_the_package(tmp_path: Path):
 @built
 def test_the_library_declares_the_ops_as_python_does():
     for name, op in _define.OPS.items():
-        declared = torch._C.parse_schema(f"blurfft::{name}{SCHEMAS[name]}")
+        declared = torch._C.parse_schema(f"blurfft::{op.schema}")
         assert str(op.overload._schema) == str(declared)
-        assert _ext.module().schemas[name] == SCHEMAS[name]
-    assert SCHEMAS.keys() == _define.OPS.keys() == _ext.module().schemas.keys()
+        assert _ext.module().schemas[name] == op.schema
+    assert _define.OPS.keys() == _ext.module().schemas.keys()

@@ -26,7 +26,6 @@ from .. import _dispatch, _distributed, _ext
 from .._math import as_planes, compute_dtype, gradient_dtype
 from . import _fastpath
 from ._call import Args, Call, Derivative, Grads, Prepared, first
-from ._schemas import SCHEMAS
 
 Dims = tuple[int | None, ...]
 Needs = Sequence[bool]
@@ -43,11 +42,6 @@ try:
 except (ImportError, AttributeError):
     _SINGLE_LEVEL = False
 
-if (_extension := _ext.module()) is not None and _extension.schemas != SCHEMAS:
-    raise ImportError(
-        f"the compiled extension {_extension.__file__} was built for another blurfft, whose ops it has declared: build "
-        f"it again ({_ext.how_to_build()})"
-    )
 # The key for all devices. That of the extension's own implementations, CompositeExplicitAutograd, comes after it.
 _BACKENDS = "CompositeExplicitAutogradNonFunctional"
 # By the name of an op what declares it, unless the extension has, and its implementation. They outlive this module:
@@ -57,18 +51,23 @@ _libraries = vars(torch.ops.blurfft).setdefault("_libraries", {})
 OPS: dict[str, Op] = {}
 
 
-def _library_of(name: str) -> torch.library.Library:
+def _library_of(name: str, schema: str) -> torch.library.Library:
     """For the implementation of an op, which replaces that of a blurfft imported before and dropped from sys.modules.
 
     The schema stays, so that compiled graphs made before call the new implementation.
     """
-    declared = None
+    extension, declared = _ext.module(), None
+    if extension is not None and extension.schemas.get(name) != schema:
+        raise ImportError(
+            f"the compiled extension {extension.__file__} was built for another blurfft, whose ops it has declared: "
+            f"build it again ({_ext.how_to_build()})"
+        )
     if name in _libraries:
         declared, before = _libraries[name]
         before._destroy()
     elif not hasattr(torch.ops.blurfft, name):
         declared = torch.library.Library("blurfft", "FRAGMENT")
-        declared.define(name + SCHEMAS[name], tags=(torch.Tag.pt2_compliant_tag,))
+        declared.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     library = torch.library.Library("blurfft", "IMPL")
     _libraries[name] = declared, library
     return library
@@ -83,14 +82,15 @@ class Op:
     orthonormal DFT. Results never alias an argument.
     """
 
-    # That of the schema, in which tensors come first.
-    name: str
+    # Tensors come first. A plain string, since ``setup.py`` reads it here for the C++ library, without importing torch.
+    schema: str
     # How many of the tensors are images, which autocast brings to one dtype; with 0 it leaves the op alone.
     images = 0
 
     def __init__(self) -> None:
-        self.tensors = SCHEMAS[self.name].partition("->")[0].count("Tensor ")
-        self.library = _library_of(self.name)
+        self.name, _, arguments = self.schema.partition(" -> ")[0].partition("(")
+        self.tensors = arguments.count("Tensor ")
+        self.library = _library_of(self.name, self.schema)
         self.overload = getattr(torch.ops.blurfft, self.name).default
         self.library.impl(self.name, self.run, _BACKENDS)
         torch.library.register_fake(f"blurfft::{self.name}", self.fake, lib=self.library)

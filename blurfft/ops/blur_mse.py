@@ -12,7 +12,10 @@ from .spectral_filter import spectral_filter
 
 
 class BlurMSE(LossOp):
-    name = "blur_mse"
+    schema = (
+        "blur_mse(Tensor input, Tensor target, Tensor kernel, SymInt count, bool per_sample, bool input_grad, "
+        "bool kernel_grad) -> (Tensor loss, Tensor grad, Tensor kernel_grad)"
+    )
     target_grad_from_rounded = False
 
     def target_grad(self, args: Args, input_grad: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def _shape(a: Tensor, n: int, c: int) -> tuple[int, int, int, int]:
 
 
 class CrossSpectrum(Op):
-    name = "cross_spectrum"
+    schema = "cross_spectrum(Tensor a, Tensor b, SymInt n, SymInt c, bool complex) -> Tensor"
     images = 2
 
     def resolve(self, a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> tuple[Callable[..., Any], Args]:

@@ -13,7 +13,10 @@ from .spectral_loss import quadratic_vjp
 
 
 class FocalFrequencyLoss(LossOp):
-    name = "focal_frequency_loss"
+    schema = (
+        "focal_frequency_loss(Tensor input, Tensor target, float alpha, bool log_matrix, float loss_weight, "
+        "SymInt count, bool per_sample, bool input_grad) -> (Tensor loss, Tensor grad)"
+    )
 
     def scaled(self, alpha: float, log_matrix: bool, loss_weight: float, count: int, *flags: bool) -> Args:
         return alpha, log_matrix, loss_weight * per(count), *flags

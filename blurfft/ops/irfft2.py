@@ -14,7 +14,7 @@ from .rfft2 import ADJOINT_NORM, rfft2, scale
 
 
 class IRFFT2(LinearOp):
-    name = "irfft2"
+    schema = "irfft2(Tensor input, SymInt width, str norm) -> Tensor"
 
     def resolve(self, input: Tensor, width: int, norm: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         height = input.shape[-2]

@@ -12,7 +12,7 @@ from ._define import LinearOp
 
 
 class OTF(LinearOp):
-    name = "otf"
+    schema = "otf(Tensor kernel, SymInt height, SymInt width) -> Tensor"
 
     def resolve(self, kernel: Tensor, height: int, width: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _dispatch.select(self.name, kernel, height, width), (kernel, height, width)
@@ -30,7 +30,7 @@ class OTF(LinearOp):
 class OTFBackward(LinearOp):
     """Re of the sum over the half spectrum, without m."""
 
-    name = "otf_backward"
+    schema = "otf_backward(Tensor grad, SymInt width, SymInt kh, SymInt kw) -> Tensor"
 
     def resolve(self, grad: Tensor, width: int, kh: int, kw: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _dispatch.select(self.name, grad, grad.shape[-2], width), (grad, width, kh, kw)

@@ -19,7 +19,7 @@ def scale(norm: str, unscaled: str, n: int) -> float:
 
 
 class RFFT2(LinearOp):
-    name = "rfft2"
+    schema = "rfft2(Tensor input, str norm) -> Tensor"
 
     def resolve(self, input: Tensor, norm: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         height, width = input.shape[-2:]

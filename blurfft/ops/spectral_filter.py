@@ -14,7 +14,7 @@ from ._define import Args, Dims, Grads, Needs, Op, extent, fold, fold_shared, un
 
 
 class SpectralFilter(Op):
-    name = "spectral_filter"
+    schema = "spectral_filter(Tensor input, Tensor transfer) -> Tensor"
     images = 1
 
     def resolve(self, input: Tensor, transfer: Tensor) -> tuple[Callable[..., Any], Args]:

@@ -1,4 +1,4 @@
-"""Q_n = Σ m weight |F(input − target)|² over sample n."""
+"""Q_n = Σ m weight |F(input − target)|² over sample n, weight (N|1, C|1, H, W//2+1)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def quadratic_vjp(
 
 
 class SpectralLoss(LossOp):
-    name = "spectral_loss"
+    schema = (
+        "spectral_loss(Tensor input, Tensor target, Tensor weight, SymInt count, bool per_sample, "
+        "bool input_grad, bool weight_grad) -> (Tensor loss, Tensor grad, Tensor weight_grad)"
+    )
 
     def vjp(self, args: Args, grad: Tensor, needs: Needs) -> Grads:
         input, target, weight, count, *_ = args

@@ -1,7 +1,8 @@
 """``spectral_loss`` with weight ω = s / (s + nsr)² + eps, s = |otf(kernel)|²; nll: the Gaussian negative log-likelihood
 of target, Q_n / 2 − Σ m log(ω) / 2 + C H W log(2 π) / 2.
 
-Of images on a GPU nsr and eps may be numbers in the host's memory, (1, 1), which have no gradient."""
+kernel is (N|1, C|1, kh, kw), nsr and eps are (N|1, C|1); of images on a GPU these two may be numbers in the host's
+memory, (1, 1), which have no gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +15,11 @@ from .spectral_loss import quadratic_vjp
 
 
 class WienerLoss(LossOp):
-    name = "wiener_loss"
+    schema = (
+        "wiener_loss(Tensor input, Tensor target, Tensor kernel, Tensor nsr, Tensor eps, SymInt count, bool nll, "
+        "bool per_sample, bool input_grad, bool kernel_grad) "
+        "-> (Tensor loss, Tensor grad, Tensor kernel_grad, Tensor nsr_grad, Tensor eps_grad)"
+    )
 
     def vjp(self, args: Args, grad: Tensor, needs: Needs) -> Grads:
         input, target, kernel, nsr, eps, count, nll, *_ = args
