@@ -1,9 +1,10 @@
 """Blur-error losses for image models: Wiener-weighted spectral losses with fused forward and gradient.
 
-Functions are in ``blurfft.functional``, the same as modules in ``blurfft.modules``, the formulas in plain
-``torch.fft`` in ``blurfft.reference``.
+Functions are in ``blurfft.functional``, the same as modules in ``blurfft.modules``, kernels in ``blurfft.psf``, the
+formulas in plain ``torch.fft`` in ``blurfft.reference``.
 """
 
+from . import psf
 from ._dispatch import available_backends, use_backend
 from .functional import (
     blur,
@@ -32,6 +33,7 @@ __all__ = [
     "blur_mse",
     "focal_frequency_loss",
     "irfft2",
+    "psf",
     "rfft2",
     "spectral_mse",
     "use_backend",

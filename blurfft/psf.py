@@ -8,7 +8,7 @@ is).
 Examples:
     >>> from blurfft import psf
     >>> kernel = psf.motion(15, 30)
-    >>> restored = blurfft.wiener_filter(photographs, kernel, nsr=0.01)
+    >>> restored = blurfft.wiener_filter(input, kernel, nsr=0.01)
 """
 
 from __future__ import annotations

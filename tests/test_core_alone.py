@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import blurfft
 from blurfft._table import Table, plain
 
@@ -96,6 +98,27 @@ def test_check():
     assert alone(COMMAND, "check", "--backend", "fastest").returncode == 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_stops_reading_is_no_error_to_show():
+    """As in ``blurfft info | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM + COMMAND, "info"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert result.returncode == 1 and result.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_ends_in_a_sentence():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", PROGRAM + COMMAND, "info"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 1 and result.stderr == "blurfft: No space left on device\n"
+
+
 def test_the_other_commands_say_what_to_install():
     result = alone(COMMAND, "deblur", "photo.jpg", "--out", "sharp", "--kernel", "disk:3")
     assert result.returncode == 1
@@ -104,11 +127,11 @@ def test_the_other_commands_say_what_to_install():
 
 def test_a_module_of_blurfft_that_is_missing_is_no_missing_extra(tmp_path: Path):
     result = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.modules['blurfft.psf'] = None; import blurfft.cli"],
+        [sys.executable, "-c", "import sys; sys.modules['blurfft.cli.check'] = None; import blurfft.cli"],
         capture_output=True,
         text=True,
     )
-    assert "blurfft.psf" in result.stderr
+    assert "blurfft.cli.check" in result.stderr
 
 
 def test_plain_tables_fit_their_width():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from typing import Annotated, Any
 
@@ -11,23 +10,14 @@ import typer
 
 import blurfft
 
-from ..files import why
 from . import check, deblur, demo, info, train
+from .output import written
 
 
 class _Command(typer.Typer):
-    """The command. An error that stops its output, such as a full disk, ends it with a sentence."""
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            try:
-                return super().__call__(*args, **kwargs)
-            finally:
-                sys.stdout.flush()
-        except OSError as error:
-            # Python writes what is left once more when it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(f"blurfft: {why(error)}")
+        with written():
+            return super().__call__(*args, **kwargs)
 
 
 app = _Command(

@@ -11,6 +11,7 @@ import blurfft
 
 from .. import info, selfcheck
 from .._table import plain
+from .output import written
 
 INSTALL = "blurfft {} needs packages that are not installed: pip install 'blurfft[cli]'"
 _NEED_THE_EXTRA = ("deblur", "demo", "train")
@@ -22,7 +23,9 @@ def app(arguments: Sequence[str] | None = None, prog_name: str = "blurfft") -> N
     if arguments and arguments[0] in _NEED_THE_EXTRA:
         sys.exit(INSTALL.format(arguments[0]))
     given = _parser(prog_name).parse_args(arguments)
-    sys.exit(_info(given.json) if given.command == "info" else _check(given.backend, given.all))
+    with written():
+        status = _info(given.json) if given.command == "info" else _check(given.backend, given.all)
+    sys.exit(status)
 
 
 def _parser(prog_name: str) -> argparse.ArgumentParser:
