@@ -24,12 +24,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
-from setuptools.command.editable_wheel import editable_wheel
+try:
+    from setuptools import Extension, setup
+    from setuptools.command.build_ext import build_ext
+    from setuptools.command.editable_wheel import editable_wheel
+except ImportError:  # there is none, or one so old that check_packages refuses it
+    build_ext = editable_wheel = object
 
 ROOT = Path(__file__).resolve().parent
-TORCH_MINIMUM = (2, 11)  # the stable ABI that the extension is compiled for
+BUILD_PACKAGES = ("torch", "ninja", "pybind11")
+# The oldest versions, of setuptools too: by name, as in "2.11".
+MINIMUM = dict(re.findall(r'"(\w+)>=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+
+
+TORCH_MINIMUM = numbers(MINIMUM["torch"])  # the stable ABI that the extension is compiled for
 
 # All operators and kernels, for any process with torch's C++ libraries. The Python module links against it.
 LIBRARY = "libblurfft.dylib" if sys.platform == "darwin" else "libblurfft.so"
@@ -122,14 +134,28 @@ def check_python_headers() -> None:
         stop_extension(f"Python.h is not in {include}", "install Python's headers (python3-dev on Debian)")
 
 
-def is_missing(module: str) -> bool:
+def lack(package: str) -> str | None:
+    """What there is in place of the package, if that is too little."""
     try:
-        import_module(module)
+        version = str(import_module(package).__version__)
     except ModuleNotFoundError as error:
-        return error.name == module
-    except (ImportError, OSError):  # it is there, but broken
-        pass
-    return False
+        return f"no {package}" if error.name == package else None
+    except (ImportError, OSError, AttributeError):  # it is there, but broken
+        return None
+    return f"{package} {version}" if numbers(version) < numbers(MINIMUM[package]) else None
+
+
+def check_packages(*packages: str) -> None:
+    """Names all at once that are missing or too old."""
+    lacking = {package: there for package in packages if (there := lack(package))}
+    if not lacking:
+        return
+    problem = f"the Python that builds it has {' and '.join(lacking.values())}"
+    wishes = " ".join(f"'{package}>={MINIMUM[package]}'" for package in lacking)
+    remedy = f"pip install {wishes} first and blurfft with `pip install --no-build-isolation`"
+    if "setuptools" in lacking:
+        stop(f"cannot be installed: {problem}; {remedy}.")
+    stop_extension(problem, remedy)
 
 
 def import_torch():
@@ -138,9 +164,6 @@ def import_torch():
         import torch.utils.cpp_extension
     except (ImportError, OSError) as error:
         stop_extension(f"torch is installed, but cannot be imported ({error})", "repair it")
-    if tuple(map(int, torch.__version__.split(".")[:2])) < TORCH_MINIMUM:
-        minimum = ".".join(map(str, TORCH_MINIMUM))
-        stop_extension(f"torch is {torch.__version__}, but blurfft needs {minimum} or newer", "upgrade torch")
     return torch
 
 
@@ -227,12 +250,7 @@ class BuildExtension(build_ext):
         cuda_mode = setting("BLURFFT_CUDA", "auto", ("auto", "0", "1"))
         self.cxx = find_compiler()
         check_python_headers()
-        if missing := [module for module in ("torch", "ninja", "pybind11") if is_missing(module)]:
-            verb = "is" if len(missing) == 1 else "are"
-            stop_extension(
-                f"{' and '.join(missing)} {verb} not installed in the Python that builds it",
-                f"pip install {' '.join(missing)} first and blurfft with `pip install --no-build-isolation`",
-            )
+        check_packages(*BUILD_PACKAGES)
         self.torch = import_torch()
         self.nvcc, self.cuda_reason = decide_cuda(cuda_mode, self.torch)
         super().run()
@@ -369,9 +387,12 @@ class PureEditableWheel(editable_wheel):
         super().run()
 
 
+EXTENSION = setting("BLURFFT_EXT", "1", ("0", "1")) == "1"
 VARIANTS = setting("BLURFFT_CUDA_VARIANTS", "0", ("0", "1")) == "1"
 
-if setting("BLURFFT_EXT", "1", ("0", "1")) == "1":
+if lack("setuptools"):  # a source distribution can do without the others
+    check_packages("setuptools", *(BUILD_PACKAGES if EXTENSION else ()))
+if EXTENSION:
     files = [*ROOT.glob("csrc/**/*.cpp"), *ROOT.glob("csrc/cuda/**/*.cu" if VARIANTS else "csrc/cuda/*.cu")]
     sources = sorted(file.relative_to(ROOT).as_posix() for file in files)
     setup(ext_modules=[Extension("blurfft._C", sources)], cmdclass={"build_ext": BuildExtension})

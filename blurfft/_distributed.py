@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -47,6 +48,41 @@ def register_shardings(ops: Mapping[str, Any]) -> None:
         register_sharding(op.overload)(partial(op.shardings, place))
 
 
+class _Sum(torch.autograd.Function):
+    """The ranks' sum of a ``DTensor`` that is partial."""
+
+    @staticmethod
+    def forward(ctx: Any, partial: Any) -> Any:
+        from torch.distributed.tensor import Replicate
+
+        return partial.redistribute(placements=[Replicate() if p.is_partial() else p for p in partial.placements])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return grad
+
+
+class _SummedOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Any) -> Any:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return _Sum.apply(grad)
+
+
+def summed_once(tensor: Tensor) -> Tensor:
+    """``tensor``, whose gradient is summed over the ranks here if it is a ``DTensor``: several derivatives of torch's
+    own, further back, would each do so. Those of ``DTensor.from_local`` and ``redistribute`` have no derivative."""
+    if type(tensor) is Tensor or "torch.distributed.tensor" not in sys.modules:
+        return tensor
+
+    from torch.distributed.tensor import DTensor
+
+    return _SummedOnce.apply(tensor) if isinstance(tensor, DTensor) else tensor
+
+
 def beside(image: Tensor, parameter: Tensor) -> Tensor:
     """``parameter``, which goes with ``image``: of a ``DTensor`` every rank has the whole of a plain one."""
     if type(image) is Tensor or "torch.distributed.tensor" not in sys.modules:
@@ -57,4 +93,4 @@ def beside(image: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(image, DTensor) or isinstance(parameter, DTensor):
         return parameter
     mesh = image.device_mesh
-    return DTensor.from_local(parameter, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return summed_once(DTensor.from_local(parameter, mesh, [Replicate()] * mesh.ndim, run_check=False))

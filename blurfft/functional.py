@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, ops
+from ._distributed import summed_once
 from ._math import (
     PrecisionSpectrum,
     as_planes,
@@ -179,7 +180,7 @@ def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.0
     eps = _checks.any_per_plane("eps", eps, "kernel", kernel)
     _checks.broadcast(kernel=planes, nsr=nsr, eps=eps)
     K = ops.otf(planes, height, width)
-    return PrecisionSpectrum(K, nsr, eps).omega.to(kernel.dtype)
+    return summed_once(PrecisionSpectrum(K, nsr, eps).omega.to(kernel.dtype))
 
 
 @remembers(tensors=3)
@@ -206,7 +207,7 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         own_mirror = multiplicity(input.shape[-1], weight) == 1
         root = torch.where(own_mirror, (weight + mirrored) / 2, weight).sqrt()
         e = difference(input, target)
-        return ops.spectral_filter(e, root).square().to(input.dtype)
+        return ops.spectral_filter(e, summed_once(root)).square().to(input.dtype)
     return ops.spectral_loss.prepare(input, target, weight, input.numel() if reduction == "mean" else 1)
 
 

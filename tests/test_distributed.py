@@ -103,7 +103,7 @@ def check_plain_parameters(mesh: Any) -> None:
 
 def check_communications(mesh: Any) -> None:
     """Forward there are none, backward the sum of each trained parameter's gradient over the ranks: as by hand."""
-    from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Communications(TorchDispatchMode):
@@ -133,6 +133,13 @@ def check_communications(mesh: Any) -> None:
         "blur_mse": (lambda x, k: blurfft.blur_mse(x, y, k), [kernel]),
         "focal_frequency_loss": (lambda x: blurfft.focal_frequency_loss(x, y), []),
         "blur": (lambda x, k: blurfft.blur(x, k).square().sum(), [kernel]),
+        "wiener_filter": (lambda x, k, nsr: blurfft.wiener_filter(x, k, nsr).square().sum(), [kernel, nsr]),
+        "wiener_loss, map": (
+            lambda x, k, nsr: blurfft.wiener_loss(x, y, k, nsr, reduction="none").sum(),
+            [kernel, nsr],
+        ),
+        "spectral_mse, map": (lambda x, w: blurfft.spectral_mse(x, y, w, "none").sum(), [weight]),
+        "blur_mse, map": (lambda x, k: blurfft.blur_mse(x, y, k, "none").sum(), [kernel]),
         "by hand": (lambda x, w: torch.fft.rfft2(x.to_local()).abs().square().mul(w).sum(), [weight]),
     }
     for name, (function, parameters) in functions.items():
@@ -150,6 +157,43 @@ def check_communications(mesh: Any) -> None:
             _, backward = sent(lambda: funcol.all_reduce(trained[0].grad, "sum", mesh))  # noqa: B023
         sums = [("_c10d_functional::all_reduce", p.numel()) for p in trained]
         assert sorted(backward) == sorted(sums), (name, backward)
+
+    # The gradient of a DTensor that every rank has may stay partial; what is not linear in it sums it once.
+    for function in (
+        lambda w: blurfft.spectral_mse(x, y, w, "none").sum(),
+        lambda w: blurfft.spectral_mse(x, y, blurfft.wiener_weight(w, (8, 6))),
+    ):
+        loss = function(distribute_tensor(weight, mesh, [Replicate()]).requires_grad_())
+        _, backward = sent(loss.backward)
+        assert backward == [("_c10d_functional::all_reduce", weight.numel())], backward
+
+
+def check_second_gradients(mesh: Any) -> None:
+    """The ranks' sum of the gradient of a shared parameter is itself differentiated."""
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    def full(tensor: Any) -> Tensor:
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+    def gradients(function: Callable[..., Tensor], args: list[Tensor]) -> list[Tensor]:
+        first = torch.autograd.grad(function(*args).sum(), args, create_graph=True)
+        second = torch.autograd.grad(sum(full(g).square().sum() for g in first), args)
+        return [full(g).detach() for g in (*first, *second)]
+
+    x, y, kernel, nsr = images((4, 3, 8, 6)), images((4, 3, 8, 6)), kernels((3, 2)), positive(())
+    functions: list[tuple[Callable[..., Tensor], list[Tensor]]] = [
+        (lambda x, y, k, nsr: blurfft.wiener_loss(x, y, k, nsr, eps=nsr), [x, y, kernel, nsr]),
+        (lambda x, y, k, nsr: blurfft.wiener_nll(x, y, k, nsr), [x, y, kernel, nsr]),
+        (lambda x, y, w: blurfft.spectral_mse(x, y, w), [x, y, positive((8, 4))]),
+        (lambda x, y, w: blurfft.spectral_mse(x, y, w, "none").square(), [x, y, positive((8, 4))]),
+        (lambda x, y, k: blurfft.blur_mse(x, y, k), [x, y, kernel]),
+        (lambda x, k, nsr: blurfft.wiener_filter(x, k, nsr).square(), [x, kernel, nsr]),
+    ]
+    for function, args in functions:
+        expected = gradients(function, [a.clone().requires_grad_() for a in args])
+        for shared in (lambda a: a.clone(), lambda a: distribute_tensor(a, mesh, [Replicate()])):
+            placed = [distribute_tensor(a, mesh, [Shard(0)]) if a.shape[:1] == (4,) else shared(a) for a in args]
+            torch.testing.assert_close(gradients(function, [a.requires_grad_() for a in placed]), expected)
 
 
 def check_data_parallel(mesh: Any, rank: int) -> None:
@@ -181,6 +225,7 @@ def work(rank: int, rendezvous: str) -> None:
     check_dtensor(mesh)
     check_plain_parameters(mesh)
     check_communications(mesh)
+    check_second_gradients(mesh)
     check_data_parallel(mesh, rank)
     dist.destroy_process_group()
 

@@ -193,6 +193,9 @@ def test_source_distribution_is_complete(tree: Path):
 
 TORCH_ABSENT = {"torch.py": "raise ModuleNotFoundError('no torch', name='torch')"}
 ALL_ABSENT = {f"{name}.py": f"raise ModuleNotFoundError(name='{name}')" for name in ("torch", "ninja", "pybind11")}
+SETUPTOOLS_OLD = {"setuptools/__init__.py": "__version__ = '65.5.0'"}
+SETUPTOOLS_ABSENT = {"setuptools.py": "raise ModuleNotFoundError(name='setuptools')"}
+NINJA_OLD = {"ninja.py": "__version__ = '1.10.2'"}
 TORCH_BROKEN = {"torch.py": "raise OSError('libcudart.so.13: cannot open shared object file')"}
 TORCH_OLD = {
     "torch/__init__.py": "__version__ = '2.10.1'",
@@ -207,10 +210,22 @@ TORCH_OLD = {
     [
         ({"CXX": "/nonexistent/c++"}, {}, "there is no C++ compiler '/nonexistent/c++'; install g++"),
         ({"CXX": "false"}, {}, "the C++ compiler 'false' does not compile C++20 with vector extensions; install g++"),
-        ({}, TORCH_ABSENT, "torch is not installed in the Python that builds it; pip install torch first"),
-        ({}, ALL_ABSENT, "torch and ninja and pybind11 are not installed in the Python that builds it; pip install"),
+        ({}, TORCH_ABSENT, "the Python that builds it has no torch; pip install 'torch>=2.11' first and blurfft with"),
+        ({}, ALL_ABSENT, "has no torch and no ninja and no pybind11; pip install 'torch>=2.11' 'ninja>=1.11' 'pybind"),
+        ({}, NINJA_OLD | TORCH_ABSENT, "has no torch and ninja 1.10.2; pip install 'torch>=2.11' 'ninja>=1.11' first"),
+        ({}, SETUPTOOLS_ABSENT, "cannot be installed: the Python that builds it has no setuptools; pip install 'setup"),
+        (
+            {},
+            SETUPTOOLS_OLD | ALL_ABSENT,
+            "has setuptools 65.5.0 and no torch and no ninja and no pybind11; pip install",
+        ),
+        (
+            {"BLURFFT_EXT": "0"},
+            SETUPTOOLS_OLD | ALL_ABSENT,
+            "it has setuptools 65.5.0; pip install 'setuptools>=77' fi",
+        ),
         ({}, TORCH_BROKEN, "torch is installed, but cannot be imported (libcudart.so.13: cannot open"),
-        ({}, TORCH_OLD, "torch is 2.10.1, but blurfft needs 2.11 or newer; upgrade torch"),
+        ({}, TORCH_OLD, "the Python that builds it has torch 2.10.1; pip install 'torch>=2.11' first"),
         (
             {"BLURFFT_CUDA": "1", "CUDA_HOME": "/nonexistent"},
             {},
@@ -232,7 +247,7 @@ def test_build_refuses_in_one_sentence(tree: Path, tmp_path: Path, environment, 
     message = build.stderr.splitlines()[-1]
     assert message.startswith("blurfft: ")
     assert sentence in message
-    if "BLURFFT_CUDA" not in environment and "BLURFFT_EXT" not in environment:
+    if message.startswith("blurfft: cannot build the extension: "):
         assert message.endswith("or set BLURFFT_EXT=0 to install without it.")
 
 
