@@ -784,10 +784,26 @@ def test_twelve_bits_fill_the_range(tmp_path):
     np.testing.assert_array_equal(levels(images.read(tmp_path / "t.tif"))[0, :, 0], [0, 65535, 0x8008, 0x8008])
 
 
-def test_integers_below_zero_are_named(tmp_path):
-    tifffile.imwrite(tmp_path / "s.tif", np.full((4, 4), -3, np.int16))
-    with pytest.raises(images.Refused, match="integers below 0"):
+@pytest.mark.parametrize(
+    ("value", "dtype", "words"),
+    [
+        (-3, np.int8, "integers below 0"),
+        (-3, np.int16, "integers below 0"),
+        (-3, np.int32, "integers below 0"),
+        (2**16, np.int32, "integers of more than 16 bits"),
+        (2**31, np.uint32, "integers of more than 16 bits"),
+    ],
+)
+def test_integers_out_of_range_are_named(tmp_path, value, dtype, words):
+    tifffile.imwrite(tmp_path / "s.tif", np.full((4, 4), value, dtype))
+    with pytest.raises(images.Refused, match=words):
         images.read(tmp_path / "s.tif")
+
+
+def test_floats_whose_sums_are_out_of_range_are_named(tmp_path):
+    tifffile.imwrite(tmp_path / "f.tif", np.full((16, 16), 3e38, np.float32))
+    with pytest.raises(images.Refused, match=r"scale them to \[0, 1\]"):
+        images.restore(images.read(tmp_path / "f.tif"), psf.gaussian(1.0), 0.01)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -135,6 +135,8 @@ def test_parse_says_what_is_wrong(spec, message):
         (np.ones((3, 3), complex), r"must hold real numbers, got complex128"),
         (np.array([[1, np.nan]]), r"has NaN or infinite elements"),
         (np.array([[1.0, -1.0]]), r"must have a positive sum to be normalised, got 0"),
+        (np.array([[0.1, 0.2, -0.3 + 1e-16]]), r"must have a positive sum to be normalised, got 1.*e-16"),
+        (np.array([[0.1, 0.2, -0.29999998]], np.float32), r"must have a positive sum to be normalised, got 2.*e-08"),
         (np.array([[{}]], dtype=object), r"cannot be read: .*allow_pickle"),
     ],
 )

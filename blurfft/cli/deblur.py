@@ -35,7 +35,8 @@ def deblur(
         list[Path],
         typer.Argument(
             metavar="PHOTO",
-            help="Any format that Pillow reads, 8 or 16 bits, grey or colour. Alpha is kept unchanged.",
+            help="Any format that Pillow reads, 8 or 16 bits or floating point, grey or colour; HEIC where pillow-heif "
+            "is installed, more kinds of TIFF where tifffile is. Alpha is kept unchanged.",
             show_default=False,
         ),
     ],

@@ -51,6 +51,8 @@ def restore(photo: Photo, kernel: Tensor, nsr: float, taper: bool = False) -> Te
         planes.append(restored[top : top + height, left : left + width] if taper else restored)
     result = torch.stack(planes)
     if not result.isfinite().all():
+        if colour.abs().max() > 1e30:
+            raise Refused("pixels whose sums are out of the range of float32; scale them to [0, 1] first")
         raise Refused(f"nsr = {nsr:g} is too small for this kernel: some frequencies are divided by zero")
     return result if visible is None else torch.where(visible, result, photo.colour)
 

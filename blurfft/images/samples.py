@@ -16,9 +16,10 @@ from PIL import Image
 
 from ..files import Refused
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES = 258, 262, 338
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 338, 339
 _SMALLEST, _LARGEST = 340, 341  # SMinSampleValue and SMaxSampleValue
 _WHITE_IS_ZERO = 0
+_SIGNED = 2
 
 
 def read_samples(again: Callable[[], Image.Image], image: Image.Image, notes: list[str]) -> NDArray[Any]:
@@ -104,12 +105,16 @@ def _shallow(image: Image.Image, notes: list[str]) -> NDArray[Any]:
         return np.asarray(image).astype(np.uint16)
     if mode == "F":
         return np.asarray(image)
-    if mode == "I":
+    tags = getattr(image, "tag_v2", None)
+    signed = tags is None or _SIGNED in tags.get(_SAMPLE_FORMAT, ())
+    if mode == "I" or (mode == "L" and tags is not None and signed):
         values = np.asarray(image)
+        # Pillow reads 32 bits without a sign as if they had one, and 8 bits with one as if they had none.
+        values = values.view(np.int8) if mode == "L" else values if signed else values.view(np.uint32)
         if values.min() < 0 or values.max() > 65535:
-            below = "integers below 0" if values.min() < 0 else "integers of more than 16 bits"
-            raise Refused(f"{below}; store them as 16-bit or floating-point grey")
-        return values.astype(np.uint16)
+            words = "integers below 0" if values.min() < 0 else "integers of more than 16 bits"
+            raise Refused(f"{words}; store them as 16-bit or floating-point grey")
+        return values.astype(np.uint16 if mode == "I" else np.uint8)
     if mode in ("LA", "RGBA"):
         target = mode
     elif mode in ("La", "RGBa"):  # alpha already multiplied in
