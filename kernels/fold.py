@@ -35,13 +35,13 @@ def fold_kernel(
     total += group * (PARTS * HEIGHT * WIDTH)
     out += group * (PARTS * HEIGHT * HALF) + f * PARTS
     # m / 2
-    m = tl.where((f2 == 0) | (2 * f2 == WIDTH), 0.5, 1.0)
-    re = tl.load(total + here, mask=inside, other=0.0) + tl.load(total + there, mask=inside, other=0.0)
-    tl.store(out, re * m.to(re.dtype), mask=inside)
+    m = tl.where((f2 == 0) | (2 * f2 == WIDTH), 0.5, 1.0).to(total.dtype.element_ty)
+    re = m * tl.load(total + here, mask=inside, other=0.0) + m * tl.load(total + there, mask=inside, other=0.0)
+    tl.store(out, re, mask=inside)
     if COMPLEX:
         total += HEIGHT * WIDTH
-        im = tl.load(total + here, mask=inside, other=0.0) - tl.load(total + there, mask=inside, other=0.0)
-        tl.store(out + 1, im * m.to(im.dtype), mask=inside)
+        im = m * tl.load(total + here, mask=inside, other=0.0) - m * tl.load(total + there, mask=inside, other=0.0)
+        tl.store(out + 1, im, mask=inside)
 
 
 def fold(partial: Tensor, n: int, c: int, width: int) -> Tensor:

@@ -31,9 +31,10 @@ def irfft2_kernel(
     dtype: tl.constexpr = row_table.dtype.element_ty
     slot = tl.program_id(0) * BATCH + tl.arange(0, BATCH)
     re, im = planes.transfer(input, slot.to(tl.int64) * (2 * NH * (NW // 2 + 1)), slot < slots, H, W)
-    re, im = tl.reshape(re, (BATCH * PH * PW,)), tl.reshape(im, (BATCH * PH * PW,))
+    factor = tl.full((), scale, dtype)  # before the sums, which may be out of range without it
+    re, im = tl.reshape(re * factor, (BATCH * PH * PW,)), tl.reshape(im * factor, (BATCH * PH * PW,))
     re, im = fft.inverse2(re, im, row_table, column_table, slots < 0, BATCH, H, W)
-    re = tl.reshape(re * tl.full((), scale, dtype), (BATCH, PH, PW))
+    re = tl.reshape(re, (BATCH, PH, PW))
     axes = planes.axes(H, W)
     where = planes.pair(slot * 0, slot < slots, slot, 1, 1, 1, False)
     planes.store(out, re, re, where, axes, NH * NW, 0, NW, 1, 1, False)

@@ -180,7 +180,7 @@ def weight(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr, SYMMETRIC: 
     value = tl.load(pointers + offset, mask=mask, other=0.0)
     if not SYMMETRIC:
         other = tl.load(pointers + opposite, mask=mask & own, other=0.0)
-        value = tl.where(own, 0.5 * (value + other), value)
+        value = tl.where(own, 0.5 * value + 0.5 * other, value)
     return value
 
 
@@ -195,7 +195,7 @@ def transfer(spectrum, base, exists, H: tl.constexpr, W: tl.constexpr):
     im = tl.where(mirrored, -im, im)
     other_re = tl.load(pointers + 2 * opposite, mask=mask & own, other=0.0)
     other_im = tl.load(pointers + 2 * opposite + 1, mask=mask & own, other=0.0)
-    return tl.where(own, 0.5 * (re + other_re), re), tl.where(own, 0.5 * (im - other_im), im)
+    return tl.where(own, 0.5 * re + 0.5 * other_re, re), tl.where(own, 0.5 * im - 0.5 * other_im, im)
 
 
 @triton.jit

@@ -356,6 +356,27 @@ def _taps_whose_square_is_out_of_range(functions: Any) -> None:
     assert (kernel_grad == 0).all() and nsr_grad == 0
 
 
+def _largest_numbers(height: int, width: int) -> Callable[[Any], None]:
+    """One pixel above half of the largest number, whose spectrum has its size throughout."""
+
+    def check(functions: Any) -> None:
+        x = torch.zeros(1, 1, height, width)
+        x[0, 0, height // 2, width // 3] = 1.5 * 2.0**127
+        ones = torch.ones(1, 1, height, width // 2 + 1)
+        arguments: dict[str, tuple[Any, ...]] = {
+            "rfft2": (x, 1.0),
+            "spectral_filter": (x, ones),
+            "cross_spectrum": (x, 2.0**-128 * x, 1, 1, True),
+        }
+        if height == width == 1:
+            arguments["irfft2"] = (x.to(torch.complex64), 1, 1.0)
+        for call, given in arguments.items():
+            (actual,), (truth,) = run(functions, call, given), expected(call, given)
+            assert_close(actual, truth)
+
+    return check
+
+
 def _zeros_of_kernels(functions: Any) -> None:
     """A box as wide as the image, among others, removes frequencies: nothing of them is left beside any nsr."""
     x, y = images((2, 1, 12, 10), torch.float32), images((2, 1, 12, 10), torch.float32)
@@ -392,6 +413,7 @@ RANGE: dict[str, Callable[[Any], None]] = {
     "errors-out-of-range": _errors_that_are_out_of_range,
     "taps-out-of-range": _taps_whose_square_is_out_of_range,
     "zeros-of-kernels": _zeros_of_kernels,
+    **{f"largest-numbers-{h}x{w}": _largest_numbers(h, w) for h, w in ((1, 1), (5, 6), (8, 8), (16, 32))},
     # For the focal frequency loss: sides with a kernel of their own, and without.
     **{f"large-alpha-{side}": _large_alpha(side) for side in (16, 32)},
     **{f"small-errors-{side}": _small_errors(side) for side in (16, 32)},

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..files import Refused, atomic
+from ..files import Refused, atomic, why
 from .data import Images
 from .elbo import RateController, bits_per_dimension, dequantise, kl_divergence
 from .networks import VAE
@@ -213,14 +213,15 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         state = dict(torch.load(path, map_location=device, weights_only=True))
         Options(**state["options"])
         state["step"]
-    except Exception as error:
-        raise _damaged(path, error) from None
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {why(error)}") from None
+    except Exception:  # whose words are torch's, with advice on its own arguments
+        raise _damaged(path) from None
     return state
 
 
-def _damaged(path: Path, error: Exception) -> Refused:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return Refused(f"{path} is not a checkpoint of this version of blurfft train, or damaged: {reason}")
+def _damaged(path: Path) -> Refused:
+    return Refused(f"{path} is not a checkpoint of this version of blurfft train, or damaged")
 
 
 def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
@@ -231,8 +232,8 @@ def restore(trainer: Trainer, state: dict[str, Any], path: Path) -> None:
     """
     try:
         trainer.load_state_dict(state)
-    except Exception as error:
-        raise _damaged(path, error) from None
+    except Exception:
+        raise _damaged(path) from None
 
 
 def mean_of(steps: Iterable[dict[str, Tensor]]) -> dict[str, float]:

@@ -6,8 +6,8 @@
 namespace blurfft::cpu {
 namespace {
 
-// Rows of the spectra of a and b: a's become args.out_scale * r, with r and the energy, four times of which is
-// returned, as in BlurArgs.
+// Rows of the spectra of a and b: a's become args.out_scale * r, with r and the energy, which is returned, as
+// in BlurArgs.
 template <class T>
 double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const BlurArgs<T>& args,
                      Vec<T> multiplicity, T* cross) {
@@ -104,7 +104,7 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
         const ptrdiff_t at = group * group_step;
         energy = residual_rows(p, q, c, table + at, args, row_multiplicity(g, group), cross ? cross + at : nullptr);
       }
-      args.energy[c] += energy / 4;
+      args.energy[c] += energy;
       if (out) transform_rows<true>(p, c);
     }
     if (out) store_rows(p, group);

@@ -48,11 +48,11 @@ void pack(const Geometry<T>& g, const T* half, bool complex_values, T scale, T* 
       const ptrdiff_t from = stored ? direct + f2 : mirrored + width - f2;
       T* to = packed + packed_entry(g, row, f2, complex_values);
       if (!complex_values) {
-        to[0] = scale * (self_paired ? (half[from] + half[mirrored + f2]) / 2 : half[from]);
+        to[0] = scale * (self_paired ? half[from] / 2 + half[mirrored + f2] / 2 : half[from]);
       } else if (self_paired) {
         const ptrdiff_t other = mirrored + f2;
-        to[0] = scale * ((half[2 * from] + half[2 * other]) / 2);
-        to[L] = scale * ((half[2 * from + 1] - half[2 * other + 1]) / 2);
+        to[0] = scale * (half[2 * from] / 2 + half[2 * other] / 2);
+        to[L] = scale * (half[2 * from + 1] / 2 - half[2 * other + 1] / 2);
       } else {
         to[0] = scale * half[2 * from];
         to[L] = (stored ? scale : -scale) * half[2 * from + 1];

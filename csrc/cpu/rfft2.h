@@ -77,12 +77,13 @@ void load_half_rows(const Geometry<T>& g, const HalfRows<T, const T>& from, T* s
   }
   const auto one_by_one = [&](int f2) {
     T *a = column(f2), *b = mirror_column(f2);
+    const T part = a == b ? scale / 2 : scale;
     for (int l = 0; l < L; ++l) {
-      const T re = scale * from.row[l][2 * f2], im = scale * from.row[l][2 * f2 + 1];
-      const T mirror_re = scale * from.mirror[l][2 * f2], mirror_im = scale * from.mirror[l][2 * f2 + 1];
+      const T re = part * from.row[l][2 * f2], im = part * from.row[l][2 * f2 + 1];
+      const T mirror_re = part * from.mirror[l][2 * f2], mirror_im = part * from.mirror[l][2 * f2 + 1];
       if (a == b) {
-        a[l] = (re + mirror_re) / 2;
-        a[L + l] = (im - mirror_im) / 2;
+        a[l] = re + mirror_re;
+        a[L + l] = im - mirror_im;
       } else {
         a[l] = re;
         a[L + l] = im;
@@ -113,15 +114,15 @@ void forward(const Geometry<T>& g, const Image& in, T* out, T scale, T* work, co
       load_rows(p, group);
       transform_rows<false>(p, 0);
       p.look_ahead();
-      store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale / 2);
+      store_half_rows(g, HalfRows<T>(g, group, out, p.in_a), p.row, scale);
       if (group > 0 || !g.rows.united) continue;
       T* middle_row = out + static_cast<ptrdiff_t>(height / 2) * (width / 2 + 1) * 2;
       for (int f2 = 0; f2 <= width / 2; ++f2) {
         const EntryPair<T> x = separate(mirror_pair(p, 0, f2));
-        out[2 * f2] = scale / 2 * x.first.re;
-        out[2 * f2 + 1] = scale / 2 * x.first.im;
-        middle_row[2 * f2] = scale / 2 * x.middle.re;
-        middle_row[2 * f2 + 1] = scale / 2 * x.middle.im;
+        out[2 * f2] = scale * x.first.re;
+        out[2 * f2 + 1] = scale * x.first.im;
+        middle_row[2 * f2] = scale * x.middle.re;
+        middle_row[2 * f2 + 1] = scale * x.middle.im;
       }
     }
   });

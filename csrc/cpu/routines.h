@@ -29,7 +29,7 @@ struct TapGeometry {
   const T* columns;          // as horizontal
 };
 
-// out = 2n * table applied to (a - b); energy[c] = n * <a - b, table applied to (a - b)>; power += power_scale * 4n
+// out = n * table applied to (a - b); energy[c] = n / 2 * <a - b, table applied to (a - b)>; power += power_scale * n
 // |F(a - b)|^2. out, power and energy may be null; the steps advance from plane to plane of a unit and are 0 where
 // planes share.
 template <class T>
@@ -44,7 +44,7 @@ struct FilterArgs {
   double* energy;
 };
 
-// r = scale * (a - table applied to b). out = 2n * out_scale * r; energy[c] = n * <r, r> / scale; cross += 4n
+// r = scale * (a - table applied to b). out = n * out_scale * r; energy[c] = n * <r, r> / scale; cross += n
 // conj(F b) F r, of rows 0 and H/2 half of that, as they have no mirror row. out, cross and energy as above.
 template <class T>
 struct BlurArgs {
@@ -97,7 +97,7 @@ struct Routines {
   // A null team is the calling thread alone; the result is the same.
   void (*filter)(const Geometry<T>&, const Image& a, const Image* b, const Image* out, const FilterArgs<T>&, T* work,
                  const Team*);
-  // sum += scale * 4n conj(F a) F b; needs two workspaces.
+  // sum += scale * n conj(F a) F b; needs two workspaces.
   void (*cross)(const Geometry<T>&, const Image& a, const Image& b, T scale, T* sum, ptrdiff_t sum_step, T* work);
   // Needs two workspaces.
   void (*blur_mse)(const Geometry<T>&, const Image& a, const Image& b, const Image* out, const BlurArgs<T>&, T* work);

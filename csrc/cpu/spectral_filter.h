@@ -168,7 +168,7 @@ void act_on_rows(const Plane<T>& p, const FilterArgs<T>& args, double* energies,
         act_on_group<Complex, Inverse>(p, c, action);
         energy = sum<T>(row_multiplicity(p.g, group) * action.energy);
       }
-      energies[group * p.g.planes + c] = energy / 4;
+      energies[group * p.g.planes + c] = energy / 2;
     }
     p.look_ahead();
     if constexpr (Inverse) store_rows(p, group);

@@ -129,13 +129,11 @@ template <class T>
 struct EntryPair {
   Entry<T> first, middle;
 };
-// The two rows share lane 0 of the first group as X_0 + iX_n, which in the mirror column is conj(X_0) + i conj(X_n).
+// The two rows share lane 0 of the first group as (X_0 + iX_n) / 2, in the mirror column (conj(X_0) + i conj(X_n)) / 2.
 // What is nonlinear, or has a weight for each of them, must separate them first: their sizes may be far apart.
 template <class T>
 BLURFFT_INLINE EntryPair<T> separate(Cpx<T> z, Cpx<T> mirror) {
-  constexpr T half = static_cast<T>(0.5);
-  return {{half * (z.re[0] + mirror.re[0]), half * (z.im[0] - mirror.im[0])},
-          {half * (z.im[0] + mirror.im[0]), half * (mirror.re[0] - z.re[0])}};
+  return {{z.re[0] + mirror.re[0], z.im[0] - mirror.im[0]}, {z.im[0] + mirror.im[0], mirror.re[0] - z.re[0]}};
 }
 template <class T>
 BLURFFT_INLINE EntryPair<T> separate(const MirrorPair<T>& m) {

@@ -160,22 +160,25 @@ Ahead rows_ahead(const Plane<T>& p, const Image& image, int row) {
   return {at, image.row * p.g.height() * size};
 }
 
-// A row of a, or of a - b, column j of the left half in the real and of the right half in the imaginary part.
+// Half of a row of a, or of a - b, column j of the left half in the real and of the right half in the imaginary part.
+// Half, because load_rows adds two rows up for each of theirs, whose sum may be out of range where theirs is not.
 template <bool Difference, class T>
 BLURFFT_INLINE void load_row(const T* a, const T* b, ptrdiff_t half, T* out) {
+  constexpr T halved = static_cast<T>(0.5);
   const T *right_a = a + half, *right_b = b + half;
   for (ptrdiff_t i = 0; i < half; i += kLanes<T>) {
     if constexpr (Difference) {
-      store_cpx(out + 2 * i, Cpx<T>{load(a + i) - load(b + i), load(right_a + i) - load(right_b + i)});
+      store_cpx(out + 2 * i,
+                Cpx<T>{halved * (load(a + i) - load(b + i)), halved * (load(right_a + i) - load(right_b + i))});
     } else {
-      store_cpx(out + 2 * i, Cpx<T>{load(a + i), load(right_a + i)});
+      store_cpx(out + 2 * i, Cpx<T>{halved * load(a + i), halved * load(right_a + i)});
     }
   }
 }
 
-// z = a - b, or a if b is none. Row by row: reading in order is what the hardware prefetches, and worth more than doing
-// a stage of the columns on the way. What a row's last vector holds beyond its columns is of no account, but an odd
-// width's missing columns must be zero.
+// z = (a - b) / 2, or a / 2 if b is none. Row by row: reading in order is what the hardware prefetches, and worth more
+// than doing a stage of the columns on the way. What a row's last vector holds beyond its columns is of no account, but
+// an odd width's missing columns must be zero.
 template <bool Difference, class T>
 void load_plane_rows(const Plane<T>& p, const Image& a, const Image& b, int begin, int end_row) {
   constexpr int L = kLanes<T>;
@@ -282,22 +285,22 @@ void transform_columns(const Plane<T>& p) {
 
 // Row 0 and row H/2 of the packed columns are Z0 = A0 + iB0 and Zn = An + iBn with real A, B. Where they share a lane
 // they unpack to the transforms of A0 + iAn and B0 + iBn: on the way out rewritten as Z0 + iZn and Z0 - iZn, like any
-// row and its mirror; on the way in as 2 Z0 and -2i Zn, of which load_rows adds nothing up, since Z0 may be so much
-// larger, the image's mean being in it, that no more than its rounding error would be left of Zn.
+// row and its mirror; on the way in Zn as -iZn, of which and Z0 load_rows adds nothing up, since Z0 may be so much
+// larger, the image's mean being in it, that no more than its rounding error would be left of Zn. So they stay halves.
 template <bool Inverse, class T>
 void mix_special_rows(const Plane<T>& p) {
   if (!p.g.rows.united) return;
-  constexpr T half = static_cast<T>(0.5);
   T* first = p.z + p.g.rows.row[0] * p.row_step;
   T* second = p.z + p.g.rows.mirror[0] * p.row_step;
   for (int b = 0; b < p.blocks; ++b, first += 2 * kLanes<T>, second += 2 * kLanes<T>) {
-    const Cpx<T> x = load_cpx(first), y = load_cpx(second);
+    const Cpx<T> y = load_cpx(second);
     if constexpr (Inverse) {
+      constexpr T half = static_cast<T>(0.5);
+      const Cpx<T> x = load_cpx(first);
       store_cpx(first, Cpx<T>{half * (x.re + y.re), half * (x.im + y.im)});
       store_cpx(second, Cpx<T>{half * (x.im - y.im), half * (y.re - x.re)});
     } else {
-      store_cpx(first, Cpx<T>{2 * x.re, 2 * x.im});
-      store_cpx(second, Cpx<T>{2 * y.im, -2 * y.re});
+      store_cpx(second, Cpx<T>{y.im, -y.re});
     }
   }
 }
@@ -310,7 +313,7 @@ void load_columns(const Plane<T>& p, const Image& image) {
   mix_special_rows<false>(p);
 }
 
-// Rows f1 and -f1 of packed columns A + iB give twice row f1 of the left half, A, and of the right half, B.
+// Rows f1 and -f1 of halved packed columns A + iB give row f1 of the left half, A, and of the right half, B.
 // Transposed on the way: p.row holds one vector (lanes are rows) for every column. `United`: lane 0 is that of rows 0
 // and H/2, whose parts are complete as they are.
 template <bool United, class T>

@@ -45,7 +45,7 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
       const BlurArgs<T> args = {tables + channel * step,
                                 step,
                                 static_cast<T>(residual.power_of_two),
-                                static_cast<T>(residual.rest),
+                                static_cast<T>(2 * residual.rest),
                                 streaming,
                                 cross ? cross + channel * step : nullptr,
                                 step,
@@ -55,13 +55,13 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
       call.blur_mse(geometries(units, unit), units.image(inputs, unit), units.image(targets, unit),
                     input_grad ? &out : nullptr, args, work);
     };
-    // d loss / d K = -2 conj(F target) F r on every frequency; `cross` stands for the mirror rows too.
+    // d loss / d K = -2 conj(F target) F r on every frequency; `cross` stands for the mirror rows too, by half.
     const auto finish = [&](int64_t index, const T*, const T* cross) {
       Array<double> sums(kh * kw);
       for (int64_t c = 0; c < kernels_c; ++c) {
         call.transfer_grad(g, taps, cross + c * packed, sums.data(), tap_work());
         T* to = values<T>(*kernel_out) + (index * kernels_c + c) * kh * kw;
-        for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-residual.rest * sums[i]);
+        for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-4 * residual.rest * sums[i]);
       }
     };
     each_weighted_unit<T>(units, TeamSplit::none(units), kernels_n > 1, packed * kernels_c,

@@ -15,7 +15,7 @@ Tensor cross_spectrum(const Tensor& a, const Tensor& b, int64_t n, int64_t c, bo
     out = empty(a, {n, c, units.height, columns}, complex ? complex_type<T> : real_type<T>);
     const size_t packed = packed_elements(g, call.lanes, true);
     const ptrdiff_t step = c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
-    const Factor scale(0.25 / static_cast<double>(units.pixels()));
+    const Factor scale(1 / static_cast<double>(units.pixels()));
     const Images first(a), second(b);
     const auto fill = [](int64_t, T*) {};
     const auto run = [&](int64_t unit, const T*, T* sums, T* work, const Team*) {

@@ -68,7 +68,7 @@ void each_weighted_unit(const Units& units, const TeamSplit& split, bool weights
   finish(0, tables.get(), sums.get());
 }
 
-// Fused loss of every plane with the weights that fill makes; finish takes power_scale * 4n |F e|^2 summed over the
+// Fused loss of every plane with the weights that fill makes; finish takes power_scale * n |F e|^2 summed over the
 // planes that share each of them. Behind the weights the tables have kept_elements more, which only fill and finish
 // use.
 template <class T, class Fill, class Finish>

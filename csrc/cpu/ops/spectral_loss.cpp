@@ -18,7 +18,7 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
     const double n = static_cast<double>(input.size(2)) * static_cast<double>(input.size(3));
     const size_t packed = packed_elements(g, call.lanes, false);
     const int64_t entries = rows * columns;
-    const Factor power(scale / (4 * n));
+    const Factor power(scale / n);
     if (weight_grad) power_out = empty(weight, weight.sizes(), real_type<T>);
     Array<double> energy(samples * channels);
     fused_loss<T>(
@@ -26,7 +26,7 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
         energy.data(),
         [&](int64_t index, T* tables) {
           for (int64_t c = 0; c < weights_c; ++c) {
-            call.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, static_cast<T>(scale / n),
+            call.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, static_cast<T>(2 * scale / n),
                       tables + c * packed);
           }
         },
