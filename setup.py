@@ -350,7 +350,7 @@ class BuildExtension(build_ext):
     def write_config(self, path: Path, flags: list[str]) -> None:
         # What the binaries and the PTX in them are for, as in sm_90 and compute_80.
         codes = [
-            flag.partition("code=")[2].strip("[]") for flag in (architecture_flags(self.nvcc) if self.nvcc else [])
+            flag.rpartition("code=")[2].strip("[]") for flag in (architecture_flags(self.nvcc) if self.nvcc else [])
         ]
         values = {
             "BLURFFT_VERSION": self.distribution.get_version(),

@@ -103,6 +103,8 @@ def test_build_info():
     assert info["cxx_standard"] >= 202002
     assert info["cpu_capabilities"][0] == "baseline"
     assert ("nvcc" if info["cuda"] else "") in info["cuda_reason"] != ""
+    codes = info["cuda_codes"].split(",") if info["cuda"] else []
+    assert all(re.fullmatch(r"(sm|compute)_\d+[af]?", code) for code in codes), codes
     # The wheel has to run on other machines, and NaN has to propagate.
     assert not {"-march=native", "-ffast-math"} & set(info["flags"].split())
 

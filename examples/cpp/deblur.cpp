@@ -1,5 +1,5 @@
 // Restores a photograph with a compiled model, without Python: deblur MODEL.pt2 BLURRED.ppm RESTORED.ppm
-#include <ATen/ATen.h>
+#include <ATen/ops/empty.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
 #include <exception>
