@@ -220,9 +220,9 @@ def main(
         written.append(out.with_name(f"{out.stem}-spectra.png"))
         report.draw_spectra(content["results"], with_terms, written[-1])
     with_curves = [source for source in (LEAVES, *SETS) if report.of_stage(content["results"], "curves", source)]
-    if with_curves:
+    if several := [source for source in with_curves if len(report.rates_of(content["results"], source)) > 1]:
         written.append(out.with_name(f"{out.stem}-curves.png"))
-        report.draw_curves(content["results"], with_curves, written[-1])
+        report.draw_curves(content["results"], several, written[-1])
     for source in with_curves:
         picture = out.with_name(f"{out.stem}-{source.rpartition(':')[2]}-edges.png")
         if report.draw_edges(pictures, content["results"], source, RATE_OF_ALL, picture):

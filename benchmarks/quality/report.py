@@ -214,7 +214,7 @@ def _at_rate(results: Iterable[Result], data: str, rate: float) -> dict[str, lis
     }
 
 
-def _rates_of(results: Iterable[Result], data: str) -> list[float]:
+def rates_of(results: Iterable[Result], data: str) -> list[float]:
     groups = of_stage(results, "curves", data)
     return sorted({result["options"]["rate"] for group in groups.values() for result in group})
 
@@ -222,7 +222,7 @@ def _rates_of(results: Iterable[Result], data: str) -> list[float]:
 def _curves(results: Sequence[Result], data: str, description: str) -> list[str]:
     """Markdown: a table for each rate."""
     lines: list[str] = []
-    for rate in _rates_of(results, data):
+    for rate in rates_of(results, data):
         groups = _at_rate(results, data, rate)
         some = next(iter(groups.values()))[0]
         counts = sorted({len(group) for group in groups.values()})
@@ -265,12 +265,15 @@ def draw_curves(results: Sequence[Result], datas: Sequence[str], out: Path) -> N
         for axis, metric in zip(row, shown, strict=True):
             for i, (name, group) in enumerate(of_stage(results, "curves", data).items()):
                 points = []
-                for rate in _rates_of(group, data):
+                for rate in rates_of(group, data):
                     found = [result["metrics"] for result in group if result["options"]["rate"] == rate]
                     points.append([mean(m["kl"] for m in found), mean(m[metric] for m in found)])
                 style = {"color": "black", "linewidth": 2.4} if name == "blur" else {"color": f"C{i}", "linewidth": 1.2}
                 axis.plot(*np.array(points).T, marker="o", label=NAMES[name], **style)
             axis.set(xscale="log", xlabel="rate, nats", title=f"{data.rpartition(':')[2]}: {COLUMNS[metric][0]}")
+            rates = rates_of(results, data)
+            axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
+            axis.minorticks_off()
     axes[0][0].legend(fontsize=7)
     figure.savefig(out, dpi=110)
     pyplot.close(figure)
