@@ -459,6 +459,18 @@ def test_is_grads_batched(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("dtype", [bf16, f16])
+def test_a_cotangent_is_not_rounded_to_half_precision(dtype: torch.dtype, backend: Backend) -> None:
+    x, y, k = images(SHAPE, dtype).requires_grad_(), images(SHAPE, dtype), kernels((3, 2), f32)
+    factor = torch.tensor(1.003)
+    one, scaled = (torch.autograd.grad(f * blurfft.wiener_loss(x, y, k, reduction="sum"), x)[0] for f in (1.0, factor))
+    assert factor.to(dtype) != factor
+    if dtype == f16:  # is rounded once it has been scaled
+        x, y = x.detach().float().requires_grad_(), y.float()
+        (one,) = torch.autograd.grad(blurfft.wiener_loss(x, y, k, reduction="sum"), x)
+    torch.testing.assert_close(scaled, (one.float() * factor).to(dtype), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [bf16, f16])
 def test_autocast(dtype: torch.dtype, backend: Backend) -> None:
     x, y, k = images(SHAPE, f32).requires_grad_(), images(SHAPE, f32), kernels((3, 2), f32)
     weight = torch.rand(6, 3)

@@ -18,8 +18,9 @@ def complete(functions: Functions) -> Functions:
 
 
 def scale_(tensors: Sequence[Tensor], factor: Tensor) -> None:
+    factor = factor.view(1)  # without a dimension a GPU's number would be rounded to half precision
     for tensor in tensors:
-        tensor.mul_(factor)
+        torch.mul(tensor, factor, out=tensor)
 
 
 def blur_mse(

@@ -114,8 +114,8 @@ def _scaled(factor: Tensor, grad: Tensor | None, needed: bool) -> Tensor | None:
     """The gradient of a loss (), or of losses (N,), times their cotangent."""
     if grad is None or not needed:
         return None
-    if factor.dim() == 0:
-        return factor * grad
+    if factor.dim() == 0 and factor.is_cpu:
+        return grad * factor  # in the other order torch would round the factor to half precision
     return (factor.view(-1, *(1,) * (grad.dim() - 1)) * grad).to(grad.dtype)
 
 
