@@ -6,9 +6,15 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from torch import Tensor
+
+
+def exports_to_onnx() -> bool:
+    """ONNX has operators like torch's, and none of ours."""
+    return "onnxscript" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -15,6 +15,7 @@ from .._math import (
     PrecisionSpectrum,
     compute_dtype,
     difference,
+    exports_to_onnx,
     focal_weight,
     gradient_dtype,
     multiplicity,
@@ -36,18 +37,32 @@ def why_not(op: str, device: str, dtype: torch.dtype, height: int, width: int) -
     return None
 
 
+def _width_is_open(width: int) -> bool:
+    """Whether a model for ONNX of any width is made. There onnx takes a half spectrum to be as wide as its plane, and
+    ONNX Runtime fails."""
+    return isinstance(width, torch.SymInt) and exports_to_onnx()
+
+
 def _half_spectrum(input: Tensor, norm: str = "ortho") -> Tensor:
     # MKL refuses an empty batch.
     if input.numel() == 0:
         shape = (*input.shape[:-1], input.shape[-1] // 2 + 1)
         return input.new_zeros(shape, dtype=compute_dtype(input.dtype).to_complex())
-    return torch.fft.rfft2(input.to(compute_dtype(input.dtype)), norm=norm)
+    wide = input.to(compute_dtype(input.dtype))
+    if _width_is_open(input.shape[-1]):
+        return torch.fft.fft2(wide, norm=norm)[..., : input.shape[-1] // 2 + 1]
+    return torch.fft.rfft2(wide, norm=norm)
 
 
 def _from_half_spectrum(spectrum: Tensor, width: int, norm: str = "ortho") -> Tensor:
     height = spectrum.shape[-2]
     if spectrum.numel() == 0:
         return spectrum.new_zeros((*spectrum.shape[:-1], width), dtype=spectrum.dtype.to_real())
+    if _width_is_open(width):
+        # With the columns that are in it once and twice the real part of the whole is the same.
+        columns = torch.view_as_real(multiplicity(width, spectrum) * spectrum)
+        whole = F.pad(columns, (0, 0, 0, width - spectrum.shape[-1]))
+        return torch.fft.ifft2(torch.view_as_complex(whole), norm=norm).real
     return torch.fft.irfft2(spectrum, s=(height, width), norm=norm)
 
 
@@ -90,7 +105,9 @@ def otf(kernel: Tensor, height: int, width: int) -> Tensor:
     padded = F.pad(kernel, (0, width - kw, 0, height - kh)).roll((-(kh // 2), -(kw // 2)), (-2, -1))
     # A response that the taps cancel in is to be right relative to itself, so that 0 is 0 next to any nsr.
     wide = padded if kernel.device.type == "mps" else padded.double()  # which has no float64
-    return _half_spectrum(wide, "backward").to(kernel.dtype.to_complex()).contiguous()
+    K = _half_spectrum(wide, "backward")
+    # By parts: ONNX converts no complex numbers.
+    return torch.complex(K.real.to(kernel.dtype), K.imag.to(kernel.dtype)).contiguous()
 
 
 def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:

@@ -12,7 +12,6 @@ and which backend that is ``_dispatch`` says, at run time.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 
 from .. import _dispatch, _distributed, _ext
-from .._math import as_planes, compute_dtype, gradient_dtype
+from .._math import as_planes, compute_dtype, exports_to_onnx, gradient_dtype
 from . import _fastpath
 from ._call import Args, Call, Derivative, Grads, Prepared, first
 
@@ -151,7 +150,7 @@ class Op:
         if not _fastpath.unobserved(args):
             if not is_dynamo_compiling():
                 _distributed.register_shardings(OPS)  # in inference mode no kernel of autograd does
-            if not _SINGLE_LEVEL and (_are_dual(args[: self.tensors]) or _exports_to_onnx()):
+            if not _SINGLE_LEVEL and (_are_dual(args[: self.tensors]) or exports_to_onnx()):
                 return first(self.composed(*args))
             return first(self.overload(*args))
         if is_grad_enabled() and _needs_grad(args):
@@ -181,7 +180,7 @@ class Op:
         ``torch.library.register_autograd`` would be the way, but what it registers refuses to run under
         ``torch.func.grad``. A single-level function is how torch itself differentiates an ``autograd.Function`` there.
         """
-        if _in_forward_mode() or _exports_to_onnx():
+        if _in_forward_mode() or exports_to_onnx():
             return self.composed(*args)
         if not (is_grad_enabled() and _needs_grad(args)):
             return self._below_autograd(*args)
@@ -204,11 +203,6 @@ class Op:
         others = (t.to(compute.to_complex() if t.is_complex() else compute) for t in tensors[self.images :])
         with torch.autocast(device, enabled=False):
             return self.overload(*images, *others, *options)
-
-
-def _exports_to_onnx() -> bool:
-    """ONNX has operators like torch's, and none of ours."""
-    return "onnxscript" in sys.modules and torch.onnx.is_in_onnx_export()
 
 
 def _needs_grad(args: Args) -> bool:

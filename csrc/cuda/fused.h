@@ -28,7 +28,10 @@ bool cross_spectrum(const Batch& batch, const Planes& a, const Planes& b, Extent
 template <class T>
 bool spectral_loss(const Batch& batch, const Planes& input, const Planes& target, const T* weight, Extent weights,
                    double scale, const Planes& grad, T* energy, T* weight_grad, const Context& context);
-// With the gradient of the weight, params.power: from spectral_loss(), in a file of its own for compiling.
+// From spectral_loss(), in files of their own for compiling: of oblong planes, and with the gradient of the weight,
+// params.power.
+template <class T>
+bool spectral_loss_oblong(const Batch& batch, const SpectralLossParams<T>& params, const Context& context);
 template <class T>
 bool spectral_loss_with_power(const Batch& batch, SpectralLossParams<T> params, Extent weights, const Context& context);
 

@@ -11,7 +11,8 @@ bool spectral_loss(const Batch& batch, const Planes& input, const Planes& target
                                         sample_step(weights), channel_step(weights), static_cast<T>(scale), energy,
                                         weight_grad,          every_plane(batch),    context.overlapping};
   if (weight_grad) return spectral_loss_with_power(batch, params, weights, context);
-  return with_plane<T>(SpectralLossPlanes{}, batch, [&]<class Plane>() {
+  if (batch.plane.height != batch.plane.width) return spectral_loss_oblong(batch, params, context);
+  return with_plane<T>(SpectralLossSquarePlanes{}, batch, [&]<class Plane>() {
     check(launch_spectral_loss<Plane, false>(params, stream_of(context)), "spectral_loss");
   });
 }

@@ -5,10 +5,10 @@
 
 namespace blurfft::cuda {
 
-// Without and with the gradient of the weight, the latter in spectral_loss_power.cu.
-using SpectralLossPlanes =
-    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256, Plane32x64,
-              Plane64x32, Plane64x128, Plane128x64, Plane96x128, Plane128x96>;
+// Without and with the gradient of the weight, in spectral_loss*.cu: files of their own are compiled side by side.
+using SpectralLossSquarePlanes =
+    PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96, Plane128, Plane160, Plane192, Plane224, Plane256>;
+using SpectralLossOblongPlanes = PlaneList<Plane32x64, Plane64x32, Plane64x128, Plane128x64, Plane96x128, Plane128x96>;
 using SpectralLossPowerPlanes =
     PlaneList<Plane16, Plane28, Plane32, Plane64, Plane96WithPower, Plane128, Plane160, Plane256>;
 
