@@ -117,7 +117,8 @@ class PrecisionSpectrum:
         """The cotangents of K, nsr and eps from that of ω, which may also be of every plane that shares ω."""
         by_quotient = cotangent / self._q / self._q
         ds = by_quotient * ((self._C - self._s) / self._q)
-        dC = -2 * by_quotient * (self._s / self._q)
+        # s first: where it is 0, so are all derivatives, though not powers of 1 / q.
+        dC = -2 * cotangent * (self._s / self._q / self._q / self._q)
         return (
             (2 * ds).sum_to_size(self._K.shape) * self._K,
             dC.sum((2, 3)).sum_to_size(self._nsr.shape),

@@ -376,9 +376,18 @@ def _draws(case: Case) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     yield off, own
 
 
+def _compute_dtype(case: Case) -> torch.dtype:
+    """That of the images, of a weight without images its own."""
+    images = [t for name, t in case.tensors.items() if name in ("input", "target")] or list(case.tensors.values())
+    common = images[0].dtype
+    for t in images:
+        common = torch.promote_types(common, t.dtype)
+    return reference.compute_dtype(common)
+
+
 def _digits(case: Case, what: str) -> float:
     """What an error of float32 is in the case's dtype."""
-    if not any(t.dtype in (torch.float64, torch.complex128) for t in case.tensors.values()):
+    if _compute_dtype(case) != torch.float64:
         return 1.0
     ratio = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
     # |E|^alpha with alpha below 1, a factor of these gradients, has no derivative where a frequency vanishes: an error
@@ -403,7 +412,7 @@ def _own_errors(case: Case) -> dict[str, float]:
 
 def _off(actual: Tensor, truth: Tensor, own: float, terms: float, compute: torch.dtype) -> float:
     """The largest error relative to what is allowed."""
-    if not actual.numel():
+    if not actual.numel() or math.isinf(own):  # torch.fft has no number there either
         return 0.0
     info = torch.finfo(actual.dtype)
     size = truth.abs().nan_to_num(0.0)
@@ -420,11 +429,7 @@ def _off(actual: Tensor, truth: Tensor, own: float, terms: float, compute: torch
 def failures(case: Case) -> list[str]:
     """What is wrong with the case, a line each."""
     truth, own = _truth(case, case.tensors), _own_errors(case)
-    images = [t for name, t in case.tensors.items() if name in ("input", "target")] or list(case.tensors.values())
-    common = images[0].dtype
-    for t in images:
-        common = torch.promote_types(common, t.dtype)
-    compute = reference.compute_dtype(common)
+    compute = _compute_dtype(case)
 
     def terms(what: str) -> float:
         return truth[TERMS].item() if what == SUM and TERMS in truth else 0.0

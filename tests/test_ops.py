@@ -458,6 +458,16 @@ def test_is_grads_batched(backend: Backend) -> None:
     assert batch.shape == (3, *SHAPE)
 
 
+def test_second_gradients_by_nsr_where_a_kernel_has_no_response(backend: Backend) -> None:
+    """They are 0, also beside powers of 1 / nsr that are out of range."""
+    x, y, k = images(SHAPE, f32), images(SHAPE, f32), torch.zeros(1, 1)
+    nsr = torch.tensor(1e-12, requires_grad=True)
+    loss = 1e6 * blurfft.wiener_loss(x, y, k, nsr, eps=1.0)
+    (first,) = torch.autograd.grad(loss, nsr, create_graph=True)
+    (second,) = torch.autograd.grad(first, nsr)
+    assert first == second == 0
+
+
 @pytest.mark.parametrize("dtype", [bf16, f16])
 def test_a_cotangent_is_not_rounded_to_half_precision(dtype: torch.dtype, backend: Backend) -> None:
     x, y, k = images(SHAPE, dtype).requires_grad_(), images(SHAPE, dtype), kernels((3, 2), f32)
