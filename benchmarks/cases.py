@@ -211,7 +211,9 @@ def train_cases(pixels: int) -> list[Case]:
 
 def memory_cases(pixels: int) -> list[Case]:
     ops = ("wiener_loss", "wiener_nll", "focal_frequency_loss")
-    return [case for op in ops for case in _sizes(op, pixels, (64, 256, 512))]
+    cases = [case for op in ops for case in _sizes(op, pixels, (64, 256, 512))]
+    sizes = dict.fromkeys((*AWKWARD_SIZES, *AWKWARD_SIZES.values()))
+    return list(dict.fromkeys((*cases, *_sizes("wiener_loss", pixels, list(sizes)))))
 
 
 def accuracy_cases(pixels: int) -> list[Case]:

@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <utility>
+#include <vector>
 
 #include "lock.h"
 
@@ -118,7 +120,7 @@ struct OwnedConvolution : Convolution<T> {
 template <class T>
 struct OwnedLine : Line<T> {
   std::vector<int32_t> positions;
-  std::vector<int32_t> places;  // of the elements
+  std::vector<int32_t> places;  // of a convolution's elements
   std::vector<double> cosines, sines;
   std::vector<T> twiddles;
   std::map<int, std::vector<T>> roots;              // by radix
@@ -126,20 +128,17 @@ struct OwnedLine : Line<T> {
 };
 
 // cos(2 pi k / n) and sin(2 pi k / n) from the first eighth of a turn: right angles are exact, so that a kernel's zeros
-// are, and angles that mirror each other have the same values.
-template <class T>
-T cos_turn(int64_t k, int64_t n) {
-  const T turn = 2 * std::acos(static_cast<T>(-1));
+// are, and angles that mirror each other have the same values. More accurate than double, where the errors of twiddle
+// factors would add to those of the arithmetic.
+long double cos_turn(int64_t k, int64_t n) {
+  const long double turn = 2 * std::acos(-1.0L);
   k = (k % n + n) % n;
   if (2 * k > n) k = n - k;
-  if (4 * k > n) return -cos_turn<T>(n - 2 * k, 2 * n);
-  return 8 * k <= n ? std::cos(turn * static_cast<T>(k) / static_cast<T>(n))
-                    : std::sin(turn * static_cast<T>(n - 4 * k) / static_cast<T>(4 * n));
+  if (4 * k > n) return -cos_turn(n - 2 * k, 2 * n);
+  return 8 * k <= n ? std::cos(turn * static_cast<long double>(k) / static_cast<long double>(n))
+                    : std::sin(turn * static_cast<long double>(n - 4 * k) / static_cast<long double>(4 * n));
 }
-template <class T>
-T sin_turn(int64_t k, int64_t n) {
-  return cos_turn<T>(4 * k - n, 4 * n);
-}
+long double sin_turn(int64_t k, int64_t n) { return cos_turn(4 * k - n, 4 * n); }
 
 // The powers of the least generator of the numbers modulo p.
 std::vector<int32_t> generated(int p) {
@@ -156,22 +155,25 @@ std::vector<int32_t> generated(int p) {
 
 using Wide = std::complex<long double>;
 
-// Once a length, so it need not be fast, but more accurate than what it serves.
-std::vector<Wide> transform(const std::vector<Wide>& x) {
-  const auto n = static_cast<int64_t>(x.size());
-  if (n == 1) return x;
+// Of n elements a step apart. Once a length, so it need not be fast, but more accurate than what it serves.
+std::vector<Wide> transform(const Wide* x, int64_t n, int64_t step, const std::vector<Wide>& roots) {
+  if (n == 1) return {*x};
   int64_t radix = 2;
   while (n % radix != 0) ++radix;
   const int64_t m = n / radix;
-  std::vector<Wide> roots(n), result(n);
-  for (int64_t k = 0; k < n; ++k) roots[k] = {cos_turn<long double>(k, n), -sin_turn<long double>(k, n)};
+  std::vector<Wide> result(n);
   for (int64_t k = 0; k < radix; ++k) {
-    std::vector<Wide> part(m);
-    for (int64_t j = 0; j < m; ++j) part[j] = x[j * radix + k];
-    part = transform(part);
-    for (int64_t f = 0; f < n; ++f) result[f] += roots[k * f % n] * part[f % m];
+    const std::vector<Wide> part = transform(x + k * step, m, radix * step, roots);
+    for (int64_t f = 0; f < n; ++f) result[f] += roots[k * f % n * step] * part[f % m];
   }
   return result;
+}
+std::vector<Wide> transform(const std::vector<Wide>& x) {
+  const auto n = static_cast<int64_t>(x.size());
+  std::vector<Wide> roots;
+  roots.reserve(n);
+  for (int64_t k = 0; k < n; ++k) roots.emplace_back(cos_turn(k, n), -sin_turn(k, n));
+  return transform(x.data(), n, 1, roots);
 }
 
 template <class T>
@@ -181,11 +183,33 @@ std::vector<T> roots_of_prime(int p) {
   for (int first = 1; first <= half; first += kRootOutputs) {
     const int end = std::min(first + kRootOutputs, half + 1);
     for (int k = 1; k <= half; ++k) {
-      for (int q = first; q < end; ++q) roots.push_back(static_cast<T>(cos_turn<long double>(q * k, p)));
-      for (int q = first; q < end; ++q) roots.push_back(static_cast<T>(sin_turn<long double>(q * k, p)));
+      for (int q = first; q < end; ++q) roots.push_back(static_cast<T>(cos_turn(q * k, p)));
+      for (int q = first; q < end; ++q) roots.push_back(static_cast<T>(sin_turn(q * k, p)));
     }
   }
   return roots;
+}
+
+// The energy of a radix's outputs relative to what its exact roots would give.
+template <class T>
+long double energy_gain(int radix) {
+  std::vector<long double> energies;  // of the rounded roots
+  for (int64_t k = 0; k < radix; ++k) {
+    const long double re = static_cast<T>(cos_turn(k, radix)), im = static_cast<T>(sin_turn(k, radix));
+    energies.push_back(re * re + im * im);
+  }
+  long double energy = 0;
+  for (int q = 0; q < radix; ++q) {
+    for (int k = 0; k < radix; ++k) energy += energies[q * k % radix];
+  }
+  return energy / (static_cast<long double>(radix) * radix);
+}
+// Of all stages that are no convolutions together.
+template <class T>
+long double energy_gain(const std::vector<int>& radices) {
+  long double gain = 1;
+  for (int radix : radices) gain *= is_direct<T>(radix) ? energy_gain<T>(radix) : 1;
+  return gain;
 }
 
 // With its elements in order or, `coprime`, as Factor says.
@@ -202,14 +226,16 @@ void build_convolution(int p, OwnedConvolution<T>& convolution) {
   std::vector<Wide> kernel(length);
   for (int s = 0; s < p - 1; ++s) {
     const int power = powers[s];
-    const Wide root(cos_turn<long double>(power, p), -sin_turn<long double>(power, p));
+    const Wide root(cos_turn(power, p), -sin_turn(power, p));
     kernel[s == 0 ? 0 : length - s] = root;  // r - q = -s
     if (s > 0) kernel[p - 1 - s] = root;     // the same, a period later
   }
   const std::vector<Wide> spectrum = transform(kernel);
+  // The few constants of a stage have rounding errors, the same everywhere, which would add up.
+  const long double scale = static_cast<long double>(length) * energy_gain<T>(radices(length));
   convolution.spectra.resize(2 * length);
   for (int64_t f = 0; f < length; ++f) {
-    const Wide value = spectrum[f] / static_cast<long double>(length);
+    const Wide value = spectrum[f] / scale;
     convolution.spectra[2 * line.position[f]] = static_cast<T>(value.real());
     convolution.spectra[2 * line.position[f] + 1] = static_cast<T>(value.imag());
   }
@@ -273,17 +299,16 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
   const std::vector<Factor> factors = factors_of_stages(all, coprime);
   line.n = static_cast<int>(n);
   line.stage_count = static_cast<int>(all.size());
-  line.cosines.resize(n);
-  line.sines.resize(n);
+  std::vector<double> cosines(n), sines(n);
   for (int64_t k = 0; k < n; ++k) {
-    line.cosines[k] = cos_turn<double>(k, n);
-    line.sines[k] = sin_turn<double>(k, n);
+    cosines[k] = static_cast<double>(cos_turn(k, n));
+    sines[k] = static_cast<double>(sin_turn(k, n));
   }
 
   // After decimation in frequency the first radix's output index is the most significant digit of the position and,
   // of its factor's, the least significant digit of the frequency.
   line.positions.resize(n);
-  line.places.resize(n);
+  std::vector<int32_t> places(n);
   std::vector<ptrdiff_t> offset;  // -1: no twiddle factors
   int64_t blocks = 1;
   for (int s = 0; s < line.stage_count; ++s) {
@@ -312,9 +337,9 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
     offset.push_back(twiddled ? static_cast<ptrdiff_t>(line.twiddles.size()) : -1);
     for (int64_t j = 0; twiddled && j < m; ++j) {
       for (int q = convolution ? 0 : 1; q < radix; ++q) {
-        const int64_t k = j / factor.later * frequencies[q] * before;
-        line.twiddles.push_back(static_cast<T>(cos_turn<double>(k, factor.size)));
-        line.twiddles.push_back(static_cast<T>(-sin_turn<double>(k, factor.size)));
+        const int64_t k = j / factor.later * frequencies[q] * before % factor.size * (n / factor.size);
+        line.twiddles.push_back(static_cast<T>(cosines[k]));
+        line.twiddles.push_back(static_cast<T>(-sines[k]));
       }
     }
     std::vector<int32_t> place(radix);
@@ -322,13 +347,20 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
     const int64_t inverse = inverse_modulo(n / factor.size, factor.size);
     for (int64_t f = 0; f < n; ++f) {
       line.positions[f] += place[f * inverse % factor.size / before % radix];
-      if (before == 1) line.places[f] += static_cast<int32_t>(f % factor.size * factor.later);
+      if (before == 1) places[f] += static_cast<int32_t>(f % factor.size * factor.later);
     }
     line.stages[s] = {radix, static_cast<int>(m), static_cast<int>(blocks), batch, nullptr, roots, convolution};
     blocks *= radix;
   }
   for (int s = 0; s < line.stage_count; ++s) {
     if (offset[s] >= 0) line.stages[s].twiddle = line.twiddles.data() + offset[s];
+  }
+  // Images have their elements in order, and small kernels, whose transforms are of these angles.
+  if (coprime) {
+    line.places = std::move(places);
+  } else {
+    line.cosines = std::move(cosines);
+    line.sines = std::move(sines);
   }
   line.position = line.positions.data();
   line.cosine = line.cosines.data();
