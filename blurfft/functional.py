@@ -151,7 +151,8 @@ def _wiener_inverse(kernel: Tensor, nsr: Tensor, height: int, width: int) -> Ten
     re, im = K.real * unit, K.imag * unit
     denominator = re.square() + im.square() + C * unit * unit
     # By a real number: torch would make it complex first, and divide as by one.
-    return torch.complex(re / denominator * unit, -im / denominator * unit)
+    # DTensors of torch 2.11 have no torch.complex.
+    return torch.view_as_complex(torch.stack((re / denominator * unit, -im / denominator * unit), -1))
 
 
 def wiener_weight(kernel: Tensor, size: Sequence[int], nsr: float | Tensor = 0.01, eps: float | Tensor = 0.0) -> Tensor:
