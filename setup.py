@@ -366,7 +366,8 @@ class BuildExtension(build_ext):
 def schemas() -> list[str]:
     """Those of the ops: the string ``schema`` of every class in ``blurfft/ops``."""
     files = sorted((ROOT / "blurfft/ops").glob("[!_]*.py"))
-    classes = [node for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     assignments = [node for owner in classes for node in owner.body if isinstance(node, ast.Assign)]
     named = [node for node in assignments if ast.unparse(node.targets[0]) == "schema"]
     return [ast.literal_eval(node.value) for node in named]

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes, staged
+from . import fft, planes, staged, tables
 from .fold import fold
 from .launch import launch
 
@@ -113,8 +113,8 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
         a,
         b,
         partial,
-        fft.table(width, dtype, a.device),
-        fft.table(height, dtype, a.device),
+        tables.table(width, dtype, a.device),
+        tables.table(height, dtype, a.device),
         slots,
         group.pairs,
         group.members,
@@ -148,7 +148,7 @@ def _staged(a: Tensor, b: Tensor, complex: bool) -> Tensor:
         first,
         second,
         torch.view_as_real(out) if complex else out,
-        fft.table(height, first.dtype, a.device),
+        tables.table(height, first.dtype, a.device),
         channels,
         H=fft.plan(height),
         W=fft.plan(width),

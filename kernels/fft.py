@@ -20,12 +20,13 @@ forward and inverse with weight and loss).
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
 import triton
 import triton.language as tl
+
+from . import butterflies
 
 LONGEST = 1024  # padded side that is transformed by its radices
 TILE = 128 * 128  # the largest tile, in padded complex numbers: 64 a thread
@@ -104,52 +105,6 @@ def _per_warp(dtype: torch.dtype) -> int:
     return _PER_WARP if compute_dtype(dtype) != torch.float64 else _PER_WARP // 4
 
 
-@cache
-def roots(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """(n, 2): cos and sin of -2 pi t / n, rounded from float64."""
-    return _on(device, _roots(n).to(dtype))
-
-
-@cache
-def table(n: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """What the transform of a side of length ``n`` reads, rounded from float64.
-
-    The roots of unity. Of a convolution of length m: its m roots, the spectrum of its fixed side (m) and the chirp (n).
-    """
-    side = plan(n)
-    if not is_convolution(side):
-        return roots(n, dtype, device)
-    digits, m = side[1:], pad(side)
-    chirp = torch.view_as_complex(_roots(2 * n)[torch.arange(n, device="cpu").square() % (2 * n)])
-    fixed = torch.zeros(m, dtype=torch.complex128, device="cpu")
-    fixed[:n] = chirp.conj()
-    fixed[m - n + 1 :] = chirp[1:].conj().flip(0)
-    spectrum = torch.fft.fft(fixed, norm="forward")
-    # In the order in which the transform leaves its frequencies.
-    spectrum = spectrum.view(digits[::-1]).permute(*range(len(digits))[::-1]).reshape(m)
-    return _on(device, torch.cat([_roots(m), *map(torch.view_as_real, (spectrum, chirp))]).to(dtype))
-
-
-def _roots(n: int) -> torch.Tensor:
-    t = torch.arange(n, device="cpu")
-    return torch.stack((_cosines(t, n), _cosines(4 * t + n, 4 * n)), 1)
-
-
-def _cosines(t: torch.Tensor, n: int) -> torch.Tensor:
-    """cos(2 pi t / n) as ``_cos`` has it."""
-    t = torch.minimum(t % n, -t % n)
-    beyond = 4 * t > n
-    t = torch.where(beyond, n - 2 * t, 2 * t).double()
-    cos = torch.where(4 * t <= n, torch.cos(math.pi * t / n), torch.sin(math.pi * (n - 2 * t) / (2 * n)))
-    return torch.where(beyond, -cos, cos)
-
-
-def _on(device: torch.device, table: torch.Tensor) -> torch.Tensor:
-    # It outlives the call. While torch.compile warms a CUDA graph up, what this thread allocates is the graph's.
-    with ThreadPoolExecutor(max_workers=1) as other:
-        return other.submit(table.to, device).result()
-
-
 # Of sides, as ``plan`` gives them, and of digits and padding, for constants in kernels.
 
 
@@ -202,21 +157,6 @@ def _is_plain(side):
     return is_convolution(side) or all(int(r) & (int(r) - 1) == 0 for r in tuple(side)[1:])
 
 
-@triton.constexpr_function
-def _cos(k, n):
-    """cos(2 pi k / n) from the first eighth of a turn: right angles are exact, so that a kernel's zeros are."""
-    k, n = int(k) % int(n), int(n)
-    k = min(k, n - k)
-    if 4 * k > n:
-        return -_cos(n - 2 * k, 2 * n)
-    return math.cos(2 * math.pi * k / n) if 8 * k <= n else math.sin(2 * math.pi * (n - 4 * k) / (4 * n))
-
-
-@triton.constexpr_function
-def _sin(k, n):
-    return _cos(4 * int(k) - int(n), 4 * int(n))
-
-
 @triton.jit
 def index(q, SIDE: tl.constexpr):
     """The index into a side that position ``q`` of its padded extent stands for, and whether it stands for one."""
@@ -251,127 +191,6 @@ def frequency(q, SIDE: tl.constexpr):
 
 
 @triton.jit
-def _split4(x):
-    """Along the last two axes, of which the last is the slower."""
-    lo, hi = tl.split(x)
-    x0, x1 = tl.split(lo)
-    x2, x3 = tl.split(hi)
-    return x0, x1, x2, x3
-
-
-@triton.jit
-def _join4(x0, x1, x2, x3):
-    return tl.join(tl.join(x0, x1), tl.join(x2, x3))
-
-
-@triton.jit
-def _split(x, BEFORE: tl.constexpr, RADIX: tl.constexpr, REST: tl.constexpr, AFTER: tl.constexpr):
-    """The flat tile (BEFORE, RADIX, REST, AFTER) -> RADIX leaves (BEFORE, REST, AFTER)."""
-    if RADIX == 2:
-        leaves = tl.split(tl.permute(tl.reshape(x, (BEFORE, 2, REST, AFTER)), (0, 2, 3, 1)))
-    elif RADIX == 4:
-        leaves = _split4(tl.permute(tl.reshape(x, (BEFORE, 2, 2, REST, AFTER)), (0, 3, 4, 2, 1)))
-    elif RADIX == 8:
-        lo, hi = tl.split(tl.permute(tl.reshape(x, (BEFORE, 2, 2, 2, REST, AFTER)), (0, 4, 5, 3, 2, 1)))
-        leaves = _split4(lo) + _split4(hi)
-    else:
-        lo, hi = tl.split(tl.permute(tl.reshape(x, (BEFORE, 2, 2, 2, 2, REST, AFTER)), (0, 5, 6, 4, 3, 2, 1)))
-        a, b = tl.split(lo)
-        c, d = tl.split(hi)
-        leaves = _split4(a) + _split4(b) + _split4(c) + _split4(d)
-    return leaves
-
-
-@triton.jit
-def _join(x, RADIX: tl.constexpr):
-    """The inverse of ``_split``."""
-    if RADIX == 2:
-        t = tl.permute(tl.join(x[0], x[1]), (0, 3, 1, 2))
-    elif RADIX == 4:
-        t = tl.permute(_join4(x[0], x[1], x[2], x[3]), (0, 4, 3, 1, 2))
-    elif RADIX == 8:
-        lo, hi = _join4(x[0], x[1], x[2], x[3]), _join4(x[4], x[5], x[6], x[7])
-        t = tl.permute(tl.join(lo, hi), (0, 5, 4, 3, 1, 2))
-    else:
-        a, b = _join4(x[0], x[1], x[2], x[3]), _join4(x[4], x[5], x[6], x[7])
-        c, d = _join4(x[8], x[9], x[10], x[11]), _join4(x[12], x[13], x[14], x[15])
-        t = tl.permute(tl.join(tl.join(a, b), tl.join(c, d)), (0, 6, 5, 4, 3, 1, 2))
-    return tl.reshape(t, (t.numel,))
-
-
-# Butterflies. SIGN is that of the exponent: -1 forward, 1 inverse.
-
-
-@triton.jit
-def _dft4(x, y, SIGN: tl.constexpr):
-    s, t = x[0] + x[2], x[0] - x[2]
-    u, v = x[1] + x[3], x[1] - x[3]
-    p, q = y[0] + y[2], y[0] - y[2]
-    a, b = y[1] + y[3], y[1] - y[3]
-    if SIGN < 0:
-        re = (s + u, t + b, s - u, t - b)
-        im = (p + a, q - v, p - a, q + v)
-    else:
-        re = (s + u, t - b, s - u, t + b)
-        im = (p + a, q + v, p - a, q - v)
-    return re, im
-
-
-@triton.jit
-def _dft8(x, y, SIGN: tl.constexpr):
-    R: tl.constexpr = 0.7071067811865476
-    even = _dft4(
-        (x[0] + x[4], x[1] + x[5], x[2] + x[6], x[3] + x[7]),
-        (y[0] + y[4], y[1] + y[5], y[2] + y[6], y[3] + y[7]),
-        SIGN,
-    )
-    a, b = x[1] - x[5], y[1] - y[5]
-    c, d = x[2] - x[6], y[2] - y[6]
-    e, f = x[3] - x[7], y[3] - y[7]
-    if SIGN < 0:
-        odd = _dft4((x[0] - x[4], (a + b) * R, d, (f - e) * R), (y[0] - y[4], (b - a) * R, -c, (-e - f) * R), SIGN)
-    else:
-        odd = _dft4((x[0] - x[4], (a - b) * R, -d, (-e - f) * R), (y[0] - y[4], (a + b) * R, c, (e - f) * R), SIGN)
-    g, h = even[0], odd[0]
-    k, m = even[1], odd[1]
-    return (g[0], h[0], g[1], h[1], g[2], h[2], g[3], h[3]), (k[0], m[0], k[1], m[1], k[2], m[2], k[3], m[3])
-
-
-@triton.jit
-def _dft_odd(x, y, RADIX: tl.constexpr, SIGN: tl.constexpr):
-    """A prime radix from the sums and differences of the leaves j and -j."""
-    re, im = x[0], y[0]
-    xp, xm, yp, ym = (), (), (), ()
-    for j in tl.static_range(1, RADIX // 2 + 1):
-        xp, xm = xp + (x[j] + x[RADIX - j],), xm + (x[j] - x[RADIX - j],)
-        yp, ym = yp + (y[j] + y[RADIX - j],), ym + (y[j] - y[RADIX - j],)
-        re += xp[j - 1]
-        im += yp[j - 1]
-    xs, ys = (re,), (im,)
-    for k in tl.static_range(1, RADIX):
-        re, im = x[0], y[0]
-        for j in tl.static_range(1, RADIX // 2 + 1):
-            re += _cos(j * k, RADIX) * xp[j - 1] - _sin(SIGN * j * k, RADIX) * ym[j - 1]
-            im += _cos(j * k, RADIX) * yp[j - 1] + _sin(SIGN * j * k, RADIX) * xm[j - 1]
-        xs = xs + (re,)
-        ys = ys + (im,)
-    return xs, ys
-
-
-@triton.jit
-def _dft(x, y, RADIX: tl.constexpr, SIGN: tl.constexpr):
-    if RADIX == 2:
-        re, im = (x[0] + x[1], x[0] - x[1]), (y[0] + y[1], y[0] - y[1])
-    elif RADIX == 4:
-        re, im = _dft4(x, y, SIGN)
-    elif RADIX == 8:
-        re, im = _dft8(x, y, SIGN)
-    else:
-        re, im = _dft_odd(x, y, RADIX, SIGN)
-    return re, im
-
-
-@triton.jit
 def _twiddle(x, y, table, DIGITS: tl.constexpr, STAGE: tl.constexpr, SIGN: tl.constexpr):
     """Leaf k times the root of unity to the power k j, j what the digits after this one stand for."""
     N: tl.constexpr = product(DIGITS)
@@ -397,8 +216,8 @@ def _open(re, im, table, never, BEFORE: tl.constexpr, DIGITS: tl.constexpr, STAG
     PADDED: tl.constexpr = pad((DIGITS[STAGE],))
     REST: tl.constexpr = pad(_after(DIGITS, STAGE))
     OUTER: tl.constexpr = BEFORE * pad(_before(DIGITS, STAGE))
-    x = _split(re, OUTER, PADDED, REST, AFTER)
-    y = _split(im, OUTER, PADDED, REST, AFTER)
+    x = butterflies.split(re, OUTER, PADDED, REST, AFTER)
+    y = butterflies.split(im, OUTER, PADDED, REST, AFTER)
     # Otherwise the compiler, seeing the same loads in another pass, keeps their results in registers until then.
     tl.debug_barrier()
     # The compiler spreads layouts from loads of the size of a tensor, and where there is none takes a default for every
@@ -414,7 +233,7 @@ def _close(x, y, RADIX: tl.constexpr):
     for _ in tl.static_range(PADDED - RADIX):
         x = x + (tl.zeros_like(x[0]),)
         y = y + (tl.zeros_like(y[0]),)
-    return _join(x, PADDED), _join(y, PADDED)
+    return butterflies.join(x, PADDED), butterflies.join(y, PADDED)
 
 
 @triton.jit
@@ -423,7 +242,7 @@ def _transform(x, y, table, DIGITS: tl.constexpr, STAGE: tl.constexpr, SIGN: tl.
     HAS_REST: tl.constexpr = len(DIGITS) > STAGE + 1
     if SIGN > 0 and HAS_REST:
         x, y = _twiddle(x, y, table, DIGITS, STAGE, SIGN)
-    x, y = _dft(x, y, DIGITS[STAGE], SIGN)
+    x, y = butterflies.dft(x, y, DIGITS[STAGE], SIGN)
     if SIGN < 0 and HAS_REST:
         x, y = _twiddle(x, y, table, DIGITS, STAGE, SIGN)
     return x, y

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._math import gradient_dtype
-from . import fft, planes, staged
+from . import fft, planes, staged, tables
 from .launch import launch
 
 
@@ -226,8 +226,8 @@ def _of_tiles(
         target,
         input if grad is None else grad,  # any pointer
         loss,
-        fft.table(width, dtype, input.device),
-        fft.table(height, dtype, input.device),
+        tables.table(width, dtype, input.device),
+        tables.table(height, dtype, input.device),
         alpha,
         scale,
         slots,
@@ -261,7 +261,7 @@ def _staged(input: Tensor, target: Tensor, grad: Tensor | None, alpha: float, lo
             scratch,
             peaks,
             loss,
-            fft.table(height, scratch.dtype, scratch.device),
+            tables.table(height, scratch.dtype, scratch.device),
             alpha,
             scale,
             channels,

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes, staged
+from . import fft, planes, staged, tables
 from .launch import launch
 
 
@@ -76,8 +76,8 @@ def irfft2(input: Tensor, width: int, scale: float) -> Tensor:
         (triton.cdiv(slots, batch),),
         input,
         out,
-        fft.table(width, input.dtype, input.device),
-        fft.table(height, input.dtype, input.device),
+        tables.table(width, input.dtype, input.device),
+        tables.table(height, input.dtype, input.device),
         scale,
         slots,
         H=fft.plan(height),
@@ -98,7 +98,7 @@ def _staged(input: Tensor, out: Tensor, scale: float) -> None:
         (slots, blocks),
         input,
         scratch,
-        fft.table(height, out.dtype, out.device),
+        tables.table(height, out.dtype, out.device),
         scale,
         1,
         H=fft.plan(height),

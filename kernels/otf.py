@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft
+from . import tables
 from .launch import launch
 
 BLOCK = 32  # rows and columns of the half spectrum to a program
@@ -144,8 +144,8 @@ def otf(kernel: Tensor, height: int, width: int) -> Tensor:
         (kernel.numel() // (kh * kw), *blocks(height, width)),
         kernel,
         torch.view_as_real(out),
-        fft.roots(width, torch.float64, kernel.device),
-        fft.roots(height, torch.float64, kernel.device),
+        tables.roots(width, torch.float64, kernel.device),
+        tables.roots(height, torch.float64, kernel.device),
         HEIGHT=height,
         WIDTH=width,
         KH=kh,
@@ -165,8 +165,8 @@ def otf_backward(grad: Tensor, width: int, kh: int, kw: int) -> Tensor:
         (grad.numel() // (2 * height * half), kh, triton.cdiv(kw, CHUNK)),
         grad,
         out,
-        fft.roots(width, grad.dtype, grad.device),
-        fft.roots(height, grad.dtype, grad.device),
+        tables.roots(width, grad.dtype, grad.device),
+        tables.roots(height, grad.dtype, grad.device),
         HEIGHT=height,
         WIDTH=width,
         KH=kh,

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes, staged
+from . import fft, planes, staged, tables
 from .launch import launch
 
 
@@ -88,8 +88,8 @@ def rfft2(input: Tensor, scale: float) -> Tensor:
         (triton.cdiv(slots, batch),),
         input,
         torch.view_as_real(out),
-        fft.table(width, dtype, input.device),
-        fft.table(height, dtype, input.device),
+        tables.table(width, dtype, input.device),
+        tables.table(height, dtype, input.device),
         scale,
         slots,
         input.shape[1],
@@ -113,7 +113,7 @@ def _staged(input: Tensor, out: Tensor, scale: float) -> None:
         (samples * channels, blocks),
         scratch,
         torch.view_as_real(out),
-        fft.table(height, scratch.dtype, scratch.device),
+        tables.table(height, scratch.dtype, scratch.device),
         scale,
         channels,
         H=fft.plan(height),

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes, staged
+from . import fft, planes, staged, tables
 from .launch import launch
 
 
@@ -88,8 +88,8 @@ def spectral_filter(input: Tensor, transfer: Tensor) -> Tensor:
         input,
         transfer,
         out,
-        fft.table(width, transfer.dtype, transfer.device),
-        fft.table(height, transfer.dtype, transfer.device),
+        tables.table(width, transfer.dtype, transfer.device),
+        tables.table(height, transfer.dtype, transfer.device),
         slots,
         group.pairs,
         group.members,

@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .._math import gradient_dtype
-from . import fft, planes, staged
+from . import fft, planes, staged, tables
 from .fold import fold
 from .launch import launch
 
@@ -138,8 +138,8 @@ def _of_tiles(
         input if grad is None else grad,  # any pointer
         loss,
         power,
-        fft.table(width, weight.dtype, weight.device),
-        fft.table(height, weight.dtype, weight.device),
+        tables.table(width, weight.dtype, weight.device),
+        tables.table(height, weight.dtype, weight.device),
         scale,
         slots,
         group.pairs,

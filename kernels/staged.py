@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, planes
+from . import fft, planes, tables
 from .launch import launch
 
 _SECTOR = 32  # bytes of memory that are fetched together
@@ -269,7 +269,7 @@ def forward_rows(input: Tensor, target: Tensor | None = None) -> Tensor:
         input,
         input if target is None else target,
         scratch,
-        fft.table(width, dtype, input.device),
+        tables.table(width, dtype, input.device),
         channels,
         *planes.strides(input, align),
         *planes.strides(input if target is None else target, align),
@@ -294,7 +294,7 @@ def inverse_rows(scratch: Tensor, out: Tensor) -> None:
         (samples * channels, triton.cdiv(height, rows)),
         scratch,
         out,
-        fft.table(width, scratch.dtype, scratch.device),
+        tables.table(width, scratch.dtype, scratch.device),
         channels,
         *planes.strides(out, align),
         H=fft.plan(height),
@@ -330,7 +330,7 @@ def filtered(
         spectrum,
         loss,
         squares,
-        fft.table(height, scratch.dtype, scratch.device),
+        tables.table(height, scratch.dtype, scratch.device),
         scale,
         channels,
         *planes.broadcast_strides(spectrum),

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import fft, otf, planes
+from . import otf, planes, tables
 from .launch import launch
 from .spectral_loss import spectral_loss
 
@@ -184,7 +184,7 @@ def wiener_loss(
     shape = torch.broadcast_shapes(kernel.shape[:2], nsr.shape, eps.shape)
     half = width // 2 + 1
     grid = (shape[0] * shape[1], *otf.blocks(height, width))
-    roots = tuple(fft.roots(side, torch.float64, kernel.device) for side in (width, height))
+    roots = tuple(tables.roots(side, torch.float64, kernel.device) for side in (width, height))
     parameters = (
         shape[1],
         *(stride for t in (kernel, nsr, eps) for stride in planes.broadcast_strides(t)),
