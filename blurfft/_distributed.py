@@ -8,10 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 class Placements(NamedTuple):
@@ -72,25 +75,27 @@ class _SummedOnce(torch.autograd.Function):
         return _Sum.apply(grad)
 
 
-def summed_once(tensor: Tensor) -> Tensor:
-    """``tensor``, whose gradient is summed over the ranks here if it is a ``DTensor``: several derivatives of torch's
-    own, further back, would each do so. Those of ``DTensor.from_local`` and ``redistribute`` have no derivative."""
+def _is_dtensor(tensor: Tensor) -> TypeGuard[DTensor]:
     if type(tensor) is Tensor or "torch.distributed.tensor" not in sys.modules:
-        return tensor
+        return False
 
     from torch.distributed.tensor import DTensor
 
-    return _SummedOnce.apply(tensor) if isinstance(tensor, DTensor) else tensor
+    return isinstance(tensor, DTensor)
+
+
+def summed_once(tensor: Tensor) -> Tensor:
+    """``tensor``, whose gradient is summed over the ranks here if it is a ``DTensor``: several derivatives of torch's
+    own, further back, would each do so. Those of ``DTensor.from_local`` and ``redistribute`` have no derivative."""
+    return _SummedOnce.apply(tensor) if _is_dtensor(tensor) else tensor
 
 
 def beside(image: Tensor, parameter: Tensor) -> Tensor:
     """``parameter``, which goes with ``image``: of a ``DTensor`` every rank has the whole of a plain one."""
-    if type(image) is Tensor or "torch.distributed.tensor" not in sys.modules:
+    if not _is_dtensor(image) or _is_dtensor(parameter):
         return parameter
 
     from torch.distributed.tensor import DTensor, Replicate
 
-    if not isinstance(image, DTensor) or isinstance(parameter, DTensor):
-        return parameter
     mesh = image.device_mesh
     return summed_once(DTensor.from_local(parameter, mesh, [Replicate()] * mesh.ndim, run_check=False))
