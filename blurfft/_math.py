@@ -115,12 +115,12 @@ class PrecisionSpectrum:
 
     def vjp(self, cotangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The cotangents of K, nsr and eps from that of ω, which may also be of every plane that shares ω."""
-        by_quotient = cotangent / self._q / self._q
-        ds = by_quotient * ((self._C - self._s) / self._q)
-        # s first: where it is 0, so are all derivatives, though not powers of 1 / q.
-        dC = -2 * cotangent * (self._s / self._q / self._q / self._q)
+        # By K / q, which is 0 where K is: so are then all derivatives but one, though not powers of 1 / q.
+        quotient = self._K * self._q.reciprocal()
+        dC = -2 * cotangent * (power(quotient) / self._q)
+        ds = (cotangent / self._q * ((self._C - self._s) / self._q)).sum_to_size(self._q.shape)  # times q
         return (
-            (2 * ds).sum_to_size(self._K.shape) * self._K,
+            (2 * ds * quotient).sum_to_size(self._K.shape),
             dC.sum((2, 3)).sum_to_size(self._nsr.shape),
             cotangent.sum((2, 3)).sum_to_size(self._eps.shape),
         )

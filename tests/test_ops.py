@@ -458,14 +458,17 @@ def test_is_grads_batched(backend: Backend) -> None:
     assert batch.shape == (3, *SHAPE)
 
 
-def test_second_gradients_by_nsr_where_a_kernel_has_no_response(backend: Backend) -> None:
-    """They are 0, also beside powers of 1 / nsr that are out of range."""
-    x, y, k = images(SHAPE, f32), images(SHAPE, f32), torch.zeros(1, 1)
-    nsr = torch.tensor(1e-12, requires_grad=True)
+def test_second_gradients_where_a_kernel_has_no_response(backend: Backend) -> None:
+    """By nsr they are 0, by the kernel 2 mean(e²) / nsr², also beside powers of 1 / nsr that are out of range."""
+    x, y = images(SHAPE, f32), images(SHAPE, f32)
+    k, nsr = torch.zeros(1, 1, requires_grad=True), torch.tensor(1e-12, requires_grad=True)
     loss = 1e6 * blurfft.wiener_loss(x, y, k, nsr, eps=1.0)
-    (first,) = torch.autograd.grad(loss, nsr, create_graph=True)
-    (second,) = torch.autograd.grad(first, nsr)
-    assert first == second == 0
+    by_k, by_nsr = torch.autograd.grad(loss, (k, nsr), create_graph=True)
+    second_by_nsr, mixed = torch.autograd.grad(by_nsr, (nsr, k), retain_graph=True)
+    assert by_k == by_nsr == second_by_nsr == mixed == 0
+    (second_by_k,) = torch.autograd.grad(by_k, k)
+    truth = 2e6 * (x.double() - y.double()).square().mean() / nsr.detach().double().square()
+    torch.testing.assert_close(second_by_k.double().squeeze(), truth, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [bf16, f16])
