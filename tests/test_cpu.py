@@ -169,6 +169,7 @@ AWKWARD = [
     *((17, 17), (17, 19), (23, 23), (29, 31), (34, 51), (37, 41), (43, 43), (47, 83), (53, 59), (61, 67), (71, 73)),
     *((79, 94), (89, 97), (103, 107), (109, 109), (121, 143), (127, 127), (163, 163), (218, 178), (227, 227)),
     *((251, 251), (289, 289), (293, 293), (436, 436), (509, 509), (584, 584), (1021, 64), (163, 1), (431, 1)),
+    *((1, 109), (1, 163), (1, 431), (1, 4093), (2, 2039)),
 ]
 # The quotients were measured with AVX2 on an AMD EPYC. On other processors torch.fft takes other kernels of the MKL.
 OTHER_PROCESSORS = 0.15
@@ -202,6 +203,21 @@ def test_awkward_sizes_are_as_accurate_as_in_torch(size: tuple[int, int], dtype:
         # Of two estimates from so many errors: five standard deviations of their quotient, or more.
         spread = 5 / math.sqrt(truth.size)
         assert rms_error(actual, truth) <= (1 + OTHER_PROCESSORS + spread) * rms_error(other, truth)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [(1, 601), (1, 647), (1, 1223), (1, 4096), (3, 2048), (16, 4096)], ids=str)
+def test_losses_of_long_rows_are_added_up_without_loss(size: tuple[int, int], dtype: torch.dtype) -> None:
+    """A chain of so many additions would err by more than this."""
+    if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
+        pytest.skip("NumPy has nothing beyond float64 here")
+    shape = max(4, 100_000 // math.prod(size)), 1, *size
+    x, y = images(shape, dtype), images(shape, dtype)
+    weight = formulas.wiener_weight(kernels((1, 5), torch.float64), size).to(dtype)
+    loss, _, _ = torch.ops.blurfft_cpu.spectral_loss(x, y, weight, 1.0, True, False, False)
+    power = abs(np.fft.rfft2(wide(x) - wide(y))) ** 2 / math.prod(size)
+    truth = (wide(weight) * formulas.multiplicity(size[1], x).numpy() * power).sum(axis=(1, 2, 3))
+    assert rms_error(loss, truth) <= 2 * torch.finfo(dtype).eps
 
 
 def relative_error(actual: torch.Tensor, truth: torch.Tensor) -> float:

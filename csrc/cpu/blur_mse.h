@@ -1,7 +1,7 @@
 // Squared error to a blurred image.
 #pragma once
 
-#include "spectrum.h"
+#include "two_images.h"
 
 namespace blurfft::cpu {
 namespace {
@@ -17,11 +17,11 @@ double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * L;
   T* at = p.row + c * 2 * L;
   const T* other = q.row + c * 2 * L;
-  Vec<T> energy = {};
+  VecSum<T> energy;
   for (int i = 0; i < p.g.width(); ++i, at += step, other += step) {
     const Cpx<T> y = load_cpx(other), rest = load_cpx(at) - apply(y, table, i, true);
     const Cpx<T> r = {scale * rest.re, scale * rest.im};
-    energy += rest.re * r.re + rest.im * r.im;
+    energy.add(rest.re * r.re + rest.im * r.im);
     if (cross) {
       T* sum = cross + i * 2 * L;
       const Cpx<T> product = conj_product(y, r);
@@ -29,7 +29,7 @@ double residual_rows(const Plane<T>& p, const Plane<T>& q, int c, const T* table
     }
     store_cpx(at, Cpx<T>{out_scale * r.re, out_scale * r.im});
   }
-  return sum<T>(multiplicity * energy);
+  return sum<T>(multiplicity * energy.total());
 }
 template <class T>
 double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const T* table, const T* middle,
@@ -37,7 +37,7 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
   constexpr int L = kLanes<T>;
   constexpr T half = static_cast<T>(0.5);
   const T scale = args.scale, out_scale = args.out_scale;
-  Vec<T> energy = {};
+  VecSum<T> sums;
   double united_energy = 0;
   for (int f2 = 0; f2 <= p.g.width() / 2; ++f2) {
     const MirrorPair<T> a = mirror_pair(p, c, f2), b = mirror_pair(q, c, f2);
@@ -48,8 +48,8 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
     EntryPair<T> rest = separate(x, u);
     rest = {{rest.first.re - blurred.first.re, rest.first.im - blurred.first.im},
             {rest.middle.re - blurred.middle.re, rest.middle.im - blurred.middle.im}};
-    energy += scaled_square(r, scale);
-    if (paired) energy += scaled_square(s, scale);
+    sums.add(scaled_square(r, scale));
+    if (paired) sums.add(scaled_square(s, scale));
     united_energy +=
         (paired ? 2 : 1) * static_cast<double>(rest.first.scaled_square(scale) + rest.middle.scaled_square(scale));
     r = {scale * r.re, scale * r.im};
@@ -74,6 +74,7 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
     store_cpx(a.mirror, Cpx<T>{out_scale * s.re, out_scale * s.im});
     store_cpx(a.at, Cpx<T>{out_scale * r.re, out_scale * r.im});
   }
+  Vec<T> energy = sums.total();
   energy[0] = 0;
   return 2 * sum<T>(energy) + united_energy;
 }
@@ -81,34 +82,27 @@ double residual_special_group(const Plane<T>& p, const Plane<T>& q, int c, const
 template <class T>
 void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image* out, const BlurArgs<T>& args,
               T* work) {
-  const Plane<T> p(g, work), q(g, work + workspace_elements(g, 1));
-  load_columns(p, a);
-  load_columns(q, b);
+  const TwoImages<T> images(g, a, b, work);
+  const Plane<T>&p = images.p, &q = images.q;
   if (out && !streams(p, *out, args.streaming)) p.ahead_out = rows_ahead(p, *out, 0);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>, last = middle_row(g, true);
   for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
-  for (int group = 0; group < g.rows.groups; ++group) {
-    p.look_ahead();
-    load_rows(p, group);
-    q.look_ahead();
-    load_rows(q, group);
-    for (int c = 0; c < g.planes; ++c) {
-      transform_rows<false>(p, c);
-      transform_rows<false>(q, c);
-      const T* table = args.table + c * args.table_step;
-      T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
-      double energy;
-      if (group == 0 && g.rows.united) {
-        energy = residual_special_group(p, q, c, table, table + last, args, cross, cross ? cross + last : nullptr);
-      } else {
-        const ptrdiff_t at = group * group_step;
-        energy = residual_rows(p, q, c, table + at, args, row_multiplicity(g, group), cross ? cross + at : nullptr);
-      }
-      args.energy[c] += energy;
-      if (out) transform_rows<true>(p, c);
+  const auto each = [&](int group, int c) BLURFFT_LAMBDA_INLINE {
+    const T* table = args.table + c * args.table_step;
+    T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
+    double energy;
+    if (group == 0 && g.rows.united) {
+      energy = residual_special_group(p, q, c, table, table + last, args, cross, cross ? cross + last : nullptr);
+    } else {
+      const ptrdiff_t at = group * group_step;
+      energy = residual_rows(p, q, c, table + at, args, row_multiplicity(g, group), cross ? cross + at : nullptr);
     }
+    args.energy[c] += energy;
+    if (out) transform_rows<true>(p, c);
+  };
+  images.each_rows(each, [&](int group) BLURFFT_LAMBDA_INLINE {
     if (out) store_rows(p, group);
-  }
+  });
   if (!out) return;
   mix_special_rows<true>(p);
   transform_columns<true>(p);

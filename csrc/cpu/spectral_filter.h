@@ -14,6 +14,10 @@ struct Action {
   Vec<T> energy;
 };
 
+// Energies add up in chains of about 64 elements: rounding errors grow with the length of a chain.
+template <int R>
+constexpr int kBlocksOfChain = 64 / R;
+
 // The last forward stage, the table and the first inverse stage in one visit: they touch the same R elements.
 template <int R, bool Complex, bool Inverse, class T>
 void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
@@ -22,32 +26,35 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
   const T* table = action.table;
   T* power = action.power;
   const T power_scale = action.power_scale;
-  Vec<T> energy = {};
-  for (int block = 0; block < blocks; ++block, at += R * step, table += R * entry) {
-    Cpx<T> a[R];
+  for (int begin = 0; begin < blocks; begin += kBlocksOfChain<R>) {
+    const int end = std::min(begin + kBlocksOfChain<R>, blocks);
+    Vec<T> energy = {};
+    for (int block = begin; block < end; ++block, at += R * step, table += R * entry) {
+      Cpx<T> a[R];
 #pragma GCC unroll 16
-    for (int k = 0; k < R; ++k) a[k] = load_cpx(at + k * step);
-    if constexpr (R > 1) dft<R, false>(a);
-    if (power) {
+      for (int k = 0; k < R; ++k) a[k] = load_cpx(at + k * step);
+      if constexpr (R > 1) dft<R, false>(a);
+      if (power) {
 #pragma GCC unroll 16
-      for (int k = 0; k < R; ++k) store(power + k * L, load(power + k * L) + scaled_square(a[k], power_scale));
-      power += R * L;
+        for (int k = 0; k < R; ++k) store(power + k * L, load(power + k * L) + scaled_square(a[k], power_scale));
+        power += R * L;
+      }
+#pragma GCC unroll 16
+      for (int k = 0; k < R; ++k) {
+        const Cpx<T> y = apply(a[k], table, k, Complex);
+        if constexpr (!Complex) energy += a[k].re * y.re + a[k].im * y.im;
+        a[k] = y;
+      }
+      if constexpr (Inverse) {
+        if constexpr (R > 1) dft<R, true>(a);
+#pragma GCC unroll 16
+        for (int k = 0; k < R; ++k) store_cpx(at + k * step, a[k]);
+      }
     }
-#pragma GCC unroll 16
-    for (int k = 0; k < R; ++k) {
-      const Cpx<T> y = apply(a[k], table, k, Complex);
-      if constexpr (!Complex) energy += a[k].re * y.re + a[k].im * y.im;
-      a[k] = y;
-    }
-    if constexpr (Inverse) {
-      if constexpr (R > 1) dft<R, true>(a);
-#pragma GCC unroll 16
-      for (int k = 0; k < R; ++k) store_cpx(at + k * step, a[k]);
-    }
+    if constexpr (!Complex) action.energy += energy;
   }
   action.table = table;
   action.power = power;
-  action.energy += energy;
 }
 
 template <bool Complex, bool Inverse, class T, class Between>
@@ -55,24 +62,9 @@ void run_middle(const Line<T>& line, int parts, T* at, ptrdiff_t step, T* scratc
   if (line.stage_count == 0) return middle<1, Complex, Inverse>(at, step, 1, action);
   const Stage<T>& last = line.stages[line.stage_count - 1];
   const int blocks = last.blocks / parts;
-  switch (last.radix) {
-    case 2:
-      return middle<2, Complex, Inverse>(at, step, blocks, action);
-    case 3:
-      return middle<3, Complex, Inverse>(at, step, blocks, action);
-    case 4:
-      return middle<4, Complex, Inverse>(at, step, blocks, action);
-    case 5:
-      return middle<5, Complex, Inverse>(at, step, blocks, action);
-    case 7:
-      return middle<7, Complex, Inverse>(at, step, blocks, action);
-    case 8:
-      return middle<8, Complex, Inverse>(at, step, blocks, action);
-    case 11:
-      return middle<11, Complex, Inverse>(at, step, blocks, action);
-    case 13:
-      return middle<13, Complex, Inverse>(at, step, blocks, action);
-  }
+  const bool is_butterfly = with_butterfly(
+      last.radix, [&]<int R>() BLURFFT_LAMBDA_INLINE { middle<R, Complex, Inverse>(at, step, blocks, action); });
+  if (is_butterfly) return;
   // A few blocks at a time, while they are in the first-level cache.
   const int batch = last.batch;
   for (int block = 0; block < blocks; block += batch, at += batch * last.radix * step) {
@@ -92,13 +84,13 @@ void act_on_group(const Plane<T>& p, int c, Action<T>& action) {
   const int outer = line.stage_count - 1, parts = outer > 0 ? separate_parts(line) : 1;
   const LookAhead<T> between{p};
   const auto run = [&](auto back, int i, int of_parts, T* at) BLURFFT_LAMBDA_INLINE {
-    run_stage<back.value>(line.stages[i], line.stages[i].blocks / of_parts, at, step, at, step, p.scratch, between);
+    run_stage<back.value>(line.stages[i], line.stages[i].blocks / of_parts, at, step, at, step, p.row_scratch, between);
   };
   if (outer > 0) run(Constant<false>(), 0, 1, row);
   for (int part = 0; part < parts; ++part) {
     T* at = row + part * line.stages[0].m * step;
     for (int i = 1; i < outer; ++i) run(Constant<false>(), i, parts, at);
-    run_middle<Complex, Inverse>(line, parts, at, step, p.scratch, action, between);
+    run_middle<Complex, Inverse>(line, parts, at, step, p.row_scratch, action, between);
     if constexpr (!Inverse) continue;
     for (int i = outer - 1; i > 0; --i) run(Constant<true>(), i, parts, at);
   }
@@ -110,7 +102,7 @@ template <bool Complex, class T>
 double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* middle, T* power, T* middle_power,
                             T power_scale) {
   constexpr int L = kLanes<T>;
-  Vec<T> energy = {};
+  VecSum<T> sums;
   double united_energy = 0;
   for (int f2 = 0; f2 <= p.g.width() / 2; ++f2) {
     const MirrorPair<T> m = mirror_pair(p, c, f2);
@@ -131,8 +123,8 @@ double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* m
     // The rows of a real sequence's transform: their mirror columns, and those of a table, are conjugates.
     const EntryPair<T> xt = apply(x, table, middle, m.position, Complex);
     Cpx<T> y = apply(z, table, m.position, Complex), v = apply(w, table, m.mirror_position, Complex);
-    energy += z.re * y.re + z.im * y.im;
-    if (paired) energy += w.re * v.re + w.im * v.im;
+    sums.add(z.re * y.re + z.im * y.im);
+    if (paired) sums.add(w.re * v.re + w.im * v.im);
     united_energy += (paired ? 2 : 1) * static_cast<double>(x.first.re * xt.first.re + x.first.im * xt.first.im +
                                                             (x.middle.re * xt.middle.re + x.middle.im * xt.middle.im));
     unite(xt, y, v);
@@ -140,6 +132,7 @@ double act_on_special_group(const Plane<T>& p, int c, const T* table, const T* m
     store_cpx(m.at, y);
   }
   // Every other row stands for its mirror too.
+  Vec<T> energy = sums.total();
   energy[0] = 0;
   return 2 * sum<T>(energy) + united_energy;
 }

@@ -160,7 +160,7 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
   for (const Run<T>& run : Runs<T>(g)) {
     const Vec<T> multiplicity = run.multiplicity;
     const int vectors = run.vectors;
-    Vec<T> nsr_sum = {}, eps_sum = {};
+    VecSum<T> nsr_sum, eps_sum;
     const auto each = [&](auto all_used, auto with_log) BLURFFT_LAMBDA_INLINE {
       for (int i = 0; i < vectors; ++i, in += 2 * L, power += L, out += 2 * L) {
         const Cpx<T> k = load_cpx(in);
@@ -173,8 +173,8 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
         grad *= multiplicity;
         if constexpr (!all_used.value) grad = select<T>(multiplicity, grad, Vec<T>{});
         const Vec<T> slope = (grad + grad) * (inverse * inverse);
-        eps_sum += grad;
-        nsr_sum -= gain * slope;
+        eps_sum.add(grad);
+        nsr_sum.add(-gain * slope);
         const Vec<T> along = (args.nsr - s) * inverse * slope;
         store_cpx(out, Cpx<T>{along * k.re, along * k.im});
       }
@@ -184,9 +184,9 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
     };
     for (int group = 0; group < run.groups; ++group) {
       log_scale != 0 ? each_lane(Constant<true>()) : each_lane(Constant<false>());
-      nsr_grad += sum<T>(nsr_sum);
-      eps_grad += sum<T>(eps_sum);
-      nsr_sum = eps_sum = Vec<T>{};
+      nsr_grad += sum<T>(nsr_sum.total());
+      eps_grad += sum<T>(eps_sum.total());
+      nsr_sum = eps_sum = VecSum<T>();
     }
   }
   *args.nsr_grad = nsr_grad;

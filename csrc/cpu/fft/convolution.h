@@ -79,28 +79,12 @@ template <bool Conjugate, class T, class Between>
 void run_product(const Stage<T>& s, int blocks, T* at, const T* spectrum, Between between) {
   constexpr int step = 2 * kLanes<T>;
   between();
-  switch (s.radix) {
-    case 2:
-      return product_stage<2, Conjugate>(at, blocks, spectrum);
-    case 3:
-      return product_stage<3, Conjugate>(at, blocks, spectrum);
-    case 4:
-      return product_stage<4, Conjugate>(at, blocks, spectrum);
-    case 5:
-      return product_stage<5, Conjugate>(at, blocks, spectrum);
-    case 7:
-      return product_stage<7, Conjugate>(at, blocks, spectrum);
-    case 8:
-      return product_stage<8, Conjugate>(at, blocks, spectrum);
-    case 11:
-      return product_stage<11, Conjugate>(at, blocks, spectrum);
-    case 13:
-      return product_stage<13, Conjugate>(at, blocks, spectrum);
-    default:
-      prime_stage<false>(s, blocks, at, step, at, step);
-      product_stage<1, Conjugate>(at, blocks * s.radix, spectrum);
-      return prime_stage<true>(s, blocks, at, step, at, step);
-  }
+  const bool is_butterfly = with_butterfly(
+      s.radix, [&]<int R>() BLURFFT_LAMBDA_INLINE { product_stage<R, Conjugate>(at, blocks, spectrum); });
+  if (is_butterfly) return;
+  prime_stage<false>(s, blocks, at, step, at, step);
+  product_stage<1, Conjugate>(at, blocks * s.radix, spectrum);
+  prime_stage<true>(s, blocks, at, step, at, step);
 }
 
 // A convolution's line but for its first stage: there, times the spectrum, and back, `copies` lines at a time.

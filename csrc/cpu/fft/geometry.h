@@ -39,6 +39,8 @@ struct Geometry {
 
   int height() const { return vertical->n; }
   int width() const { return horizontal->n; }
+  // What there and back multiply a plane by.
+  double gain() const { return static_cast<double>(height()) * width() * vertical->gain * horizontal->gain; }
   // Rows with a lane of their own.
   int lane_rows() const { return height() / 2 + 1 - rows.united; }
 };

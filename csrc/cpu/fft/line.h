@@ -94,6 +94,31 @@ Cpx<T> sum_of_elements(const T* in, ptrdiff_t leg, int count) {
   return total;
 }
 
+// Calls f with a radix as a constant if it has a butterfly, and tells whether.
+template <class F>
+BLURFFT_INLINE bool with_butterfly(int radix, F f) {
+  switch (radix) {
+    case 2:
+      return f.template operator()<2>(), true;
+    case 3:
+      return f.template operator()<3>(), true;
+    case 4:
+      return f.template operator()<4>(), true;
+    case 5:
+      return f.template operator()<5>(), true;
+    case 7:
+      return f.template operator()<7>(), true;
+    case 8:
+      return f.template operator()<8>(), true;
+    case 11:
+      return f.template operator()<11>(), true;
+    case 13:
+      return f.template operator()<13>(), true;
+    default:
+      return false;
+  }
+}
+
 template <bool Inverse, class T>
 void prime_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step);
 template <bool Inverse, class T, class Between>
@@ -105,27 +130,12 @@ template <bool Inverse, class T, class Between>
 void run_stage(const Stage<T>& s, int blocks, const T* in, ptrdiff_t in_step, T* out, ptrdiff_t out_step, T* scratch,
                Between between) {
   between();
-  switch (s.radix) {
-    case 2:
-      return radix_stage<2, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    case 3:
-      return radix_stage<3, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    case 4:
-      return radix_stage<4, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    case 5:
-      return radix_stage<5, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    case 7:
-      return radix_stage<7, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    case 8:
-      return radix_stage<8, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    case 11:
-      return radix_stage<11, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    case 13:
-      return radix_stage<13, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
-    default:
-      if (s.roots) return prime_stage<Inverse>(s, blocks, in, in_step, out, out_step);
-      return convolution_stage<Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
-  }
+  const bool is_butterfly = with_butterfly(s.radix, [&]<int R>() BLURFFT_LAMBDA_INLINE {
+    radix_stage<R, Inverse>(in, in_step, out, out_step, blocks, s.m, s.twiddle);
+  });
+  if (is_butterfly) return;
+  if (s.roots) return prime_stage<Inverse>(s, blocks, in, in_step, out, out_step);
+  convolution_stage<Inverse>(s, blocks, in, in_step, out, out_step, scratch, between);
 }
 
 // The first stage divides a line into transforms of their own, as many as its radix. Where the line, vectors all, takes

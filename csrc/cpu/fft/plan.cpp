@@ -231,7 +231,6 @@ void build_convolution(int p, OwnedConvolution<T>& convolution) {
     if (s > 0) kernel[p - 1 - s] = root;     // the same, a period later
   }
   const std::vector<Wide> spectrum = transform(kernel);
-  // The few constants of a stage have rounding errors, the same everywhere, which would add up.
   const long double scale = static_cast<long double>(length) * energy_gain<T>(radices(length));
   convolution.spectra.resize(2 * length);
   for (int64_t f = 0; f < length; ++f) {
@@ -299,6 +298,7 @@ std::unique_ptr<OwnedLine<T>> build(int64_t n, bool coprime) {
   const std::vector<Factor> factors = factors_of_stages(all, coprime);
   line.n = static_cast<int>(n);
   line.stage_count = static_cast<int>(all.size());
+  line.gain = static_cast<double>(energy_gain<T>(all));
   std::vector<double> cosines(n), sines(n);
   for (int64_t k = 0; k < n; ++k) {
     cosines[k] = static_cast<double>(cos_turn(k, n));

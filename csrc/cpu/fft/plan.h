@@ -1,4 +1,5 @@
-// Factorisation, twiddle factors and index maps of one transform length. Built once a length in double precision.
+// Factorisation, twiddle factors and index maps of one transform length. Built once a length, in more than double
+// precision.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ struct Line;
 template <class T>
 struct Convolution {
   const Line<T>* line;      // of length p - 1, or 2p - 3 and more
-  const T* spectrum;        // of w^(g^-r), divided by the line's length: (re, im) in the order of Line::position
+  const T* spectrum;        // of w^(g^-r), by the line's length and gain: (re, im) in the order of Line::position
   const int32_t* powers;    // g^q where the line takes its element q < p - 1, 0 elsewhere
   const int32_t* ordinals;  // 1 + q likewise
 };
@@ -50,6 +51,9 @@ struct Line {
   int n = 0;
   int stage_count = 0;
   int scratch = 0;  // vectors of complex numbers that its convolutions need
+  // What there and back make of a number, but for the length. The few constants of a stage have rounding errors, the
+  // same everywhere, which would add up; convolutions make up for theirs.
+  double gain = 1;
   Stage<T> stages[kMaxStages] = {};
   const int32_t* position = nullptr;  // frequency -> where the forward transform leaves it
   const double* cosine = nullptr;     // of 2 pi k / n, k < n

@@ -37,7 +37,7 @@ struct Plane {
   const Geometry<T>& g;
   int total, half, blocks;  // columns of a unit row, packed columns, vectors of packed columns
   ptrdiff_t row_step;
-  T *z, *column, *row, *in_a, *in_b, *scratch;
+  T *z, *column, *column_scratch, *row, *in_a, *in_b, *row_scratch;
   mutable Ahead ahead_a, ahead_b, ahead_out;
 
   // All but z is a thread's own: `part` is that of a thread with which others share the plane.
@@ -48,17 +48,21 @@ struct Plane {
     // An odd number of cache lines a row: columns of a power-of-two plane would otherwise share a few cache sets.
     row_step = static_cast<ptrdiff_t>(blocks | 1) * 2 * L;
     z = work;
-    column = z + (g.height() + 1) * row_step + part * own_elements();
-    row = column + static_cast<ptrdiff_t>(g.height()) * 2 * L;
-    in_a = row + static_cast<ptrdiff_t>(half + blocks * L) * 2 * L;
+    // What columns need, and what rows need, is never needed at the same time.
+    column = row = z + (g.height() + 1) * row_step + part * own_elements();
+    column_scratch = column + column_length() * 2 * L;
+    in_a = row_scratch = row + static_cast<ptrdiff_t>(half + blocks * L) * 2 * L;
     in_b = in_a + row_length();
-    scratch = in_b + row_length();
   }
   bool whole_vectors() const { return total == 2 * half && half % L == 0; }
   ptrdiff_t row_length() const { return (total + 3 * L) / L * L; }
+  // Between the stages of a column, if it has more than one.
+  ptrdiff_t column_length() const { return g.vertical->stage_count > 1 ? g.height() : 0; }
   ptrdiff_t own_elements() const {
-    const int convolutions = g.vertical->scratch > g.horizontal->scratch ? g.vertical->scratch : g.horizontal->scratch;
-    return static_cast<ptrdiff_t>(g.height() + half + blocks * L + convolutions) * 2 * L + 2 * row_length();
+    const auto larger = [](ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; };
+    const ptrdiff_t beside_row = larger(2 * row_length(), static_cast<ptrdiff_t>(g.horizontal->scratch) * 2 * L);
+    return larger((column_length() + g.vertical->scratch) * 2 * L,
+                  static_cast<ptrdiff_t>(half + blocks * L) * 2 * L + beside_row);
   }
   BLURFFT_INLINE void look_ahead() const {
     ahead_a.fetch<false>();
@@ -274,7 +278,8 @@ template <bool Inverse, class T>
 void transform_columns(const Plane<T>& p, int begin, int end) {
   const Line<T>& line = *p.g.vertical;
   for (int b = begin; b < end; ++b) {
-    run_stages<Inverse>(line, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>, p.scratch, LookAhead<T>{p});
+    run_stages<Inverse>(line, p.z + b * 2 * kLanes<T>, p.row_step, p.column, 2 * kLanes<T>, p.column_scratch,
+                        LookAhead<T>{p});
   }
 }
 
@@ -357,14 +362,18 @@ template <class T>
 void load_rows(const Plane<T>& p, int group) {
   group == 0 && p.g.rows.united ? load_group<true>(p, group) : load_group<false>(p, group);
 }
-template <class T>
-void store_rows(const Plane<T>& p, int group) {
+// The way back. Where rows 0 and H/2 have lanes of their own, what the lanes of such rows, their own mirrors, have for
+// imaginary parts is nothing but rounding errors.
+template <bool United, class T>
+void store_group(const Plane<T>& p, int group) {
   constexpr int L = kLanes<T>;
   const int half = p.half;
   T *row[L], *mirror[L];
+  Vec<T> paired = {};
   for (int l = 0; l < L; ++l) {
     row[l] = p.z + p.g.rows.row[group * L + l] * p.row_step;
     mirror[l] = p.z + p.g.rows.mirror[group * L + l] * p.row_step;
+    paired[l] = row[l] != mirror[l];
   }
   // Vectors of columns reach behind the row, where an odd width's missing column must be zero.
   for (int i = p.total; i < half + p.blocks * L; ++i) store_cpx(p.row + i * 2 * L, Cpx<T>{});
@@ -383,12 +392,15 @@ void store_rows(const Plane<T>& p, int group) {
 #pragma GCC unroll 16
       for (int l = 0; l < L; ++l) store(rows[l] + 2 * i + offset, x[l]);
     };
-    const auto add = [](Vec<T> u, Vec<T> v) { return u + v; };
-    part(0, L, add, mirror, 0);
-    part(L, 0, [](Vec<T> u, Vec<T> v) { return v - u; }, mirror, L);
-    part(0, L, [](Vec<T> u, Vec<T> v) { return u - v; }, row, 0);
-    part(L, 0, add, row, L);
+    part(0, L, [=](Vec<T> re, Vec<T> im) { return United ? re + im : re + paired * im; }, mirror, 0);
+    part(L, 0, [=](Vec<T> im, Vec<T> re) { return United ? re - im : re - paired * im; }, mirror, L);
+    part(0, L, [=](Vec<T> re, Vec<T> im) { return United ? re - im : re - paired * im; }, row, 0);
+    part(L, 0, [=](Vec<T> im, Vec<T> re) { return United ? im + re : paired * im + re; }, row, L);
   }
+}
+template <class T>
+void store_rows(const Plane<T>& p, int group) {
+  p.g.rows.united ? store_group<true>(p, group) : store_group<false>(p, group);
 }
 
 // The row transforms of plane c.
@@ -397,7 +409,7 @@ void transform_rows(const Plane<T>& p, int c) {
   const Line<T>& line = *p.g.horizontal;
   const ptrdiff_t step = static_cast<ptrdiff_t>(p.g.planes) * 2 * kLanes<T>;
   T* at = p.row + c * 2 * kLanes<T>;
-  run_stages<Inverse>(line, at, step, at, step, p.scratch, LookAhead<T>{p});
+  run_stages<Inverse>(line, at, step, at, step, p.row_scratch, LookAhead<T>{p});
 }
 
 // Column f2 of the row spectra of plane c, and of its mirror image.

@@ -60,6 +60,25 @@ BLURFFT_INLINE double sum(Vec<T> v) {
   return total;
 }
 
+// A sum of many vectors: as one of parts, for rounding errors grow with the length of a chain of additions.
+template <class T>
+class VecSum {
+ public:
+  BLURFFT_INLINE void add(Vec<T> v) {
+    part_ += v;
+    if (++count_ < kPart) return;
+    total_ += part_;
+    part_ = Vec<T>{};
+    count_ = 0;
+  }
+  Vec<T> total() const { return total_ + part_; }
+
+ private:
+  static constexpr int kPart = 32;
+  Vec<T> total_ = {}, part_ = {};
+  int count_ = 0;
+};
+
 // Writes past the caches where the instruction set can and the address is aligned: a gradient larger than the
 // cache is not read before it is overwritten. Who uses it fences once, when all is written.
 template <class T>

@@ -22,22 +22,17 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
     const TapTables<T> tap_tables(g, kh, kw);
     const TapGeometry<T>& taps = tap_tables.taps;
     if (kernel_grad) kernel_out = empty(kernel, kernel.sizes(), real_type<T>);
-    const Factor residual(scale / static_cast<double>(units.pixels()));
+    const Factor residual(scale / g.gain());
     const size_t packed = packed_elements(g, call.lanes, true);
     const ptrdiff_t step = kernels_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const size_t tap_elements = call.tap_workspace_elements(g, taps);
     const bool streaming = fills_the_caches(input);
     Array<double> energy(units.samples * units.channels);
     const Images inputs(input), targets(target), grads(grad.value_or(input));
-    const auto tap_work = [&] {
-      static thread_local Buffer<T> buffer;
-      buffer.reserve(tap_elements);
-      return buffer.get();
-    };
     const auto fill = [&](int64_t index, T* tables) {
       for (int64_t c = 0; c < kernels_c; ++c) {
-        T* table = tables + c * packed;
-        call.transfer(g, taps, values<T>(taps_in) + (index * kernels_c + c) * kh * kw, table, tap_work());
+        call.transfer(g, taps, values<T>(taps_in) + (index * kernels_c + c) * kh * kw, tables + c * packed,
+                      tables + kernels_c * packed);
       }
     };
     const auto run = [&](int64_t unit, const T* tables, T* cross, T* work, const Team*) {
@@ -56,15 +51,15 @@ std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tenso
                     input_grad ? &out : nullptr, args, work);
     };
     // d loss / d K = -2 conj(F target) F r on every frequency; `cross` stands for the mirror rows too, by half.
-    const auto finish = [&](int64_t index, const T*, const T* cross) {
+    const auto finish = [&](int64_t index, T* tables, const T* cross) {
       Array<double> sums(kh * kw);
       for (int64_t c = 0; c < kernels_c; ++c) {
-        call.transfer_grad(g, taps, cross + c * packed, sums.data(), tap_work());
+        call.transfer_grad(g, taps, cross + c * packed, sums.data(), tables + kernels_c * packed);
         T* to = values<T>(*kernel_out) + (index * kernels_c + c) * kh * kw;
         for (int64_t i = 0; i < kh * kw; ++i) to[i] = static_cast<T>(-4 * residual.rest * sums[i]);
       }
     };
-    each_weighted_unit<T>(units, TeamSplit::none(units), kernels_n > 1, packed * kernels_c,
+    each_weighted_unit<T>(units, TeamSplit::none(units), kernels_n > 1, packed * kernels_c + tap_elements,
                           kernel_grad ? packed * kernels_c : 0, 2 * call.workspace_elements(g, 1), fill, run, finish);
     for (double& e : energy) e *= residual.rest;
     loss = reduce_loss<T>(input, energy, units.samples, units.channels, {}, scale, per_sample);

@@ -19,8 +19,8 @@ std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Ten
     const TeamSplit split(units);
     const size_t work_elements = call.workspace_elements(geometries.whole, split.team.parts);
     const ptrdiff_t step = static_cast<ptrdiff_t>(packed);
-    const double n = static_cast<double>(units.pixels());
-    const Factor power(1 / n);
+    const double gain = geometries.whole.gain();
+    const Factor power(1 / gain);
     const bool streaming = fills_the_caches(input);
     Array<double> energy(units.samples * units.channels);
     const Images inputs(input), targets(target), grads(grad.value_or(input));
@@ -34,7 +34,7 @@ std::tuple<Tensor, Gradient> focal_frequency_loss(const Tensor& input, const Ten
                   {tables, step, false, false, tables, step, static_cast<T>(power.power_of_two), nullptr}, work, team);
       for (int c = 0; c < g.planes; ++c) {
         call.focal_weight(
-            g, {alpha, log_matrix, static_cast<T>(power.rest), static_cast<T>(2 * scale / n), tables + c * step});
+            g, {alpha, log_matrix, static_cast<T>(power.rest), static_cast<T>(2 * scale / gain), tables + c * step});
       }
       Image out = {};
       if (input_grad) out = units.image(grads, unit);

@@ -18,7 +18,7 @@ Tensor spectral_filter(const Tensor& input, const Tensor& transfer) {
     const Geometry<T>& g = geometries.whole;
     const size_t packed = packed_elements(g, call.lanes, complex_values);
     const int64_t entries = units.height * (units.width / 2 + 1) * (complex_values ? 2 : 1);
-    const T scale = static_cast<T>(1 / static_cast<double>(units.pixels()));
+    const T scale = static_cast<T>(1 / g.gain());
     const ptrdiff_t step = tables_c > 1 ? static_cast<ptrdiff_t>(packed) : 0;
     const bool streaming = fills_the_caches(input);
     const Images inputs(input), outs(out);

@@ -15,10 +15,9 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
   for_type(input.scalar_type(), [&]<class T>(T) {
     const Routines<T>& call = routines<T>();
     const Geometry<T> g = geometry<T>(input.size(2), input.size(3), 1);
-    const double n = static_cast<double>(input.size(2)) * static_cast<double>(input.size(3));
     const size_t packed = packed_elements(g, call.lanes, false);
     const int64_t entries = rows * columns;
-    const Factor power(scale / n);
+    const Factor power(scale / g.gain());
     if (weight_grad) power_out = empty(weight, weight.sizes(), real_type<T>);
     Array<double> energy(samples * channels);
     fused_loss<T>(
@@ -26,7 +25,7 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
         energy.data(),
         [&](int64_t index, T* tables) {
           for (int64_t c = 0; c < weights_c; ++c) {
-            call.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, static_cast<T>(2 * scale / n),
+            call.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, static_cast<T>(2 * scale / g.gain()),
                       tables + c * packed);
           }
         },

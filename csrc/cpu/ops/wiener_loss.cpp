@@ -46,7 +46,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
     const TapTables<T> tables(g, kh, kw);
     const double n = static_cast<double>(height) * static_cast<double>(width);
     const double quadratic = scale * (nll ? 0.5 : 1);
-    const Factor square(quadratic / n);
+    const Factor square(quadratic / g.gain());
     // Planes that share a weight, each with the weight's whole log-determinant.
     const double planes_per_weight =
         static_cast<double>((weights_n > 1 ? 1 : samples) * (weights_c > 1 ? 1 : channels));
@@ -77,7 +77,7 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
                                         values<T>(eps_in)[eps_extent.entry(index, c)],
                                         spectra + c * transfer_elements,
                                         weight + c * packed,
-                                        static_cast<T>(2 * quadratic / n),
+                                        static_cast<T>(2 * quadratic / g.gain()),
                                         nll ? &log_determinant[index * weights_c + c] : nullptr};
             call.wiener(g, tables.taps, args, tap_work);
           }
