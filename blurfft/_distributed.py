@@ -99,3 +99,15 @@ def beside(image: Tensor, parameter: Tensor) -> Tensor:
 
     mesh = image.device_mesh
     return summed_once(DTensor.from_local(parameter, mesh, [Replicate()] * mesh.ndim, run_check=False))
+
+
+def mirrored(weight: Tensor, *dims: int) -> Tensor:
+    """``weight`` of −f at each f along ``dims``: 0, n−1, ..., 1."""
+    if not _is_dtensor(weight):
+        return weight.flip(dims).roll([1] * len(dims), dims)
+    # A DTensor of torch 2.11 does neither, and takes an index along its first dimension only.
+    for dim in dims:
+        n = weight.shape[dim]
+        opposite = beside(weight, -torch.arange(n, device=weight.device) % n)
+        weight = weight.transpose(0, dim)[opposite].transpose(0, dim)
+    return weight

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, ops
-from ._distributed import summed_once
+from ._distributed import mirrored, summed_once
 from ._math import (
     PrecisionSpectrum,
     as_planes,
@@ -204,9 +204,8 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
     input, target = _checks.images(input, target)
     weight = _checks.weight_for(input, weight)
     if reduction == "none":
-        mirrored = weight.flip(-2).roll(1, -2)
         own_mirror = multiplicity(input.shape[-1], weight) == 1
-        root = torch.where(own_mirror, (weight + mirrored) / 2, weight).sqrt()
+        root = torch.where(own_mirror, (weight + mirrored(weight, -2)) / 2, weight).sqrt()
         e = difference(input, target)
         return ops.spectral_filter(e, summed_once(root)).square().to(input.dtype)
     return ops.spectral_loss.prepare(input, target, weight, input.numel() if reduction == "mean" else 1)
@@ -423,8 +422,7 @@ def _patches(image: Tensor, factor: int) -> Tensor:
 
 def _half_of_a_matrix(matrix: Tensor) -> Tensor:
     """The part with ω(f) = ω(−f) of a weight (..., h, w), on the half spectrum."""
-    mirrored = matrix.flip((-2, -1)).roll((1, 1), (-2, -1))
-    return ((matrix + mirrored) / 2)[..., : matrix.shape[-1] // 2 + 1].contiguous()
+    return ((matrix + mirrored(matrix, -2, -1)) / 2)[..., : matrix.shape[-1] // 2 + 1].contiguous()
 
 
 for _function in (

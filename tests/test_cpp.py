@@ -53,7 +53,7 @@ def test_the_example_restores_a_photograph_without_python(tmp_path: Path, monkey
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    folders = {"CMAKE_PREFIX_PATH": torch.utils.cmake_prefix_path, "BLURFFT_DIR": blurfft.__path__[0]}
+    folders = {"TORCH_DIR": torch.__path__[0], "BLURFFT_DIR": blurfft.__path__[0]}
     assert CMAKE is not None
     run(CMAKE, "-S", str(EXAMPLE), "-B", "build", *(f"-D{name}={folder}" for name, folder in folders.items()))
     run(CMAKE, "--build", "build")

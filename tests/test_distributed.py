@@ -94,8 +94,9 @@ def check_plain_parameters(mesh: Any) -> None:
     criterion = blurfft.WienerLoss(kernels((3, 2)))
     x, y = images((4, 3, 8, 6)), images((4, 3, 8, 6))
     sharded = [distribute_tensor(a, mesh, [Shard(0)]) for a in (x, y)]
-    for matrix in (torch.rand(8, 6), torch.rand(4, 1, 3, 8, 6)):
-        loss = blurfft.focal_frequency_loss(*sharded, matrix=matrix)
+    each = images((4, 1, 3, 8, 6))
+    for matrix, placed in (*((m, m) for m in (each[0, 0, 0], each)), (each, distribute_tensor(each, mesh, [Shard(0)]))):
+        loss = blurfft.focal_frequency_loss(*sharded, matrix=placed)
         torch.testing.assert_close(loss.full_tensor(), blurfft.focal_frequency_loss(x, y, matrix=matrix))
     loss = criterion(*(distribute_tensor(a, mesh, [Shard(0)]) for a in (x, y)))
     torch.testing.assert_close(loss.full_tensor(), criterion(x, y))
