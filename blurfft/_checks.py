@@ -20,6 +20,7 @@ from ._distributed import beside
 from ._math import as_planes, compute_dtype, constant
 
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
+_INTEGERS = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
 _REDUCTIONS = ("none", "mean", "sum")
 _NORMS = ("forward", "backward", "ortho")
 _LONGEST = 2**31 - 1  # what the backends count in
@@ -60,20 +61,29 @@ def _planes(name: str, value: Tensor, form: str) -> None:
         raise ValueError(f"{name} must have planes of at least 1x1, got shape {tuple(value.shape)}")
 
 
-def plane(name: str, value: Tensor) -> None:
-    """Real, (..., H, W)."""
+def _from_integers(value: Tensor) -> Tensor:
+    """Those in torch's default dtype, as in torch.fft."""
+    return value.to(torch.get_default_dtype()) if value.dtype in _INTEGERS else value
+
+
+def plane(name: str, value: Tensor) -> Tensor:
+    """Real, floating, (..., H, W)."""
+    _tensor(name, value)
+    value = _from_integers(value)
     _floating(name, value)
     _planes(name, value, "(..., H, W)")
+    return value
 
 
 def half_spectrum(name: str, value: Tensor) -> Tensor:
     """Complex64 or complex128 of at least two dimensions; real ones are converted, as in torch.fft."""
     _tensor(name, value)
     _dense(name, value)
+    value = _from_integers(value)
     if value.dtype in _IMAGE_DTYPES:
         value = value.to(compute_dtype(value.dtype).to_complex())
     if value.dtype not in (torch.complex64, torch.complex128):
-        raise TypeError(f"{name} must be complex64, complex128 or a real floating dtype, got {value.dtype}")
+        raise TypeError(f"{name} must be complex64, complex128 or real, got {value.dtype}")
     _planes(name, value, "(..., H, W//2+1)")
     return value
 
@@ -293,11 +303,14 @@ def flag(name: str, value: bool) -> None:
         raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
 
 
-def patch_factor(value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"patch_factor must be an int, got {type(value).__name__}")
+def patch_factor(value: int) -> int:
+    try:
+        value = _int(value)
+    except TypeError:
+        raise TypeError(f"patch_factor must be an int, got {type(value).__name__}") from None
     if value < 1:
         raise ValueError(f"patch_factor must be positive, got {value}")
+    return value
 
 
 def patches(patch_factor: int, image: Tensor) -> None:

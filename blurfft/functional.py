@@ -48,7 +48,7 @@ def rfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = "
     """The 2-D discrete Fourier transform of real planes, as ``torch.fft.rfft2`` over the last two dimensions.
 
     Args:
-        input: (..., H, W), real. Half precision is transformed in float32.
+        input: (..., H, W), real. Half precision is transformed in float32, integers in torch's default dtype.
         s: the (H, W) to which the planes are cropped or zero-padded first. By default, and where a side is -1, their
             own.
         norm: ``"backward"`` or None (unscaled), ``"ortho"`` (1/√HW) or ``"forward"`` (1/HW).
@@ -60,7 +60,7 @@ def rfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = "
         >>> blurfft.rfft2(torch.ones(2, 3, 8, 8)).shape
         torch.Size([2, 3, 8, 5])
     """
-    _checks.plane("input", input)
+    input = _checks.plane("input", input)
     norm = _checks.norm(norm)
     if s is not None:
         input = _resized(input, *_checks.size(s, "s", (input.shape[-2], input.shape[-1])))
@@ -362,7 +362,7 @@ def focal_frequency_loss(
     _checks.flag("ave_spectrum", ave_spectrum)
     _checks.flag("log_matrix", log_matrix)
     _checks.flag("batch_matrix", batch_matrix)
-    _checks.patch_factor(patch_factor)
+    patch_factor = _checks.patch_factor(patch_factor)
     _checks.patches(patch_factor, input)
     if ave_spectrum:  # F is linear
         input, target = _mean_of_samples(input), _mean_of_samples(target)

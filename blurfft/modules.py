@@ -230,11 +230,10 @@ class FocalFrequencyLoss(_Loss):
         super().__init__()
         self.loss_weight = _checks.number("loss_weight", loss_weight)
         self.alpha = _checks.exponent("alpha", alpha)
-        _checks.patch_factor(patch_factor)
         _checks.flag("ave_spectrum", ave_spectrum)
         _checks.flag("log_matrix", log_matrix)
         _checks.flag("batch_matrix", batch_matrix)
-        self.patch_factor = patch_factor
+        self.patch_factor = _checks.patch_factor(patch_factor)
         self.ave_spectrum = ave_spectrum
         self.log_matrix = log_matrix
         self.batch_matrix = batch_matrix

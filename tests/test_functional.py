@@ -175,19 +175,24 @@ def test_transforms_take_torchs_samples(name: str, backend: Backend) -> None:
 
     (info,) = (op for op in op_db if op.name == name)
     ours, theirs = getattr(blurfft, name[4:]), getattr(torch.fft, name[4:])
-    taken = 0
-    for sample in [*info.sample_inputs("cpu", f32), *info.sample_inputs("cpu", f64)]:
-        options = dict(sample.kwargs)
-        dims = options.pop("dim", (-2, -1))
-        if not isinstance(dims, tuple) or [d % sample.input.dim() - sample.input.dim() for d in dims] != [-2, -1]:
-            continue
-        assert not sample.args
-        taken += 1
-        wide = sample.input.to(torch.complex128 if sample.input.is_complex() else f64)
-        for s in (options.pop("s", None), (4, 9), (-1, 3), (8, -1)):
-            assert_close(ours(sample.input, s, **options), theirs(wide, s, **options))
-        assert_close(ours(sample.input, norm=None), theirs(wide, norm=None))
-    assert taken >= 6
+    dtypes = info.supported_dtypes("cpu")
+    assert {torch.bool, torch.uint8, torch.int64, f32, f64} <= dtypes
+    for dtype in dtypes:
+        taken = 0
+        for sample in info.sample_inputs("cpu", dtype):
+            options = dict(sample.kwargs)
+            dims = options.pop("dim", (-2, -1))
+            if not isinstance(dims, tuple) or [d % sample.input.dim() - sample.input.dim() for d in dims] != [-2, -1]:
+                continue
+            assert not sample.args
+            taken += 1
+            wide = sample.input.to(torch.complex128 if dtype.is_complex else f64)
+            for s in (options.pop("s", None), (4, 9), (-1, 3), (8, -1)):
+                value = ours(sample.input, s, **options)
+                assert value.dtype == theirs(sample.input, s, **options).dtype
+                assert_close(value, theirs(wide, s, **options))
+            assert_close(ours(sample.input, norm=None), theirs(wide, norm=None))
+        assert taken >= 3
 
 
 def test_rfft2_of_a_size_is_differentiable(backend: Backend) -> None:

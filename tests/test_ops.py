@@ -398,6 +398,32 @@ def test_forward_mode_of_calls_like_earlier_ones(backend: Backend) -> None:
             torch.testing.assert_close(dual.tangent, expected[1])
 
 
+def test_forward_mode_does_not_warn() -> None:
+    """Neither when it is first used: what warns only once would escape every other test."""
+    program = """
+import warnings
+import torch
+import blurfft
+
+x, y, k = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8), torch.rand(3, 3)
+torch.func.jvp(torch.sin, (x,), (y,))  # warns of itself in torch 2.13
+warnings.simplefilter("error")
+for function in (
+    lambda x: blurfft.wiener_loss(x, y, k),
+    lambda x: blurfft.wiener_loss(x, y, k, reduction="none"),
+    lambda x: blurfft.wiener_nll(x, y, k),
+    lambda x: blurfft.spectral_mse(x, y, blurfft.wiener_weight(k, (8, 8))),
+    lambda x: blurfft.blur_mse(x, y, k),
+    lambda x: blurfft.focal_frequency_loss(x, y),
+    lambda x: blurfft.wiener_filter(blurfft.blur(x, k), k),
+    lambda x: blurfft.irfft2(blurfft.rfft2(x)),
+):
+    torch.func.jvp(function, (x,), (y,))
+    torch.func.hessian(lambda t: function(t * x).sum())(torch.ones(()))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_hessians(backend: Backend) -> None:
     x, y, k, nsr = (a.detach() for a in every_argument())
 
