@@ -46,3 +46,16 @@ def test_a_small_error_is_found(
     monkeypatch.setattr(blurfft, function, wrong)
     assert fuzz.run(0, range(index, index + 1), PIXELS) == 1
     assert f"tests/fuzz.py --seed 0 --index {index} --pixels {PIXELS}: {function}(" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [(64, 64), (45, 60), (127, 83), (253, 46), (1, 96)])
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_inexact_transforms_are_off_as_those_of_torch_are(size: tuple[int, int], mean: float) -> None:
+    """Root mean squares over 32 planes, in float32: within a factor of 4."""
+    planes = mean + torch.randn(32, 1, *size, generator=torch.Generator().manual_seed(0))
+    spectrum = torch.fft.rfft2(planes)
+    truth = torch.fft.rfft2(planes.double())
+    with fuzz.inexact_transforms(0):
+        modelled = torch.fft.rfft2(planes) - spectrum
+    ratio = modelled.abs().square().mean().sqrt() / (spectrum - truth).abs().square().mean().sqrt()
+    assert 1 / 4 < ratio < 4, ratio
