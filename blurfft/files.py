@@ -1,4 +1,4 @@
-"""Files for the commands: refusals, and files that appear whole or not at all."""
+"""Files for the commands: files that appear whole or not at all, refusals and other words for the user."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ def expanded(path: Path) -> Path:
 def why(error: Exception) -> str:
     """Why something failed, in words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """As in "1 file" and "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ import blurfft
 
 from . import _dispatch, _ext
 from ._table import Cell, Table
+from .files import counted
 
 SIZES = ((28, 28), (64, 64), (218, 178), (224, 224), (512, 512), (2049, 2049))
 
@@ -142,7 +143,7 @@ def _about_versions(facts: dict[str, Any]) -> Table:
     for name, version in facts["versions"].items():
         if name != "cuda in torch":
             table.add(name, version or "not installed")
-    table.add("processor", f"{machine['processor']}, {machine['threads']} threads")
+    table.add("processor", f"{machine['processor']}, {counted(machine['threads'], 'thread')}")
     table.add("GPU", ", ".join(machine["gpus"]) or "none that torch can use")
     return table
 

@@ -426,7 +426,7 @@ def test_an_interrupt_says_what_was_kept(tmp_path, photo, monkeypatch):
     monkeypatch.setattr(images, "read", interrupted)
     result = run("deblur", *photos, "-o", tmp_path / "out", "-k", "disk:1")
     assert result.exit_code == 130
-    assert f"stopped; 2 of 3 photographs are restored, in {tmp_path / 'out'}" in words(result.output)
+    assert f"stopped; 2 of 3 photographs restored, in {tmp_path / 'out'}" in words(result.output)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "photo.png"]
 
 
@@ -442,7 +442,7 @@ def test_an_interrupted_check_says_how_far_it_came(monkeypatch):
 
     monkeypatch.setattr(selfcheck, "check_one", interrupted)
     result = run("check", "--backend", "reference")
-    assert (result.exit_code, words(result.output)) == (130, "stopped; 3 of 36 checks were made, 0 failed")
+    assert (result.exit_code, words(result.output)) == (130, "stopped; 3 of 36 checks made, 0 failed")
 
 
 def test_messages_name_only_options_that_exist():

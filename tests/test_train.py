@@ -473,7 +473,11 @@ def test_what_is_no_use_is_left_out(photos, tmp_path, monkeypatch):
     said.clear()
     monkeypatch.setattr(data, "_NAMED", 1)
     data.load(str(photos), 28, 1, say=said.append)
-    assert said[1:] == ["and 2 more are left out"]
+    assert said[1:] == ["2 more files left out"]
+    said.clear()
+    monkeypatch.setattr(data, "_NAMED", 2)
+    data.load(str(photos), 28, 1, say=said.append)
+    assert said[2:] == ["1 more file left out"]
 
     monkeypatch.setattr(data, "_square", lambda *_: pytest.fail("decoded again"))
     again = data.load(str(photos), 28, 1, tmp_path / "cache")

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from .. import selfcheck
+from ..files import counted
 from .terminal import console, errors, fail, progress, require_settings, show, stopped
 
 EXAMPLES = (
@@ -48,7 +49,7 @@ def check(
                 bar.advance(task)
     except KeyboardInterrupt:
         failed = sum(not result.passed for result in results)
-        raise stopped(f"{len(results)} of {len(plan)} checks were made, {failed} failed") from None
+        raise stopped(f"{len(results)} of {counted(len(plan), 'check')} made, {failed} failed") from None
 
     for name in backends:
         console.print()

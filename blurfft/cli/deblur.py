@@ -14,7 +14,7 @@ from rich.markup import escape
 from torch import Tensor
 
 from .. import images, psf
-from ..files import Refused, atomic, expanded, printable, why
+from ..files import Refused, atomic, counted, expanded, printable, why
 from . import terminal
 from .panel import panel as draw_panel
 
@@ -124,7 +124,7 @@ def deblur(
                     terminal.say(bar, terminal.console, f"{escape(str(path))} -> {escape(str(target))}{detail}")
                 bar.advance(task)
     except KeyboardInterrupt:
-        raise terminal.stopped(f"{restored} of {len(photos)} photographs are restored, in {out}") from None
+        raise terminal.stopped(f"{restored} of {counted(len(photos), 'photograph')} restored, in {out}") from None
     if len(photos) > 1 or refused:
         summary = f"{restored} restored" + (f", [red]{refused} refused[/red]" if refused else "")
         (terminal.errors if refused else terminal.console).print(summary)

@@ -24,7 +24,7 @@ from torch import Tensor
 import blurfft
 
 from .. import _dispatch, images, info, psf, reference, selfcheck
-from ..files import Refused, atomic, expanded, why
+from ..files import Refused, atomic, counted, expanded, why
 from ..images import pictures
 from . import terminal
 
@@ -299,7 +299,7 @@ def _timing(step: Callable[[str], None], rounds: int = 21) -> Table:
         "blurfft / MSE",
         "torch.fft / blurfft",
         caption=f"medians of {rounds}, interleaved: F.mse_loss, the blur error in plain torch.fft under autograd, "
-        f"blurfft.wiener_loss (backend {backend}); {torch.get_num_threads()} threads, {info.processor()}, "
+        f"blurfft.wiener_loss (backend {backend}); {counted(torch.get_num_threads(), 'thread')}, {info.processor()}, "
         f"torch {torch.__version__}",
     )
     contenders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

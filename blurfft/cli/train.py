@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.progress import TimeRemainingColumn
 
-from ..files import Refused, expanded
+from ..files import Refused, counted, expanded
 from ..vae import outputs, run
 from ..vae.options import Options, flag
 from ..vae.training import Diverged
@@ -136,7 +136,7 @@ def train(
         raise terminal.stopped(outputs.kept(out)) from None
     if show:
         held_out = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in trainer.evaluate().items())
-        terminal.console.print(f"{trainer.steps_done} steps; held out: {held_out}", soft_wrap=True)
+        terminal.console.print(f"{counted(trainer.steps_done, 'step')}; held out: {held_out}", soft_wrap=True)
         terminal.console.print(f"checkpoint, log and pictures in [bold]{escape(str(out))}[/bold]", soft_wrap=True)
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ..files import Refused, why
+from ..files import Refused, counted, why
 from . import foreign, metadata, tiff
 from .photo import Photo
 from .samples import read_samples
@@ -67,7 +67,7 @@ def read(path: str | Path, max_pixels: int | None = None) -> Photo:
         raise Refused(words) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         option = "; --max-pixels sets the limit" if max_pixels else ""  # blurfft train has no such option
-        raise Refused(f"larger than {max_pixels or MAX_PIXELS} pixels{option}") from None
+        raise Refused(f"larger than {counted(max_pixels or MAX_PIXELS, 'pixel')}{option}") from None
     except MemoryError:
         raise Refused("too large for the memory of this machine") from None
     except Exception as error:  # decoders raise anything on damaged files

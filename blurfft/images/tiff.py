@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from ..files import Refused
+from ..files import Refused, counted
 from .foreign import TIFF, is_camera_raw
 from .samples import divided, inverted
 
@@ -86,7 +86,8 @@ def _samples(page: Any, notes: list[str]) -> NDArray[Any]:
     photometric = getattr(page.photometric, "name", str(page.photometric))
     colours = _COLOURS.get(photometric)
     if colours is None or page.axes not in ("YX", "YXS", "SYX") or page.samplesperpixel < colours:
-        raise Refused(f"a TIFF whose pixels are {photometric} with {page.samplesperpixel} samples; save it as PNG")
+        count = counted(page.samplesperpixel, "sample")
+        raise Refused(f"a TIFF whose pixels are {photometric} with {count}; save it as PNG")
     kind, bits = page.dtype.kind, page.bitspersample
     if kind not in "uf" or (kind == "u" and bits > 16):
         raise Refused(f"a TIFF of {page.dtype} samples; store them as 16-bit or floating point")

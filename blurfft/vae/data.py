@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import images as photos
-from ..files import Refused, atomic, expanded
+from ..files import Refused, atomic, counted, expanded
 from . import leaves, outputs
 
 EMBEDDED = "embedded"
@@ -250,7 +250,7 @@ def folder(
     if not train or not held_out:
         which = "train on" if not train else "hold out"
         raise Refused(
-            f"{path} has no image to {which}: {len(files)} files, {refused} of them unusable at --size {size}"
+            f"{path} has no image to {which}: {refused} of {counted(len(files), 'file')} unusable at --size {size}"
         )
     note = f", {refused} left out" if refused else ""
     description = f"{len(train) + len(held_out)} images of {path}, {size} x {size} pixels{note}"
@@ -320,7 +320,7 @@ def _decoded(
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt waits for no more than is being decoded
     if refused > _NAMED:
-        say(f"and {refused - _NAMED} more are left out")
+        say(f"{counted(refused - _NAMED, 'more file')} left out")
     return found
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..files import Refused, atomic
+from ..files import Refused, atomic, counted
 from . import data, figures, outputs
 from .options import Options, flag
 from .outputs import BOARD, CHECKPOINT, IMAGES, LOG, PICTURES
@@ -205,7 +205,7 @@ def train(
         if rank == 0:
             outputs.prepare(out)
         images = _load(options, out, rank, world, say, watcher.decoded if rank == 0 else lambda done, total: None)
-        say(f"{len(images.train)} images to train on, {len(images.held_out)} held out: {images.description}")
+        say(f"{counted(len(images.train), 'image')} to train on, {len(images.held_out)} held out: {images.description}")
         if epochs is not None:
             steps = max(1, epochs * len(images.train) // options.batch)
         elif steps is None:
