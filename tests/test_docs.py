@@ -62,6 +62,8 @@ def test_all_code_is_run():
 @pytest.mark.slow
 @pytest.mark.parametrize("page", IN_ONE_PROCESS)
 def test_code(page: str, tmp_path: Path):
+    if page == "docs/export.md":
+        pytest.importorskip("onnxscript")
     process = start("\n".join([PREAMBLE, code(ROOT / page), IN_ONE_PROCESS[page]]), tmp_path)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors

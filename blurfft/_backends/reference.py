@@ -50,7 +50,9 @@ def _half_spectrum(input: Tensor, norm: str = "ortho") -> Tensor:
         return input.new_zeros(shape, dtype=compute_dtype(input.dtype).to_complex())
     wide = input.to(compute_dtype(input.dtype))
     if _width_is_open(input.shape[-1]):
-        return torch.fft.fft2(wide, norm=norm)[..., : input.shape[-1] // 2 + 1]
+        # Of real numbers, because the exporter of torch 2.11 may ask for the size of what is cut.
+        whole = torch.view_as_real(torch.fft.fft2(wide, norm=norm))
+        return torch.view_as_complex(whole[..., : input.shape[-1] // 2 + 1, :])
     return torch.fft.rfft2(wide, norm=norm)
 
 
