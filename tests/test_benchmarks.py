@@ -390,6 +390,22 @@ def test_memory_of_a_child_process():
     assert memory.PROCESS not in eager or eager[memory.PROCESS] == pytest.approx(eager[memory.ALLOCATOR], rel=0.2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "neighbour"), cases.AWKWARD_SIZES.items(), ids=str)
+def test_awkward_sizes_take_less_than_twice_the_memory(size: tuple[int, int], neighbour: tuple[int, int]):
+    if contenders.OURS + "cpu" not in BACKENDS:
+        pytest.skip("the CPU kernels are not built")
+
+    def kilobytes(size: tuple[int, int]) -> float:
+        case = standard("wiener_loss", size, 800_000)
+        share = memory.measure(case, contenders.OURS + "cpu", "cpu", threads=1).get(memory.PROCESS)
+        if share is None:
+            pytest.skip("this system does not let a process reset its peak")
+        return share / 100 * 4 * case.pixels / 1024
+
+    assert 0 < kilobytes(size) < 2 * kilobytes(neighbour)
+
+
 def test_memory_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, few_cases: None):
     def fake(case: Case, contender: str, device: str, threads: int) -> dict[str, float]:
         assert (device, threads) == ("cpu", 1)

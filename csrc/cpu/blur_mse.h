@@ -86,7 +86,7 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
   const Plane<T>&p = images.p, &q = images.q;
   if (out && !streams(p, *out, args.streaming)) p.ahead_out = rows_ahead(p, *out, 0);
   const ptrdiff_t group_step = static_cast<ptrdiff_t>(g.width()) * 2 * kLanes<T>, last = middle_row(g, true);
-  for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
+  double* energies = group_energies(g, work, 1);
   const auto each = [&](int group, int c) BLURFFT_LAMBDA_INLINE {
     const T* table = args.table + c * args.table_step;
     T* cross = args.cross ? args.cross + c * args.cross_step : nullptr;
@@ -97,12 +97,13 @@ void blur_mse(const Geometry<T>& g, const Image& a, const Image& b, const Image*
       const ptrdiff_t at = group * group_step;
       energy = residual_rows(p, q, c, table + at, args, row_multiplicity(g, group), cross ? cross + at : nullptr);
     }
-    args.energy[c] += energy;
+    energies[group * g.planes + c] = energy;
     if (out) transform_rows<true>(p, c);
   };
   images.each_rows(each, [&](int group) BLURFFT_LAMBDA_INLINE {
     if (out) store_rows(p, group);
   });
+  add_up(g, energies, args.energy);
   if (!out) return;
   mix_special_rows<true>(p);
   transform_columns<true>(p);

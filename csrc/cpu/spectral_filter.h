@@ -185,10 +185,7 @@ void filter(const Geometry<T>& g, const Image& a, const Image* b, const Image* o
     if (args.complex_table) return act_on_rows<true, true>(p, args, energies, begin, end);
     act_on_rows<false, true>(p, args, energies, begin, end);
   });
-  if (args.energy) {
-    for (int c = 0; c < g.planes; ++c) args.energy[c] = 0;
-    for (int i = 0; i < g.rows.groups * g.planes; ++i) args.energy[i % g.planes] += energies[i];
-  }
+  if (args.energy) add_up(g, energies, args.energy);
   if (!out) return;
   mix_special_rows<true>(whole);
   split(whole, team, whole.blocks,

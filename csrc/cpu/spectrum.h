@@ -1,6 +1,7 @@
 // Packed spectra: their lanes and runs, where row H/2 is, the arithmetic of entries and of the two rows in one lane.
 #pragma once
 
+#include "compensated_sum.h"
 #include "fft/plane.h"
 #include "routines.h"
 
@@ -22,6 +23,16 @@ size_t workspace_elements(const Geometry<T>& g, int parts) {
   constexpr int L = kLanes<T>, per_double = static_cast<int>(sizeof(double) / sizeof(T));
   const ptrdiff_t energies = static_cast<ptrdiff_t>(g.rows.groups) * g.planes * per_double;
   return Plane<T>(g, nullptr).elements(parts) + (energies + L - 1) / L * L;
+}
+
+// energy[c]: the sum over the groups.
+template <class T>
+void add_up(const Geometry<T>& g, const double* group_energies, double* energy) {
+  for (int c = 0; c < g.planes; ++c) {
+    CompensatedSum sum;
+    for (int group = 0; group < g.rows.groups; ++group) sum.add(group_energies[group * g.planes + c]);
+    energy[c] = sum.total();
+  }
 }
 
 // Lanes of a group: how many rows of the plane each stands for.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "../compensated_sum.h"
 #include "units.h"
 
 namespace blurfft::cpu {
@@ -108,14 +109,16 @@ Tensor reduce_loss(const Tensor& like, const Array<double>& per_plane, int64_t s
                    const Array<double>& offset, double scale, bool per_sample) {
   Tensor loss = empty(like, {&samples, per_sample ? size_t{1} : size_t{0}}, real_type<T>);
   // The scale of a mean over nothing is NaN, and so is the mean, as in F.mse_loss.
-  double total = 0 * scale;
+  CompensatedSum total;
+  total.add(0 * scale);
   for (int64_t n = 0; n < samples; ++n) {
-    double sample = offset.empty() ? 0 : offset[n];
-    for (int64_t c = 0; c < channels; ++c) sample += per_plane[n * channels + c];
-    if (per_sample) values<T>(loss)[n] = static_cast<T>(sample);
-    total += sample;
+    CompensatedSum sample;
+    if (!offset.empty()) sample.add(offset[n]);
+    for (int64_t c = 0; c < channels; ++c) sample.add(per_plane[n * channels + c]);
+    if (per_sample) values<T>(loss)[n] = static_cast<T>(sample.total());
+    total.add(sample.total());
   }
-  if (!per_sample) *values<T>(loss) = static_cast<T>(total);
+  if (!per_sample) *values<T>(loss) = static_cast<T>(total.total());
   return loss;
 }
 

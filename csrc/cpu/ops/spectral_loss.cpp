@@ -25,8 +25,8 @@ std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const 
         energy.data(),
         [&](int64_t index, T* tables) {
           for (int64_t c = 0; c < weights_c; ++c) {
-            call.pack(g, values<T>(half) + (index * weights_c + c) * entries, false, static_cast<T>(2 * scale / g.gain()),
-                      tables + c * packed);
+            call.pack(g, values<T>(half) + (index * weights_c + c) * entries, false,
+                      static_cast<T>(2 * scale / g.gain()), tables + c * packed);
           }
         },
         [&](int64_t index, const T*, const T* sums) {
