@@ -146,10 +146,11 @@ def test_transforms_of_every_length(capability: str, dtype: torch.dtype) -> None
             assert_close(ops.irfft2(half.to(dtype.to_complex()), size[1], 1 / math.prod(size)), x)
 
 
-def test_losses_of_every_length() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_losses_of_every_length(dtype: torch.dtype) -> None:
     for n in LENGTHS:
         for size in ((n, 2), (3, n)):
-            conformance.check(torch.ops.blurfft_cpu, "wiener_loss-shared", Case(*size, samples=1, channels=1))
+            conformance.check(torch.ops.blurfft_cpu, "wiener_loss-shared", Case(*size, dtype, samples=1, channels=1))
 
 
 def wide(values: torch.Tensor) -> Any:
