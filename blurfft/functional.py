@@ -358,7 +358,7 @@ def focal_frequency_loss(
     """
     input, target = _checks.images(input, target)
     alpha = _checks.exponent("alpha", alpha)
-    loss_weight = _checks.number("loss_weight", loss_weight)
+    loss_weight = _checks.as_float(_checks.number("loss_weight", loss_weight))
     _checks.flag("ave_spectrum", ave_spectrum)
     _checks.flag("log_matrix", log_matrix)
     _checks.flag("batch_matrix", batch_matrix)

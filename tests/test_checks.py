@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import blurfft
 
@@ -395,6 +396,22 @@ def test_sizes_are_whatever_is_an_integer() -> None:
     assert blurfft.irfft2(half, s=size).shape == (4, 3, 16, 12)
     two = np.int64(2)
     assert blurfft.focal_frequency_loss(x, x, patch_factor=two).equal(blurfft.FocalFrequencyLoss(patch_factor=2)(x, x))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda v: blurfft.wiener_loss(x, 1 + x, k, v),
+        lambda v: blurfft.wiener_nll(x, 1 + x, k, eps=v),
+        lambda v: blurfft.wiener_filter(x, k, v),
+        lambda v: blurfft.wiener_weight(k, (16, 12), v, eps=v),
+        lambda v: blurfft.focal_frequency_loss(x, 1 + x, alpha=v),
+        lambda v: blurfft.focal_frequency_loss(x, 1 + x, loss_weight=v),
+        lambda v: blurfft.focal_frequency_loss(x, 1 + x, loss_weight=v, matrix=torch.ones(16, 12)),
+    ],
+)
+def test_integers_may_be_as_large_as_floats(call: Callable[[float], Tensor]) -> None:
+    torch.testing.assert_close(call(2**70), call(2.0**70), rtol=0, atol=0)
 
 
 def test_tensors_are_not_looked_at() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import struct
+import sys
 import warnings
 import zlib
 from dataclasses import replace
@@ -317,6 +318,17 @@ def test_without_tifffile_it_is_named(tmp_path, monkeypatch, planes):
         importlib.util, "find_spec", lambda name, *rest: None if name == "tifffile" else find(name, *rest)
     )
     with pytest.raises(images.Refused, match=r"a .*TIFF with .*: pip install tifffile, and blurfft"):
+        images.read(tmp_path / "f.tif")
+
+
+@pytest.mark.parametrize("compression", ["LZW", "ZSTD"])
+def test_without_imagecodecs_it_is_named(tmp_path, monkeypatch, compression):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    # No encoder for these is at hand: the tag alone says that they are used.
+    tifffile.imwrite(tmp_path / "f.tif", np.zeros((4, 5, 3), np.float32), photometric="rgb", compression="zlib")
+    with tifffile.TiffFile(tmp_path / "f.tif", mode="r+") as tiff:
+        tiff.pages[0].tags["Compression"].overwrite(tifffile.COMPRESSION[compression].value)
+    with pytest.raises(images.Refused, match=f"a TIFF compressed by {compression}: pip install imagecodecs, and blur"):
         images.read(tmp_path / "f.tif")
 
 

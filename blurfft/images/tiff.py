@@ -91,7 +91,13 @@ def _samples(page: Any, notes: list[str]) -> NDArray[Any]:
     kind, bits = page.dtype.kind, page.bitspersample
     if kind not in "uf" or (kind == "u" and bits > 16):
         raise Refused(f"a TIFF of {page.dtype} samples; store them as 16-bit or floating point")
-    samples = page.asarray()
+    try:
+        samples = page.asarray()
+    except (ImportError, ValueError) as error:
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
+            raise
+        words = f"a TIFF compressed by {page.compression.name}: pip install imagecodecs, and blurfft reads it"
+        raise Refused(words) from None
     samples = np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
     samples = samples if samples.ndim == 3 else samples[..., None]
     if kind == "f":
