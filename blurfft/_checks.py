@@ -207,8 +207,8 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, by
         return value.to(dtype).contiguous()
     if value > torch.finfo(dtype).max:
         raise ValueError(f"{name} must be at most {torch.finfo(dtype).max:.1e}, the largest {dtype}, got {value}")
-    value = as_float(value)  # torch takes integers up to 2**63
-    return torch.full((1, 1), value, dtype=dtype, device="cpu") if by_value else constant((1, 1), value, like, dtype)
+    number = as_float(value)  # torch takes integers up to 2**63
+    return torch.full((1, 1), number, dtype=dtype, device="cpu") if by_value else constant((1, 1), number, like, dtype)
 
 
 def _number(value: Any) -> Any:

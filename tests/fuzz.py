@@ -420,7 +420,8 @@ def _inexact(case: Case) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]
         truth = _truth(case, case.tensors)
         for d in range(DRAWS + 1):
             with inexact_transforms(case.draw ^ d):
-                yield _truth(case, case.tensors), truth
+                results = dict(_results(FORMULAS, case, case.tensors))
+            yield results, truth
         return
     for tensors, exact in _draws(case):
         yield dict(_results(FORMULAS, case, tensors)), _truth(case, exact)
