@@ -3,7 +3,7 @@
 ## make coverage the same, with the coverage of Python lines, in twice the time
 ## make lint     ruff, mypy, clang-format
 ## make fuzz     10,000 random calls of every public function against the formulas in float64
-## make soak     kill a training run again and again, fill its disk, take its right to write
+## make soak     kill a training run again and again, fill its disk, take its right to write; a million calls
 ## make sanitize watch the compiled CPU code by AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 ## make bench    time every backend against its contenders
 ## make measure  measure all that the pages show, into benchmarks/results/$(RESULTS).json, then make figures

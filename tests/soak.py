@@ -1,4 +1,5 @@
-"""A training run that is killed, fills its disk or may not write, again and again: ``make soak``.
+"""A training run that is killed, fills its disk or may not write, again and again, and a million calls of the losses:
+``make soak``.
 
 ``python tests/soak.py --kills 20 --steps 300`` takes minutes; ``test_soak.py`` runs the same with few of each.
 """
@@ -24,8 +25,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+import blurfft
+
 OPTIONS = ["--size", "28", "--channels", "1", "--latent", "4", "--width", "8", "--batch", "4", "--rate", "5"]
 INTERVAL = 5
+GROWTH = 8  # MiB at most; 4000 calls that are remembered take as much
 
 
 class Broken(AssertionError):
@@ -180,11 +184,38 @@ def disks(folder: Path) -> bool:
     return locked
 
 
+def calls(count: int) -> float:
+    """Of ever other numbers and shapes, 4000 and 1024. Prints the memory after every tenth of them and returns the MiB
+    by which it has grown since the first."""
+    chance = random.Random(0)
+    sides, numbers = range(4, 36), [1e-3 + 1e-4 * i for i in range(4000)]
+    images = {(h, w): (torch.rand(1, 1, h, w), torch.rand(1, 1, h, w)) for h in sides for w in sides}
+    kernel = torch.ones(3, 3) / 9
+    losses = (
+        lambda x, y, v: blurfft.wiener_loss(x, y, kernel, v),
+        lambda x, y, v: blurfft.wiener_nll(x, y, kernel, eps=v),
+        lambda x, y, v: blurfft.focal_frequency_loss(x, y, alpha=v),
+        lambda x, y, v: blurfft.focal_frequency_loss(x, y, loss_weight=v),
+    )
+    resident = []
+    for done in range(1, count + 1):
+        size = chance.choice(sides), chance.choice(sides)
+        losses[done % len(losses)](*images[size], chance.choice(numbers))
+        if done % (count // 10) == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * resource.getpagesize() / 2**20)
+            print(f"{done} calls: {resident[-1]:.1f} MiB", flush=True)
+    grown = resident[-1] - resident[0]
+    check(grown < GROWTH, f"{grown:.1f} MiB more after {count} calls than after {count // 10}")
+    return grown
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--calls", type=int, default=1_000_000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -193,6 +224,7 @@ def main() -> None:
         locked = disks(folder / "disks")
         print("full disk: said so, kept the checkpoint, went on with room")
         print(f"read-only folder: {'said so' if locked else 'not tried, nobody may mount and root may write'}")
+    calls(arguments.calls)
 
 
 if __name__ == "__main__":
