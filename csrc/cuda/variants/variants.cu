@@ -12,7 +12,8 @@ std::string names(Size plane) {
 Energies<float> spectral_loss(const std::string& name, const Batch& batch, const Planes& input, const Planes& target,
                               const float* weight, Extent weights, double scale, const Planes& grad,
                               const Context& context) {
-  if ((" " + names(batch.plane) + " ").find(" " + name + " ") == std::string::npos) return {};
+  const auto as_word = [](const std::string& text) { return std::string(1, ' ').append(text).append(1, ' '); };
+  if (as_word(names(batch.plane)).find(as_word(name)) == std::string::npos) return {};
   const int64_t parts = batch.plane.width == 256 ? 4 : 1;
   float* energy = new_scratch<float>(context, batch.planes() * parts);
   const SpectralLossParams<float> params = {image_of(input),
