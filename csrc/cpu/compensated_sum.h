@@ -1,8 +1,6 @@
 // A sum of doubles that keeps what each addition rounds away.
 #pragma once
 
-#include <cmath>
-
 namespace blurfft::cpu {
 namespace {
 
@@ -14,7 +12,8 @@ class CompensatedSum {
     lost_ += (sum_ - (sum - part)) + (x - part);
     sum_ = sum;
   }
-  double total() const { return std::isfinite(sum_) ? sum_ + lost_ : sum_; }
+  // Beyond an infinite sum what is lost is NaN.
+  double total() const { return lost_ == lost_ ? sum_ + lost_ : sum_; }
 
  private:
   double sum_ = 0, lost_ = 0;

@@ -27,7 +27,7 @@ void middle(T* at, ptrdiff_t step, int blocks, Action<T>& action) {
   T* power = action.power;
   const T power_scale = action.power_scale;
   for (int begin = 0; begin < blocks; begin += kBlocksOfChain<R>) {
-    const int end = std::min(begin + kBlocksOfChain<R>, blocks);
+    const int end = blocks - begin < kBlocksOfChain<R> ? blocks : begin + kBlocksOfChain<R>;
     Vec<T> energy = {};
     for (int block = begin; block < end; ++block, at += R * step, table += R * entry) {
       Cpx<T> a[R];
