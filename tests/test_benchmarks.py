@@ -381,7 +381,7 @@ def test_process_peak_sees_memory_that_torch_does_not_allocate():
 
 @pytest.mark.slow
 def test_memory_of_a_child_process():
-    case = standard("wiener_loss", 64, 800_000)
+    case = standard("wiener_loss", 64, 3_000_000)
     alone = memory.measure(case, memory.GRADIENT, "cpu", threads=1)
     assert alone[memory.ALLOCATOR] == 0
     assert abs(alone.get(memory.PROCESS, 0)) < 5
@@ -397,13 +397,15 @@ def test_awkward_sizes_take_less_than_twice_the_memory(size: tuple[int, int], ne
         pytest.skip("the CPU kernels are not built")
 
     def kilobytes(size: tuple[int, int]) -> float:
-        case = standard("wiener_loss", size, 800_000)
-        share = memory.measure(case, contenders.OURS + "cpu", "cpu", threads=1).get(memory.PROCESS)
+        # A workspace a thread: eight of them stand out from the counters' noise.
+        case = standard("wiener_loss", size, 3_000_000)
+        share = memory.measure(case, contenders.OURS + "cpu", "cpu", threads=8).get(memory.PROCESS)
         if share is None:
             pytest.skip("this system does not let a process reset its peak")
         return share / 100 * 4 * case.pixels / 1024
 
-    assert 0 < kilobytes(size) < 2 * kilobytes(neighbour)
+    # Linux counts resident pages per core and adds up now and then: 128 KiB a core may be missing, before or after.
+    assert kilobytes(size) < 2 * kilobytes(neighbour) + 512
 
 
 def test_memory_suite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, few_cases: None):
@@ -614,7 +616,7 @@ def test_freed_memory_is_kept():
         tensor = torch.ones(1 << 22)
         held = pages()
         del tensor
-        print(held - before > 4000, pages() - before > 4000)
+        print(held - before > 3500, pages() - before > 3500)
     """
     process = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert process.stdout.split() in (["True", "True", "True"], ["False", "True", "False"])
