@@ -154,7 +154,8 @@ def test_everything_is_planned_once():
     planned = command.plan(command.Stage.all, 5, 5, 5, 3, list(command.SETS))
     assert len({run.name for run in planned}) == len(planned)
     curves = (len(command.RATES) - 1) * len(command.CURVES) + len(report.NAMES)
-    assert len(planned) == command.SWEEP_SEEDS * len(command.SWEEP) + 2 * 3 * (len(command.TERMS) + curves)
+    compared = len(command.TERMS) + curves + len(command.LARGE_TERMS)
+    assert len(planned) == command.SWEEP_SEEDS * len(command.SWEEP) + 2 * 3 * compared
     terms = [run for run in planned if run.stage == "terms"]
     ignored = {"data": "", "loss": "", "seed": 0}
     # The same in everything but what is compared.
@@ -213,6 +214,20 @@ def test_curves_are_reported_by_rate(tmp_path, monkeypatch):
     for name in ("curves", "leaves-edges"):
         with Image.open(tmp_path / f"quality-{name}.png") as picture:
             assert np.asarray(picture).std() > 10
+
+
+def test_large_images_have_tables_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "LARGE", replace(command.LARGE, batch=2))
+    out = tmp_path / "quality.json"
+    arguments = ["--stage", "large", "--curve-steps", 2, "--seeds", 1, "--out", out, "--pictures", tmp_path / "p"]
+    arguments += ["--data", command.LEAVES, "--term", "gaussian", "--term", "blur"]
+    result = CliRunner().invoke(command.app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert {row["label"] for row in json.loads(out.read_text())["results"]} == {"gaussian", "blur"}
+    text = out.with_suffix(".md").read_text()
+    assert "## Leaves of 64 x 64 pixels at 640 nats\n\nSynthetic dead leaves, 64 x 64 pixels" in text
+    with Image.open(tmp_path / "quality-leaves-large-edges.png") as picture:
+        assert np.asarray(picture).std() > 10
 
 
 def test_shares_are_of_the_step():

@@ -56,6 +56,11 @@ RATES = (80.0, 320.0, 1280.0)
 RATE_OF_ALL = 320.0
 CURVES = ("gaussian", "laplace", "focal-frequency", "blur", fixed.NAME)
 
+# Four times as many pixels with twice as many latents and nats: neighbouring pixels say much the same.
+RATE_OF_LARGE = 2 * RATE_OF_ALL
+LARGE = replace(CURVE, size=64, latent=256, rate=RATE_OF_LARGE)
+LARGE_TERMS = ("gaussian", "blur", "robust")
+
 # For the share of a step: the model of the comparison, and a more usual one.
 SHARED = (replace(BASE, rate=None), replace(BASE, size=64, channels=3, width=16, rate=None))
 
@@ -65,6 +70,7 @@ class Stage(str, Enum):
     sweep = "sweep"
     terms = "terms"
     curves = "curves"
+    large = "large"
     shares = "shares"
     report = "report"
 
@@ -108,6 +114,14 @@ def plan(
             for name in (*TERMS, fixed.NAME)
             if name in terms and (name in CURVES or rate == RATE_OF_ALL)
         ]
+    if stage in (Stage.all, Stage.large):
+        planned += [
+            runs.Run("large", name, replace(LARGE, data=source, loss=name, seed=seed), curve_steps)
+            for seed in range(seeds)
+            for source in sets
+            for name in LARGE_TERMS
+            if name in terms
+        ]
     return planned
 
 
@@ -116,8 +130,10 @@ def main(
     stage: Annotated[Stage, typer.Option(help="What to do; benchmarks/README.md says what each holds.")] = Stage.all,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each run of the comparison.")] = 600,
     sweep_steps: Annotated[int, typer.Option(min=1, help="Training steps of each run of the sweep.")] = 150,
-    curve_steps: Annotated[int, typer.Option(min=1, help="Training steps of each run of the curves.")] = 800,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the comparison and of the curves.")] = 3,
+    curve_steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of each run of the curves, and on large images.")
+    ] = 800,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of all but the sweep.")] = 3,
     sets: Annotated[
         list[str] | None, typer.Option("--data", metavar="SET", help="Only this set; may be repeated.")
     ] = None,
@@ -155,7 +171,7 @@ def main(
     content["run"] = content["run"] or run()
     descriptions: dict[str, str] = content.setdefault("descriptions", {})
     found: dict[str, data.Images] = {}
-    for source in (LEAVES, *SETS) if stage in (Stage.all, Stage.curves) else SETS:
+    for source in (LEAVES, *SETS) if stage in (Stage.all, Stage.curves, Stage.large) else SETS:
         if source not in (sets or (LEAVES, *SETS)):
             continue
         try:
@@ -192,6 +208,9 @@ def main(
             content["shares"] += shares.measure(options, images, rounds, advance)
         save(content, out)
         sources = {"terms": found, "curves": found}
+        if any(one.stage == "large" for one in planned):
+            sources["large"] = {source: data.load(source, LARGE.size, LARGE.channels) for source in found}
+            descriptions |= {report.large(source): images.description for source, images in sources["large"].items()}
         if any(one.stage == "sweep" for one in planned):
             # Options are chosen on images that the comparison trains on, never on those that it holds out.
             sources["sweep"] = {SETS[0]: data.photographs(BASE.size, BASE.channels or 1, validation=True)}
@@ -223,10 +242,11 @@ def main(
     if several := [source for source in with_curves if len(report.rates_of(content["results"], source)) > 1]:
         written.append(out.with_name(f"{out.stem}-curves.png"))
         report.draw_curves(content["results"], several, written[-1])
-    for source in with_curves:
-        picture = out.with_name(f"{out.stem}-{source.rpartition(':')[2]}-edges.png")
-        if report.draw_edges(pictures, content["results"], source, RATE_OF_ALL, picture):
-            written.append(picture)
+    for ending, of_stage, rate in (("edges", "curves", RATE_OF_ALL), ("large-edges", "large", RATE_OF_LARGE)):
+        for source in (LEAVES, *SETS):
+            picture = out.with_name(f"{out.stem}-{source.rpartition(':')[2]}-{ending}.png")
+            if report.draw_edges(pictures, content["results"], of_stage, source, rate, picture):
+                written.append(picture)
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True)
     if failures:
         raise typer.Exit(1)
@@ -235,7 +255,7 @@ def main(
 def identity(result: dict[str, Any]) -> tuple[Any, ...]:
     """Identifies a result in the tables."""
     options = result["options"]
-    rate = options["rate"] if result["stage"] == "curves" else None
+    rate = options["rate"] if result["stage"] in ("curves", "large") else None
     return result["stage"], result["label"], options["data"], options["seed"], rate
 
 

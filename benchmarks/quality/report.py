@@ -131,7 +131,7 @@ def _processor_time(results: Sequence[Result]) -> str:
     def minutes(stage: str) -> float:
         return sum(result["cpu_seconds"] for result in results if result["stage"] == stage) / 60
 
-    named = {"terms": "the comparison", "sweep": "the sweep", "curves": "the curves"}
+    named = {"terms": "the comparison", "sweep": "the sweep", "curves": "the curves", "large": "large images"}
     parts = [f"{minutes(stage):.1f} for {name}" for stage, name in named.items() if of_stage(results, stage)]
     return f"Processor time (user and system) of the {len(results)} runs, in minutes: {', '.join(parts)}."
 
@@ -185,7 +185,9 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
             _rates(groups),
         ]
     for data, description in descriptions.items():
-        lines += _curves(results, data, description)
+        lines += _curves(results, "curves", data, description)
+    for data in list(descriptions):
+        lines += _curves(results, "large", data, descriptions.get(large(data), ""))
     sweep = of_stage(results, "sweep")
     if sweep:
         some = next(iter(sweep.values()))[0]
@@ -205,31 +207,37 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _at_rate(results: Iterable[Result], data: str, rate: float) -> dict[str, list[Result]]:
-    """The results of the curves at one rate, by term."""
+def large(data: str) -> str:
+    """Names the description of a set's larger images."""
+    return f"{data}, large"
+
+
+def _at_rate(results: Iterable[Result], stage: str, data: str, rate: float) -> dict[str, list[Result]]:
+    """The results of a stage at one rate, by term."""
     return {
         label: found
-        for label, group in of_stage(results, "curves", data).items()
+        for label, group in of_stage(results, stage, data).items()
         if (found := [result for result in group if result["options"]["rate"] == rate])
     }
 
 
-def rates_of(results: Iterable[Result], data: str) -> list[float]:
-    groups = of_stage(results, "curves", data)
+def rates_of(results: Iterable[Result], data: str, stage: str = "curves") -> list[float]:
+    groups = of_stage(results, stage, data)
     return sorted({result["options"]["rate"] for group in groups.values() for result in group})
 
 
-def _curves(results: Sequence[Result], data: str, description: str) -> list[str]:
+def _curves(results: Sequence[Result], stage: str, data: str, description: str) -> list[str]:
     """Markdown: a table for each rate."""
     lines: list[str] = []
-    for rate in rates_of(results, data):
-        groups = _at_rate(results, data, rate)
+    for rate in rates_of(results, data, stage):
+        groups = _at_rate(results, stage, data, rate)
         some = next(iter(groups.values()))[0]
         counts = sorted({len(group) for group in groups.values()})
+        size = " of {0} x {0} pixels".format(some["options"]["size"]) if stage == "large" else ""
         late = [_still_falling(result) for group in groups.values() for result in group]
         lines += [
             "",
-            f"## {data.rpartition(':')[2].capitalize()} at {rate:g} nats",
+            f"## {data.rpartition(':')[2].capitalize()}{size} at {rate:g} nats",
             "",
             f"{description[0].upper()}{description[1:]}. {some['steps']} steps of {some['options']['batch']} images, "
             f"{some['options']['latent']} latents, {'/'.join(map(str, counts))} seed{'s' * (counts != [1])}. In the "
@@ -282,10 +290,10 @@ def draw_curves(results: Sequence[Result], datas: Sequence[str], out: Path) -> N
 _COMPARED = ("gaussian", "blur")
 
 
-def draw_edges(folder: Path, results: Sequence[Result], data: str, rate: float, out: Path) -> bool:
+def draw_edges(folder: Path, results: Sequence[Result], stage: str, data: str, rate: float, out: Path) -> bool:
     """Truth and reconstructions of the first seed, and the mean edge profile over all seeds."""
-    groups = _at_rate(results, data, rate)
-    files = [folder / f"curves-{data.rpartition(':')[2]}-{name}-{rate:g}-0.npz" for name in _COMPARED]
+    groups = _at_rate(results, stage, data, rate)
+    files = [folder / f"{stage}-{data.rpartition(':')[2]}-{name}-{rate:g}-0.npz" for name in _COMPARED]
     if not all(name in groups and file.is_file() for name, file in zip(_COMPARED, files, strict=True)):
         return False
     import matplotlib

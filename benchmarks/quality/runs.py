@@ -38,7 +38,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        rate = f"-{self.options.rate:g}" if self.stage == "curves" else ""
+        rate = f"-{self.options.rate:g}" if self.stage in ("curves", "large") else ""
         return f"{self.stage}-{self.options.data.rpartition(':')[2]}-{self.label}{rate}-{self.options.seed}"
 
 
