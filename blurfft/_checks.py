@@ -20,7 +20,8 @@ from ._distributed import beside
 from ._math import as_planes, compute_dtype, constant
 
 _IMAGE_DTYPES = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
-_INTEGERS = frozenset((torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64))
+_INTEGERS = frozenset((torch.bool, torch.int8, torch.int16, torch.int32, torch.int64))
+_INTEGERS |= {torch.uint8, torch.uint16, torch.uint32, torch.uint64}
 _REDUCTIONS = ("none", "mean", "sum")
 _NORMS = ("forward", "backward", "ortho")
 _LONGEST = 2**31 - 1  # what the backends count in
@@ -214,7 +215,7 @@ def any_per_plane(name: str, value: float | Tensor, other: str, like: Tensor, by
 def _number(value: Any) -> Any:
     """A NumPy scalar as a Python number; to the compiler it is an array."""
     if isinstance(value, _NUMPY_NUMBERS):
-        return value.item()
+        return float(value) if isinstance(value, np.longdouble) else value.item()  # whose item is itself
     if torch.compiler.is_compiling() and isinstance(value, np.ndarray):
         number = torch.as_tensor(value)
         return number if number.is_floating_point() or number.dtype == torch.bool else number.double()

@@ -91,6 +91,7 @@ def test_whole_numbers_are_numbers_in_graphs(name: str) -> None:
 def test_numpy_scalars_are_numbers(name: str) -> None:
     for v in (np.float32(0.25), np.float64(0.25), np.float16(0.25), np.int64(2)):
         torch.testing.assert_close(FUNCTIONS[name](x, v), FUNCTIONS[name](x, v.item()), rtol=0, atol=0)
+    torch.testing.assert_close(FUNCTIONS[name](x, np.longdouble(0.25)), FUNCTIONS[name](x, 0.25), rtol=0, atol=0)
     assert blurfft.WienerLoss(k, np.float32(0.25)).nsr == 0.25
     assert blurfft.FocalFrequencyLoss(alpha=np.float64(2.0)).alpha == 2.0
     with pytest.raises(TypeError, match="must be a float"):

@@ -195,6 +195,33 @@ def test_transforms_take_torchs_samples(name: str, backend: Backend) -> None:
         assert taken >= 3
 
 
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_transforms_take_integers_without_a_sign(dtype: torch.dtype, backend: Backend) -> None:
+    x = (65000 * torch.rand(3, 8, 6)).to(dtype)
+    for ours, theirs in ((blurfft.rfft2, torch.fft.rfft2), (blurfft.irfft2, torch.fft.irfft2)):
+        value = ours(x)
+        assert value.dtype == theirs(x.float()).dtype
+        assert_close(value, theirs(x.double()))
+
+
+def test_means_of_images_whose_sum_is_out_of_range(backend: Backend) -> None:
+    x = (1e18 * images((4, 3, 16, 12), f32)).requires_grad_()
+    y, k, w = torch.zeros_like(x), kernels((3, 3), f32), 0.5 + torch.rand(16, 7)
+    losses: tuple[Any, ...] = (
+        lambda m, x, y, k, w: m.wiener_loss(x, y, k, 0.1),
+        lambda m, x, y, k, w: m.spectral_mse(x, y, w),
+        lambda m, x, y, k, w: m.blur_mse(x, y, k),
+        lambda m, x, y, k, w: m.focal_frequency_loss(x, y),
+        lambda m, x, y, k, w: m.focal_frequency_loss(x, y, batch_matrix=True),
+    )
+    wide = x.detach().double().requires_grad_()
+    for loss in losses:
+        value, truth = loss(blurfft, x, y, k, w), loss(reference, wide, y.double(), k.double(), w.double())
+        assert truth * x.numel() > torch.finfo(f32).max
+        assert_close(value, truth)
+        assert_close(torch.autograd.grad(value, x)[0], torch.autograd.grad(truth, wide)[0])
+
+
 def test_rfft2_of_a_size_is_differentiable(backend: Backend) -> None:
     x = images((2, 3, 6, 5)).requires_grad_()
     for s in ((4, 7), (8, 3)):

@@ -78,12 +78,9 @@ def _gradient(values: Tensor, image: Tensor) -> Tensor:
     return torch.empty_like(image, dtype=gradient_dtype(image.dtype)).copy_(values)
 
 
-def _total(losses: Tensor, scale: float, per_sample: bool) -> Tensor:
-    """``scale`` times the losses (N,) or their sum."""
-    if per_sample:
-        return scale * losses
-    # In torch.func.jvp the tangent of a tensor without dimensions becomes float64 when it is scaled.
-    return (scale * losses.sum(0, keepdim=True)).squeeze(0)
+def _total(losses: Tensor, per_sample: bool) -> Tensor:
+    """The losses (N,) or their sum."""
+    return losses if per_sample else losses.sum(0)
 
 
 def rfft2(input: Tensor, scale: float) -> Tensor:
@@ -131,11 +128,11 @@ def cross_spectrum(a: Tensor, b: Tensor, n: int, c: int, complex: bool) -> Tenso
 def _weighted(
     E: Tensor, weight: Tensor | float, input: Tensor, scale: float, per_sample: bool, input_grad: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """The weighted squared error of a half spectrum, its gradient, and m |E|²."""
+    """The weighted squared error of a half spectrum times ``scale``, its gradient, and ``scale`` m |E|²."""
     width = input.shape[-1]
-    energy = multiplicity(width, E) * power(E)
+    energy = scale * (multiplicity(width, E) * power(E))  # scaled first: a sum may be out of range, not so a mean
     return (
-        _total((weight * energy).sum((1, 2, 3)), scale, per_sample),
+        _total((weight * energy).sum((1, 2, 3)), per_sample),
         _gradient(_from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
         energy,
     )
@@ -152,7 +149,7 @@ def spectral_loss(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     E = _half_spectrum(difference(input, target))
     loss, grad, energy = _weighted(E, weight, input, scale, per_sample, input_grad)
-    weight_sum = (scale * energy).sum_to_size(weight.shape).contiguous() if weight_grad else None
+    weight_sum = energy.sum_to_size(weight.shape).contiguous() if weight_grad else None
     return loss, grad, weight_sum
 
 
@@ -175,19 +172,19 @@ def wiener_loss(
 
     m = multiplicity(width, K)
     E = _half_spectrum(difference(input, target))
-    energy = m * power(E)
+    scale = scale / 2 if nll else scale
+    energy = scale * (m * power(E))  # scaled first: a sum may be out of range, not so a mean
     loss = (weight * energy).sum((1, 2, 3))  # (N,)
     if nll:
-        scale = scale / 2
         log_determinant = (m * weight.log()).expand_as(energy).sum((1, 2, 3))
-        loss = loss - log_determinant + channels * height * width * math.log(2 * math.pi)
+        loss = loss + scale * (channels * height * width * math.log(2 * math.pi) - log_determinant)
     grad = _gradient(_from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None
     kernel_out = nsr_out = eps_out = None
     if kernel_grad:
-        dK, dnsr, deps = precision.vjp(scale * (energy - m / weight) if nll else scale * energy)
+        dK, dnsr, deps = precision.vjp(energy - scale * m / weight if nll else energy)
         kernel_out = otf_backward(dK, width, *kernel.shape[-2:])
         nsr_out, eps_out = dnsr.contiguous(), deps.contiguous()
-    return _total(loss, scale, per_sample), grad, kernel_out, nsr_out, eps_out
+    return _total(loss, per_sample), grad, kernel_out, nsr_out, eps_out
 
 
 def blur_mse(
