@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from numbers import Real
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,8 @@ def gaussian(sigma: float, size: int | None = None, *, dtype: torch.dtype | None
         >>> gaussian(2.0).shape
         torch.Size([17, 17])
     """
-    _positive("sigma", sigma)
-    if size is None:
-        size = 2 * math.ceil(4 * sigma) + 1
-    elif isinstance(size, bool) or not isinstance(size, int) or size < 1 or size % 2 == 0:
-        raise ValueError(f"size must be an odd positive int, got {size!r}")
+    sigma = _positive("sigma", sigma)
+    size = 2 * math.ceil(4 * sigma) + 1 if size is None else _odd(size)
     _side(size, "sigma", sigma)
     x = torch.arange(size, **_EXACT) - size // 2
     profile = torch.exp(-0.5 * (x / sigma).square())
@@ -83,7 +80,7 @@ def disk(radius: float, *, dtype: torch.dtype | None = None, device: Any = None)
         >>> disk(3).shape
         torch.Size([7, 7])
     """
-    _positive("radius", radius)
+    radius = _positive("radius", radius)
     half = max(0, math.ceil(radius - 0.5))
     _side(2 * half + 1, "radius", radius)
     if half == 0:
@@ -122,11 +119,10 @@ def motion(length: float, angle: float = 0.0, *, dtype: torch.dtype | None = Non
         >>> motion(15, 30).shape
         torch.Size([9, 15])
     """
-    _real("length", length)
-    _real("angle", angle)
+    length, angle = _real("length", length), _real("angle", angle)
     if not 0 <= length <= MAX_SIDE:
         raise ValueError(f"length must be from 0 to {MAX_SIDE} pixels, got {length}")
-    if not abs(angle) <= sys.float_info.max:
+    if not math.isfinite(angle):
         raise ValueError(f"angle must be a finite number of degrees, got {angle}")
     # Rounded, so that 90° has no width of 6e-17 pixels.
     dx = round(math.cos(math.radians(angle)), 15)
@@ -169,6 +165,8 @@ def load(path: str | Path, *, dtype: torch.dtype | None = None, device: Any = No
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path must be a str or a Path, got {type(path).__name__}")
     path = expanded(Path(path))
+    if path.is_dir():
+        raise ValueError(f"the kernel file {path} is a folder")
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:  # and not np.load, which takes archives too
@@ -186,9 +184,11 @@ def load(path: str | Path, *, dtype: torch.dtype | None = None, device: Any = No
     if array.dtype.kind not in "buif":
         raise ValueError(f"the kernel in {path} must hold real numbers, got {array.dtype}")
     kernel = torch.from_numpy(array.astype(np.float64))
-    total = kernel.sum().item()
-    if not math.isfinite(total):
+    if not kernel.isfinite().all():
         raise ValueError(f"the kernel in {path} has NaN or infinite elements")
+    if kernel.abs().sum().isinf():
+        kernel *= 2.0**-21  # one over more than there may be elements
+    total = kernel.sum().item()
     # Of elements that cancel, as those of an edge filter, a rounding error is left, which is no sum to divide by.
     unit = np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps
     rounding = unit * math.sqrt(array.size) * kernel.abs().sum().item()
@@ -198,6 +198,8 @@ def load(path: str | Path, *, dtype: torch.dtype | None = None, device: Any = No
 
 
 def _as_asked(kernel: Tensor, dtype: torch.dtype | None, device: Any) -> Tensor:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
     return kernel.to(device="cpu" if device is None else device, dtype=dtype or torch.get_default_dtype())
 
 
@@ -263,15 +265,29 @@ def parse(spec: str, *, dtype: torch.dtype | None = None, device: Any = None) ->
     raise ValueError(f"{spec!r} is not a kernel; write {SYNTAX}")
 
 
-def _real(name: str, value: float) -> None:
+def _real(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a float, got {type(value).__name__}")
+    try:
+        return float(value)
+    except OverflowError:  # of a whole number or a fraction
+        return math.inf if value > 0 else -math.inf
 
 
-def _positive(name: str, value: float) -> None:
-    _real(name, value)
+def _positive(name: str, value: float) -> float:
+    value = _real(name, value)
     if not 0 < value <= MAX_SIDE:
         raise ValueError(f"{name} must be above 0 and at most {MAX_SIDE} pixels, got {value}")
+    return value
+
+
+def _odd(size: int) -> int:
+    side = 0
+    if not isinstance(size, bool) and hasattr(size, "__index__"):
+        side = index(size)
+    if side < 1 or side % 2 == 0:
+        raise ValueError(f"size must be an odd positive int, got {size!r}")
+    return side
 
 
 def _side(side: int, name: str, value: float) -> None:

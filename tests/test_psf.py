@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,6 +195,11 @@ def test_an_argument_of_a_wrong_type_is_named(call, name):
 def test_any_real_number_will_do():
     assert exact.gaussian(np.float32(2)).equal(exact.gaussian(2))
     assert exact.disk(np.int64(3)).equal(exact.disk(3))
+    assert exact.gaussian(Fraction(3, 2), np.int64(7)).equal(exact.gaussian(1.5, 7))
+    assert exact.disk(Fraction(3, 2)).equal(exact.disk(1.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert exact.motion(Fraction(31, 2), np.float16(30)).equal(exact.motion(15.5, 30))
     for call in (lambda: exact.gaussian(10**400), lambda: exact.motion(10**400), lambda: exact.motion(1, 10**400)):
         with pytest.raises(ValueError, match=r"^(sigma|length|angle) must be "):
             call()
@@ -202,6 +209,26 @@ def test_the_longest_streak():
     assert exact.motion(1024).shape == (1, 1025)
     with pytest.raises(ValueError, match="length = 1025 makes a kernel of 1027 pixels"):
         exact.motion(1025)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64, torch.bool, "float32"])
+def test_a_dtype_that_holds_no_kernel(dtype):
+    for make in (psf.gaussian, psf.disk, psf.motion):
+        with pytest.raises(TypeError, match=r"^dtype must be a floating-point torch\.dtype, got "):
+            make(2.0, dtype=dtype)
+
+
+def test_a_kernel_whose_sum_is_out_of_range(tmp_path):
+    for size in (1e308, 3e307, 1.0, 1e-300):
+        np.save(tmp_path / "k.npy", size * np.array([[0.5, 1.0, -0.25], [0.5, 0.75, 0.0]]))
+        expected = torch.tensor([[1.0, 2.0, -0.5], [1.0, 1.5, 0.0]], dtype=torch.float64) / 5
+        torch.testing.assert_close(psf.load(tmp_path / "k.npy", dtype=torch.float64), expected)
+
+
+def test_a_folder_is_no_kernel(tmp_path):
+    for spec in (str(tmp_path), "."):
+        with pytest.raises(ValueError, match=r"is a folder$"):
+            psf.parse(spec)
 
 
 def test_size_must_be_odd():
