@@ -119,6 +119,28 @@ def test_two_images_are_enough_and_one_is_not(tmp_path):
     assert counts(tmp_path) == (1, 1)
 
 
+def test_without_an_image_to_train_on_it_says_where_they_are(tmp_path):
+    many(tmp_path / "test", 3)
+    with pytest.raises(images.Refused, match="0 of 3 files unusable at --size 28, 3 held out by their folder or by a"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "words"),
+    [
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        ("a.CR2", b"II*\0", "a camera's raw file"),
+        ("a.jxl", b"\xff\x0a", "JPEG XL"),
+    ],
+)
+def test_photographs_that_pillow_does_not_read_are_named(tmp_path, name, start, words):
+    many(tmp_path, 12)
+    (tmp_path / name).write_bytes(start + bytes(100))
+    loaded, said = load(tmp_path)
+    assert len(loaded.train) + len(loaded.held_out) == 12
+    assert len(said) == 1 and said[0].startswith(f"{tmp_path / name} is left out: {words}")
+
+
 CELEBA = "".join(f"{i:02}.jpg {int(i > 7)}\n" for i in range(10))
 KAGGLE = "image_id,partition\n" + "".join(f"{i:02}.jpg,{int(i > 7)}\n" for i in range(10))
 
@@ -130,6 +152,7 @@ KAGGLE = "image_id,partition\n" + "".join(f"{i:02}.jpg,{int(i > 7)}\n" for i in 
         ("list_eval_partition.csv", KAGGLE),
         ("list_eval_partition.csv", "\ufeff" + KAGGLE.replace("\n", "\r\n")),
         ("list_eval_partition.csv", KAGGLE.replace(",", ";")),
+        ("list_eval_partition.csv", KAGGLE.replace(",0", ",0.0").replace(",1", ",1.0")),
         ("list_eval_partition.csv", "".join(f'"{row[:6]}",{row[7:]}\n' for row in KAGGLE.splitlines()[1:])),
     ],
 )

@@ -291,8 +291,16 @@ def test_a_tiff_that_tifffile_reads_keeps_its_metadata(tmp_path):
 @pytest.mark.parametrize(
     ("samples", "options", "words"),
     [
-        (np.zeros((4, 5, 3), np.uint32), {"photometric": "rgb"}, "samples; store them as 16-bit or floating point"),
-        (np.zeros((4, 5, 3), np.int16), {"photometric": "rgb"}, "samples; store them as 16-bit or floating point"),
+        (
+            np.zeros((4, 5, 3), np.uint32),
+            {"photometric": "rgb"},
+            "samples; store them as unsigned 16-bit or floating point",
+        ),
+        (
+            np.zeros((4, 5, 3), np.int16),
+            {"photometric": "rgb"},
+            "samples; store them as unsigned 16-bit or floating point",
+        ),
         (np.full((4, 5, 3), np.nan, np.float32), {"photometric": "rgb"}, "NaN"),
         (np.zeros((4, 5, 4), np.float32), {"photometric": "separated"}, "SEPARATED with 4 samples; save it as PNG"),
     ],
@@ -991,6 +999,22 @@ def test_the_resolution_is_kept(tmp_path, name):
     assert notes == []
 
 
+@pytest.mark.parametrize("samples", [samples8(9, 8), samples8(9, 8, 3), samples16(1)[..., 0], np.ones((9, 8), "f4")])
+def test_a_resolution_that_is_not_there_is_not_made_up(tmp_path, samples):
+    """Pillow says that a TIFF without one has 1 dpi."""
+    Image.fromarray(samples).save(tmp_path / "a.tif")
+    photo, target, _ = rewrite(tmp_path / "a.tif")
+    assert photo.dpi is None
+    with Image.open(target) as image:
+        assert not {282, 283} & {*image.tag_v2}
+
+
+def test_a_tiff_without_a_picture(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II*\0\x08\0\0\0")
+    with pytest.raises(images.Refused, match="a TIFF without a picture, or one that is damaged"):
+        images.read(tmp_path / "a.tif")
+
+
 def test_the_resolution_turns_with_the_photograph(tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[282], exif[283], exif[296] = 6, 300.0, 150.0, 2
@@ -1038,6 +1062,17 @@ def test_names_that_no_file_can_have(tmp_path):
         (b"\0\0\0\x18ftypavif\0\0\0\0", "a.avif", "AVIF"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg", "an SVG, which has no pixels"),
         (b"\0\0\0\x18ftypisom\0\0\0\0", "a.mp4", "a video"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "a.avif", "AVIF"),
+        (b"PF\n9 8\n-1.0\n", "a.pfm", "a PFM in colour"),
+        (b"P7\nWIDTH 2\n", "a.pam", "PAM"),
+        (b"8BPS\0\2", "a.psb", "PSB"),
+        (b"SIMPLE  =                    T", "a.fits", "FITS"),
+        (b"SDPX", "a.dpx", "DPX"),
+        (b"\x93NUMPY\1\0", "a.npy", "an array of NumPy"),
+        (bytes(128) + b"DICM", "a.dcm", "DICOM"),
+        (b"PK\3\4", "a.kra", "an archive, or a drawing"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a.png", "git lfs pull"),
+        (b"\n<!DOCTYPE html><title>404</title>", "a.jpg", "a web page"),
     ],
 )
 def test_formats_that_pillow_does_not_read_are_named(tmp_path, start, name, words):

@@ -11,6 +11,9 @@ from PIL import Image, features
 _RAW = {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef"}
 _RAW |= {".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
 
+# What may be a photograph, besides what Pillow has extensions for.
+EXTENSIONS = {*_RAW, ".avif", ".heic", ".heif", ".hif", ".jxl", ".jxr", ".exr", ".hdr", ".psb", ".pam", ".xcf"}
+
 CAMERA_RAW = (
     "a camera's raw file, of which Pillow reads the preview at most; develop it to a 16-bit TIFF or PNG first, for "
     "example with darktable or RawTherapee"
@@ -25,6 +28,15 @@ _SIGNATURES = (
     (b"II\xbc", "JPEG XR, which Pillow does not read; save it as PNG or TIFF first"),
     (b"v/1\x01", "OpenEXR, which Pillow does not read; save it as TIFF first"),
     (b"#?", "Radiance HDR, which Pillow does not read; save it as TIFF first"),
+    (b"PF", "a PFM in colour, which Pillow does not read; save it as TIFF first"),
+    (b"P7", "PAM, which Pillow does not read; save it as PNG first"),
+    (b"8BPS\0\2", "a large document of Photoshop (PSB), which Pillow does not read; save it as TIFF first"),
+    (b"SIMPLE  =", "FITS of a kind that Pillow does not read; save it as TIFF first"),
+    (b"SDPX", "DPX, which Pillow does not read; save it as TIFF first"),
+    (b"XPDS", "DPX, which Pillow does not read; save it as TIFF first"),
+    (b"\x93NUMPY", "an array of NumPy; save it as TIFF first, for example with tifffile"),
+    (b"PK\3\4", "an archive, or a drawing of Krita or OpenRaster; unpack it, or export it as PNG first"),
+    (b"version https://git-lfs", "a pointer to a file that Git LFS keeps; git lfs pull fetches it"),
     (b"gimp xcf", "a file of GIMP (XCF); export it as PNG or TIFF first"),
     (b"%PDF", "a PDF; extract its photographs first, for example with pdfimages"),
     (b"<svg", "an SVG, which has no pixels; export it as PNG first"),
@@ -46,11 +58,16 @@ def is_camera_raw(path: Path, image: Image.Image | None = None) -> bool:
 def name(path: Path) -> str | None:
     """What a file that Pillow does not identify is, and what helps; None if it is nothing known."""
     with path.open("rb") as file:
-        start = file.read(32)
+        start = file.read(132)
     if is_camera_raw(path):
         return CAMERA_RAW
     if start[4:8] == b"ftyp":
-        return _isobmff(start[8:12])
+        # AVIF may go by a common name, with its own among those that it is compatible with.
+        return _isobmff(b"avif" if b"avif" in start[16 : int.from_bytes(start[:4])] else start[8:12])
+    if start[128:] == b"DICM":
+        return "DICOM, which Pillow does not read; save it as 16-bit PNG or TIFF first"
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, perhaps saved in place of the photograph; download that again"
     if start[:4] in TIFF:
         return "a TIFF with samples of a kind that Pillow does not read: pip install tifffile, and blurfft may read it"
     return next((words for signature, words in _SIGNATURES if start.startswith(signature)), None)

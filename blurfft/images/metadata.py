@@ -90,6 +90,9 @@ def _icc_profile(image: Image.Image, notes: list[str]) -> bytes | None:
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and not {_X_RESOLUTION, _Y_RESOLUTION} <= set(tags):  # Pillow makes 1 of what is not there
+        return None
     try:
         x, y = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ArithmeticError):

@@ -55,6 +55,8 @@ def open_tiff(path: Path, notes: list[str]) -> Tiff | None:
         return None
     result = Tiff()
     with importlib.import_module("tifffile").TiffFile(path) as tiff:
+        if not len(tiff.pages):
+            raise Refused("a TIFF without a picture, or one that is damaged")
         result.samples = _samples(tiff.pages[0], notes)
         result.n_frames = len(tiff.pages)
     try:
@@ -90,7 +92,7 @@ def _samples(page: Any, notes: list[str]) -> NDArray[Any]:
         raise Refused(f"a TIFF whose pixels are {photometric} with {count}; save it as PNG")
     kind, bits = page.dtype.kind, page.bitspersample
     if kind not in "uf" or (kind == "u" and bits > 16):
-        raise Refused(f"a TIFF of {page.dtype} samples; store them as 16-bit or floating point")
+        raise Refused(f"a TIFF of {page.dtype} samples; store them as unsigned 16-bit or floating point")
     try:
         samples = page.asarray()
     except (ImportError, ValueError) as error:

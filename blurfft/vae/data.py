@@ -27,6 +27,7 @@ from torch import Tensor
 
 from .. import images as photos
 from ..files import Refused, atomic, counted, expanded
+from ..images import foreign
 from . import leaves, outputs
 
 EMBEDDED = "embedded"
@@ -235,11 +236,11 @@ def folder(
             f"{path} is not a folder; --data takes a folder of images, where they have moved to if a run is resumed, "
             f"or {EMBEDDED}"
         )
-    known = Image.registered_extensions()
+    known = {*Image.registered_extensions(), *foreign.EXTENSIONS}
     everything = list(_files(path, say))
     files = _once(path, [file for file in everything if file.suffix.lower() in known])
     if not files:
-        raise Refused(f"there is no image in {path}: no file has an extension that Pillow reads")
+        raise Refused(f"there is no image in {path}: no file has the extension of one")
     partitions = [file for file in everything if file.name in _PARTITIONS]
     wanted = {"files": _facts(path, [*files, *partitions]), "size": size, "channels": channels}
     if cache is not None and (images := _from_cache(cache, wanted)):
@@ -249,9 +250,10 @@ def folder(
     refused = len(files) - len(decoded)
     if not train or not held_out:
         which = "train on" if not train else "hold out"
-        raise Refused(
-            f"{path} has no image to {which}: {refused} of {counted(len(files), 'file')} unusable at --size {size}"
-        )
+        why = f"{refused} of {counted(len(files), 'file')} unusable at --size {size}"
+        if held_out:
+            why += f", {len(held_out)} held out by their folder or by a list"
+        raise Refused(f"{path} has no image to {which}: {why}")
     note = f", {refused} left out" if refused else ""
     description = f"{len(train) + len(held_out)} images of {path}, {size} x {size} pixels{note}"
     train_images, held_out_images = (np.stack([decoded[file] for file in part]) for part in (train, held_out))
@@ -356,7 +358,8 @@ def _held_out_by_list(partition: Path, files: Sequence[Path]) -> list[Path]:
         raise Refused(f"{partition} cannot be read: {error.strerror or error}") from None
     rows = (re.split(r"[\s,;]+", line) for line in text.splitlines())
     numbers = {Path(row[0].strip('"')).stem: row[1].strip('"') for row in rows if len(row) > 1}
-    return [file for file in files if numbers.get(file.stem, "0") != "0"]
+    # Of what counts with pandas, 0 may have become 0.0.
+    return [file for file in files if numbers.get(file.stem, "0").removesuffix(".0") != "0"]
 
 
 def _square(path: Path, size: int, channels: int) -> NDArray[np.uint8] | str:
