@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,8 @@ class Refused(ValueError):
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name only when it is complete.
+    """A file to write that takes its name only when it is complete. What a process that was killed had half written of
+    it is removed.
 
     Raises:
         OSError: it cannot be written; what was there before is still there.
@@ -26,13 +28,31 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     # Names have at most 255 bytes on most systems, and a character up to four.
-    part = path.with_name(f".{path.name[:58]}.{os.getpid()}.part")
+    start = f".{path.name[:58]}."
+    for left in path.parent.glob(f"{glob.escape(start)}*.part"):
+        if _is_dead(left.name[len(start) : -len(".part")]):
+            with suppress(OSError):
+                left.unlink()
+    part = path.with_name(f"{start}{os.getpid()}.part")
     try:
         with part.open("wb") as file:
             yield file
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_dead(process: str) -> bool:
+    """Whether no process on this machine has that number."""
+    if os.name != "posix" or not process.isdecimal():  # elsewhere signal 0 ends a process
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # somebody else's
+        pass
+    return False
 
 
 def expanded(path: Path) -> Path:

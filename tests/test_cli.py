@@ -430,6 +430,25 @@ def test_an_interrupt_says_what_was_kept(tmp_path, photo, monkeypatch):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "photo.png"]
 
 
+def test_what_killed_processes_had_half_written_is_removed(tmp_path, photo):
+    """Of the same file, unless its process lives."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, alive = ended.pid, os.getppid()
+    bracketed = photo.with_name("a[1].png")
+    bracketed.write_bytes(photo.read_bytes())
+    long = photo.with_name("b" * 100 + ".png")
+    long.write_bytes(photo.read_bytes())
+    out = tmp_path / "out"
+    out.mkdir()
+    names = [f".{name[:58]}.{dead}.part" for name in (photo.name, "photo-panel.png", bracketed.name, long.name)]
+    kept = [f".photo.png.{alive}.part", ".photo.png.x.part", f".other.png.{dead}.part", f".photo.jpg.{dead}.part"]
+    for name in names + kept:
+        (out / name).write_bytes(b"half")
+    assert run("deblur", photo, bracketed, long, "-o", out, "-k", "disk:1", "--panel").exit_code == 0
+    assert {path.name for path in out.glob(".*")} == {*kept}
+
+
 def test_an_interrupted_check_says_how_far_it_came(monkeypatch):
     few(monkeypatch)
     checked = selfcheck.check_one

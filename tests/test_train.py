@@ -197,6 +197,21 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
         assert f"{name} is {other}, but the run in {cut} has {value}" in words(result.output)
 
 
+def test_an_interrupt_after_the_last_step_loses_nothing(photos, tmp_path, monkeypatch):
+    evaluate, calls = Trainer.evaluate, iter(range(9))
+
+    def interrupted(self: Trainer) -> dict[str, float]:
+        if next(calls) == 1:  # the first is for the log
+            raise KeyboardInterrupt
+        return evaluate(self)
+
+    monkeypatch.setattr(Trainer, "evaluate", interrupted)
+    result = small(photos, tmp_path / "run", "--steps", 1)
+    assert result.exit_code == 130
+    assert f"{tmp_path / 'run' / 'checkpoint.pt'} is the last checkpoint" in words(result.output)
+    assert state(tmp_path / "run")["step"] == 1
+
+
 def test_resumed_with_other_images_it_says_so(photos, tmp_path):
     changed = f"the files in {photos} have changed since the run was begun"
     assert small(photos, tmp_path, "--steps", 1).exit_code == 0

@@ -130,12 +130,13 @@ def train(
             trainer = run.train(
                 options, out, steps, epochs, resume, overwrite, device, interval, tensorboard=board, watcher=watcher
             )
+        result = trainer.evaluate() if show else {}
     except (Refused, Diverged, ValueError) as error:
         raise terminal.fail(str(error)) from None
     except KeyboardInterrupt:
         raise terminal.stopped(outputs.kept(out)) from None
     if show:
-        held_out = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in trainer.evaluate().items())
+        held_out = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.items())
         terminal.console.print(f"{counted(trainer.steps_done, 'step')}; held out: {held_out}", soft_wrap=True)
         terminal.console.print(f"checkpoint, log and pictures in [bold]{escape(str(out))}[/bold]", soft_wrap=True)
 
