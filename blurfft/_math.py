@@ -118,9 +118,11 @@ class PrecisionSpectrum:
         # By K / q, which is 0 where K is: so are then all derivatives but one, though not powers of 1 / q.
         quotient = self._K * self._q.reciprocal()
         dC = -2 * cotangent * (power(quotient) / self._q)
-        ds = (cotangent / self._q * ((self._C - self._s) / self._q)).sum_to_size(self._q.shape)  # times q
+        # Neither factor of the first product is above 1 where q is, and where q is below 1 the quotient by it is larger
+        # than what it is made of: no step is out of range if the result is not.
+        dK = 2 * cotangent.sum_to_size(self._q.shape) * ((self._C - self._s) / self._q) * quotient
         return (
-            (2 * ds * quotient).sum_to_size(self._K.shape),
+            (dK * self._q.reciprocal()).sum_to_size(self._K.shape),
             dC.sum((2, 3)).sum_to_size(self._nsr.shape),
             cotangent.sum((2, 3)).sum_to_size(self._eps.shape),
         )

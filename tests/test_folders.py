@@ -119,6 +119,14 @@ def test_two_images_are_enough_and_one_is_not(tmp_path):
     assert counts(tmp_path) == (1, 1)
 
 
+def test_no_folder_is_not_the_current_one(tmp_path, monkeypatch):
+    many(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(images.Refused, match="--data is empty"):
+        data.load("", 28)
+    assert len(data.load(".", 28).train) == 9
+
+
 def test_without_an_image_to_train_on_it_says_where_they_are(tmp_path):
     many(tmp_path / "test", 3)
     with pytest.raises(images.Refused, match="0 of 3 files unusable at --size 28, 3 held out by their folder or by a"):

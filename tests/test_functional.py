@@ -222,6 +222,20 @@ def test_means_of_images_whose_sum_is_out_of_range(backend: Backend) -> None:
         assert_close(torch.autograd.grad(value, x)[0], torch.autograd.grad(truth, wide)[0])
 
 
+def test_a_kernel_gradient_whose_factors_are_out_of_range() -> None:
+    """Where it is composed: by the reference, and of a likelihood for each sample."""
+    x, y, small = 1e18 * images((2, 1, 16, 12), f32), torch.zeros(2, 1, 16, 12), 1e-15 * kernels((3, 5), f32)
+    exact = small.double().requires_grad_()
+    for reduction, name in (("sum", "reference"), ("none", "reference"), ("none", "auto")):
+        options: dict[str, Any] = {"eps": 1e-3, "reduction": reduction}
+        truth = reference.wiener_nll(x.double(), y.double(), exact, 0.01, **options).sum()
+        (expected,) = torch.autograd.grad(truth, exact)
+        k = small.clone().requires_grad_()
+        with blurfft.use_backend(name):
+            loss = blurfft.wiener_nll(x, y, k, 0.01, **options).sum()
+            assert_close(torch.autograd.grad(loss, k)[0], expected, 10)
+
+
 def test_rfft2_of_a_size_is_differentiable(backend: Backend) -> None:
     x = images((2, 3, 6, 5)).requires_grad_()
     for s in ((4, 7), (8, 3)):

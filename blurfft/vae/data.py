@@ -107,6 +107,8 @@ def load(
         >>> load("embedded", size=32).train.shape[1:]
         (3, 32, 32)
     """
+    if not source:  # as of a variable of the shell that is not set; it would be the current folder
+        raise Refused("--data is empty")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
     name, _, which = source.partition(":")
