@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,8 +17,8 @@ class Refused(ValueError):
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name only when it is complete. What a process that was killed had half written of
-    it is removed.
+    """A file to write that takes its name only when it is complete. What a process of this machine that was killed had
+    half written of it is removed.
 
     Raises:
         OSError: it cannot be written; what was there before is still there.
@@ -27,8 +28,8 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
         ...     file.write(b"all of it, or none")
     """
     path = Path(path)
-    # Names have at most 255 bytes on most systems, and a character up to four.
-    start = f".{path.name[:58]}."
+    # Names have at most 255 bytes on most systems, a character up to four. Folders may be shared between machines.
+    start = f".{path.name[:40]}.{socket.gethostname()[:63]}."
     for left in path.parent.glob(f"{glob.escape(start)}*.part"):
         if _is_dead(left.name[len(start) : -len(".part")]):
             with suppress(OSError):

@@ -356,6 +356,17 @@ def _taps_whose_square_is_out_of_range(functions: Any) -> None:
     assert (kernel_grad == 0).all() and nsr_grad == 0
 
 
+def _tiny_taps_and_large_images(functions: Any) -> None:
+    """The kernel's gradient is in range, the power of the images divided by nsr² is not."""
+    x = 1e18 * images((2, 1, 16, 12), torch.float32)
+    kernel = 1e-15 * kernels((3, 5), torch.float32)[None, None]
+    nsr, eps = torch.full((1, 1), 0.01), torch.full((1, 1), 1e-3)
+    arguments = x, torch.zeros_like(x), kernel, nsr, eps, 0.5, True, False, True, True
+    results = zip(functions.wiener_loss(*arguments), expected("wiener_loss", arguments), strict=False)
+    for a, e in zip(*map(_results, zip(*results, strict=True)), strict=True):
+        assert_close(a, e, 10)
+
+
 def _largest_numbers(height: int, width: int) -> Callable[[Any], None]:
     """One pixel above half of the largest number, whose spectrum has its size throughout."""
 
@@ -412,6 +423,7 @@ RANGE: dict[str, Callable[[Any], None]] = {
 } | {
     "errors-out-of-range": _errors_that_are_out_of_range,
     "taps-out-of-range": _taps_whose_square_is_out_of_range,
+    "tiny-taps-and-large-images": _tiny_taps_and_large_images,
     "zeros-of-kernels": _zeros_of_kernels,
     **{f"largest-numbers-{h}x{w}": _largest_numbers(h, w) for h, w in ((1, 1), (5, 6), (8, 8), (16, 32))},
     # For the focal frequency loss: sides with a kernel of their own, and without.

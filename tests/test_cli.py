@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -431,7 +432,7 @@ def test_an_interrupt_says_what_was_kept(tmp_path, photo, monkeypatch):
 
 
 def test_what_killed_processes_had_half_written_is_removed(tmp_path, photo):
-    """Of the same file, unless its process lives."""
+    """Of the same file, unless its process lives or was another machine's."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     dead, alive = ended.pid, os.getppid()
@@ -441,8 +442,10 @@ def test_what_killed_processes_had_half_written_is_removed(tmp_path, photo):
     long.write_bytes(photo.read_bytes())
     out = tmp_path / "out"
     out.mkdir()
-    names = [f".{name[:58]}.{dead}.part" for name in (photo.name, "photo-panel.png", bracketed.name, long.name)]
-    kept = [f".photo.png.{alive}.part", ".photo.png.x.part", f".other.png.{dead}.part", f".photo.jpg.{dead}.part"]
+    here = socket.gethostname()
+    names = [f".{name[:40]}.{here}.{dead}.part" for name in (photo.name, "photo-panel.png", bracketed.name, long.name)]
+    kept = [f".photo.png.{here}.{alive}.part", f".photo.png.{here}.x.part", f".photo.png.another.{dead}.part"]
+    kept += [f".other.png.{here}.{dead}.part", f".photo.jpg.{here}.{dead}.part"]
     for name in names + kept:
         (out / name).write_bytes(b"half")
     assert run("deblur", photo, bracketed, long, "-o", out, "-k", "disk:1", "--panel").exit_code == 0

@@ -63,7 +63,7 @@ def name(path: Path) -> str | None:
         return CAMERA_RAW
     if start[4:8] == b"ftyp":
         # AVIF may go by a common name, with its own among those that it is compatible with.
-        return _isobmff(b"avif" if b"avif" in start[16 : int.from_bytes(start[:4])] else start[8:12])
+        return _isobmff(b"avif" if b"avif" in start[16 : int.from_bytes(start[:4], "big")] else start[8:12])
     if start[128:] == b"DICM":
         return "DICOM, which Pillow does not read; save it as 16-bit PNG or TIFF first"
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):

@@ -172,11 +172,12 @@ void wiener_grad(const Geometry<T>& g, const TapGeometry<T>& t, const WienerGrad
         if constexpr (with_log.value) grad += log_scale / (gain * inverse + args.eps);
         grad *= multiplicity;
         if constexpr (!all_used.value) grad = select<T>(multiplicity, grad, Vec<T>{});
-        const Vec<T> slope = (grad + grad) * (inverse * inverse);
         eps_sum.add(grad);
-        nsr_sum.add(-gain * slope);
-        const Vec<T> along = (args.nsr - s) * inverse * slope;
-        store_cpx(out, Cpx<T>{along * k.re, along * k.im});
+        grad += grad;
+        nsr_sum.add(-grad * (gain * inverse) * inverse);
+        // In this order no step is out of range where the loss and the result are not.
+        const Vec<T> along = grad * ((args.nsr - s) * inverse);
+        store_cpx(out, Cpx<T>{along * (k.re * inverse) * inverse, along * (k.im * inverse) * inverse});
       }
     };
     const auto each_lane = [&](auto with_log) BLURFFT_LAMBDA_INLINE {

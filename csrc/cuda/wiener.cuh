@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
   const int first_n = f.kernels.n > 1 ? kernel_n : 0, last_n = f.kernels.n > 1 ? kernel_n + 1 : f.spectra.n;
   const int first_c = f.kernels.c > 1 ? kernel_c : 0, last_c = f.kernels.c > 1 ? kernel_c + 1 : f.spectra.c;
   const T m = multiplicity<T>(thread.column, g.width);
-  T ds[kOtfPairs][2] = {};
+  Complex<T> dK[kOtfPairs][2] = {};  // half of it
   for (int n = first_n; n < last_n; ++n) {
     for (int c = first_c; c < last_c; ++c) {
       const int64_t spectrum = int64_t{n} * f.spectra.c + c;
@@ -128,10 +128,10 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
         const WienerEntry<T> e(K[i][side], C);
         T dw = weight_grad[int64_t{row} * g.half() + thread.column];
         if (p.log_scale != 0) dw -= p.log_scale * m / e.weight(eps);
-        // Powers of the inverse are out of range long before these products, of which the last do not exceed 1.
-        const T by_quotient = dw * (e.inverse * e.unit * e.unit) * (e.inverse * e.unit * e.unit);
-        ds[i][side] += by_quotient * ((e.C - e.s) * e.inverse);
-        dC += static_cast<double>(-2 * by_quotient * (e.s * e.inverse));
+        // Powers of the inverse are out of range long before these products.
+        const T inverse = e.inverse * e.unit * e.unit, along = dw * ((e.C - e.s) * e.inverse);
+        dK[i][side] = dK[i][side] + inverse * (along * (inverse * K[i][side]));
+        dC += static_cast<double>(-2 * dw * (e.s * e.inverse) * inverse * inverse);
         deps += static_cast<double>(dw);
       });
       const auto leave = [&](double* grad, double value) {
@@ -145,8 +145,7 @@ __global__ void __launch_bounds__(kOtfThreads, 1) precision_spectrum_backward_ke
   }
   Complex<T>* out = p.transfer_grad + blockIdx.x * g.entries();
   thread.for_each(g, [&](int row, int i, int side) {
-    const T scale = 2 * ds[i][side];
-    out[int64_t{row} * g.half() + thread.column] = {scale * K[i][side].re, scale * K[i][side].im};
+    out[int64_t{row} * g.half() + thread.column] = static_cast<T>(2) * dK[i][side];
   });
 }
 
