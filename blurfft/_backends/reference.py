@@ -78,9 +78,13 @@ def _gradient(values: Tensor, image: Tensor) -> Tensor:
     return torch.empty_like(image, dtype=gradient_dtype(image.dtype)).copy_(values)
 
 
-def _total(losses: Tensor, per_sample: bool) -> Tensor:
-    """The losses (N,) or their sum."""
-    return losses if per_sample else losses.sum(0)
+def _total(losses: Tensor, scale: float, per_sample: bool, input: Tensor) -> Tensor:
+    """The losses (N,), which are scaled, or their sum."""
+    if not per_sample:
+        losses = losses.sum(0, keepdim=True)
+    if input.numel() == 0:  # of which the sum is 0 and the mean is not a number
+        losses = scale * losses
+    return losses if per_sample else losses.squeeze(0)
 
 
 def rfft2(input: Tensor, scale: float) -> Tensor:
@@ -132,7 +136,7 @@ def _weighted(
     width = input.shape[-1]
     energy = scale * (multiplicity(width, E) * power(E))  # scaled first: a sum may be out of range, not so a mean
     return (
-        _total((weight * energy).sum((1, 2, 3)), per_sample),
+        _total((weight * energy).sum((1, 2, 3)), scale, per_sample, input),
         _gradient(_from_half_spectrum(2 * scale * weight * E, width), input) if input_grad else None,
         energy,
     )
@@ -184,7 +188,7 @@ def wiener_loss(
         dK, dnsr, deps = precision.vjp(energy - scale * m / weight if nll else energy)
         kernel_out = otf_backward(dK, width, *kernel.shape[-2:])
         nsr_out, eps_out = dnsr.contiguous(), deps.contiguous()
-    return _total(loss, per_sample), grad, kernel_out, nsr_out, eps_out
+    return _total(loss, scale, per_sample, input), grad, kernel_out, nsr_out, eps_out
 
 
 def blur_mse(
