@@ -212,6 +212,30 @@ def test_an_interrupt_after_the_last_step_loses_nothing(photos, tmp_path, monkey
     assert state(tmp_path / "run")["step"] == 1
 
 
+@pytest.mark.parametrize("kind", ["torch", "GPU", "numpy"])
+def test_without_memory_it_says_what_takes_less(kind, photos, tmp_path, monkeypatch):
+    step = Trainer.step
+
+    def exhausted(self: Trainer) -> dict[str, Tensor]:
+        if self.steps_done == 1:
+            if kind == "GPU":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            np.empty(1 << 50) if kind == "numpy" else torch.empty(1 << 50)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "step", exhausted)
+    result = small(photos, tmp_path / "run", "--steps", 2, "--interval", 1)
+    assert result.exit_code == 1
+    message = words(result.output)
+    assert "the training does not fit into memory; with a smaller --batch" in message
+    assert f"{tmp_path / 'run' / 'checkpoint.pt'} is the last checkpoint" in message
+
+
+def test_other_errors_of_torch_keep_their_traceback(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "step", lambda self: torch.ones(2, 3) @ torch.ones(2, 3))
+    assert "mat1 and mat2" in str(small(photos, tmp_path / "run", "--steps", 1).exception)
+
+
 def test_resumed_with_other_images_it_says_so(photos, tmp_path):
     changed = f"the files in {photos} have changed since the run was begun"
     assert small(photos, tmp_path, "--steps", 1).exit_code == 0

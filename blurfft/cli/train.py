@@ -133,6 +133,11 @@ def train(
         result = trainer.evaluate() if show else {}
     except (Refused, Diverged, ValueError) as error:
         raise terminal.fail(str(error)) from None
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):  # on CPUs torch has no type for it
+            raise
+        advice = "with a smaller --batch, --size or --width it takes less"
+        raise terminal.fail(f"the training does not fit into memory; {advice}; {outputs.kept(out)}") from None
     except KeyboardInterrupt:
         raise terminal.stopped(outputs.kept(out)) from None
     if show:
