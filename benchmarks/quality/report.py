@@ -260,7 +260,7 @@ def _still_falling(result: Result) -> float:
 
 
 def draw_curves(results: Sequence[Result], datas: Sequence[str], out: Path) -> None:
-    """PSNR, high-frequency error and MTF50 of held-out images against their rate."""
+    """PSNR, high-frequency error and MTF50 of held-out images against their rate, for terms at more than one rate."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -270,8 +270,10 @@ def draw_curves(results: Sequence[Result], datas: Sequence[str], out: Path) -> N
     size = (4.2 * len(shown), 3.4 * len(datas))
     figure, axes = pyplot.subplots(len(datas), len(shown), figsize=size, squeeze=False, layout="constrained")
     for row, data in zip(axes, datas, strict=True):
+        groups = of_stage(results, "curves", data)
+        groups = {name: group for name, group in groups.items() if len(rates_of(group, data)) > 1}
         for axis, metric in zip(row, shown, strict=True):
-            for i, (name, group) in enumerate(of_stage(results, "curves", data).items()):
+            for i, (name, group) in enumerate(groups.items()):
                 points = []
                 for rate in rates_of(group, data):
                     found = [result["metrics"] for result in group if result["options"]["rate"] == rate]
@@ -321,8 +323,9 @@ def draw_edges(folder: Path, results: Sequence[Result], stage: str, data: str, r
         profile = np.mean(values, 0)
         axis.plot(np.linspace(-metrics.REACH, metrics.REACH, len(profile)), profile, color=colour, label=name)
     axis.set(xlabel="pixels across an edge", ylabel="from dark to bright")
-    axis.legend(fontsize=8)
-    kind = "synthetic dead leaves" if data.endswith("leaves") else data.rpartition(":")[2]
+    axis.legend(fontsize=8, loc="lower right")
+    name = data.rpartition(":")[2]
+    kind = {"leaves": "synthetic dead leaves", "brain": "slices of a brain"}.get(name, name)
     figure.suptitle(f"Held-out {kind}, {rate:g} nats an image", fontsize=10)
     figure.savefig(out, dpi=110)
     pyplot.close(figure)
