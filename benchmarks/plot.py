@@ -177,7 +177,9 @@ def _bars(ax: Axes, report: Report, suite: str, case: Case, colours: dict[str, s
     ax.invert_yaxis()
     largest = max(values.values())
     for i, name in enumerate(names):
-        relative = "" if name == OURS else f"  ({number(values[name] / values[OURS])} ×)"
+        # Of the rounds, as in the tables: the quotient of two medians may be another number.
+        ratio = None if name == OURS else report.ratio(suite, case, name)
+        relative = "" if ratio is None else f"  ({number(ratio.median)} ×)"
         ax.text(values[name] + 0.015 * largest, i, number(values[name]) + relative, va="center", fontsize=9.5)
     ax.set_xlim(0, 1.4 * largest)
     ax.grid(axis="y", visible=False)

@@ -15,7 +15,7 @@ from statistics import median
 from .cases import AWKWARD_SIZES, INPUT_GRAD, KERNEL_GRAD, RESULT, Case, standard
 from .contenders import COMPILED, EAGER, FFL, HAND, MSE, OURS, SKIMAGE
 from .memory import ALLOCATOR, PROCESS
-from .report import DISTURBED, ERROR, MACHINE, OVERHEAD, RATIO, ROOT, SHARE, TIME, WAITED, Report, headline
+from .report import DISTURBED, ERROR, MACHINE, OVERHEAD, ROOT, SHARE, TIME, WAITED, Report, headline
 from .tables import number, share_of_limit
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -90,9 +90,7 @@ def _table(*rows: tuple[str, ...]) -> str:
 
 
 def _ratio(report: Report, suite: str, case: Case, contender: str) -> float | None:
-    """The contender's time relative to blurfft's."""
-    ours = report.ours(suite, case)
-    found = None if ours is None else report.find(suite, case, contender, RATIO + ours)
+    found = report.ratio(suite, case, contender)
     return None if found is None else found.median
 
 
@@ -338,8 +336,7 @@ def _spread(report: Report) -> str:
         deviations = []
         for suite, op in _TITLED:
             for case in report.standard_cases(suite, op):
-                ours = report.ours(suite, case)
-                found = None if ours is None else report.find(suite, case, name, RATIO + ours)
+                found = report.ratio(suite, case, name)
                 if found is not None and found.p20 is not None and found.p80 is not None:
                     deviations.append(max(found.p80 / found.median - 1, 1 - found.p20 / found.median))
         if deviations:

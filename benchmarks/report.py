@@ -99,6 +99,11 @@ class Report:
         """The fastest backend that serves the case, in the order in which blurfft prefers them."""
         return next((name for name in self.contenders(suite, case) if name.startswith(OURS)), None)
 
+    def ratio(self, suite: str, case: Case, contender: str) -> Result | None:
+        """The contender's time relative to blurfft's in the same round."""
+        ours = self.ours(suite, case)
+        return None if ours is None else self.find(suite, case, contender, RATIO + ours)
+
     def limit(self, suite: str, case: Case) -> float | None:
         """Nanoseconds to move the bytes that the case must move, at the rate of the copy."""
         copy = self.find(suite, case, COPY, TIME)

@@ -8,7 +8,7 @@ from rich.table import Table
 from . import memory
 from .cases import Case
 from .contenders import COPY, MSE
-from .report import ERROR, OVERHEAD, RATIO, SHARE, TIME, Report
+from .report import ERROR, OVERHEAD, SHARE, TIME, Report
 
 
 def show(console: Console, table: Table) -> None:
@@ -61,11 +61,10 @@ def _times(report: Report, suite: str) -> Table:
     title = f"{suite}: ns/px; in brackets × the time of blurfft; share of the limit that memory sets"
     table = _table(title, "case", *names, "share of limit")
     for case in report.cases(suite):
-        ours = report.ours(suite, case)
         cells = [str(case)]
         for name in names:
             time = report.find(suite, case, name, TIME)
-            ratio = None if ours is None else report.find(suite, case, name, RATIO + ours)
+            ratio = report.ratio(suite, case, name)
             shown = "–" if time is None else number(time.median / case.pixels)
             cells.append(shown if ratio is None else f"{shown} ({number(ratio.median)})")
         cells.append(share_of_limit(report, suite, case))
