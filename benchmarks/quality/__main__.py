@@ -242,10 +242,10 @@ def main(
     if several := [source for source in with_curves if len(report.rates_of(content["results"], source)) > 1]:
         written.append(out.with_name(f"{out.stem}-curves.png"))
         report.draw_curves(content["results"], several, written[-1])
-    for ending, of_stage, rate in (("edges", "curves", RATE_OF_ALL), ("large-edges", "large", RATE_OF_LARGE)):
+    for ending, shown, rate in (("edges", "curves", RATE_OF_ALL), ("large-edges", "large", RATE_OF_LARGE)):
         for source in (LEAVES, *SETS):
             picture = out.with_name(f"{out.stem}-{source.rpartition(':')[2]}-{ending}.png")
-            if report.draw_edges(pictures, content["results"], of_stage, source, rate, picture):
+            if report.draw_edges(pictures, content["results"], shown, source, rate, picture):
                 written.append(picture)
     console.print("Written: " + ", ".join(map(str, written)), soft_wrap=True)
     if failures:

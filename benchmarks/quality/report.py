@@ -186,7 +186,7 @@ def markdown(content: dict[str, Any], descriptions: dict[str, str]) -> str:
         ]
     for data, description in descriptions.items():
         lines += _curves(results, "curves", data, description)
-    for data in list(descriptions):
+    for data in descriptions:
         lines += _curves(results, "large", data, descriptions.get(large(data), ""))
     sweep = of_stage(results, "sweep")
     if sweep:
