@@ -226,15 +226,28 @@ def run(
     size: Sizes = None,
     pixels: Annotated[list[int] | None, typer.Option(min=1, help="Only batches of about so many pixels.")] = None,
     seconds: Annotated[float, typer.Option(help="No case is begun after this time.")] = 60.0,
+    variants: Annotated[bool, typer.Option(help="The variants of the loss instead, and no replays.")] = False,
     backend: Backend = COMPILED,
     device: Device = "cuda",
 ) -> None:
-    """Times the losses, copy_ and F.mse_loss, then replays of the public step."""
-    start, rows = time.perf_counter(), []
+    """Times the losses, copy_ and F.mse_loss, then replays of the public step.
+
+    The exit status is 1 if a case has failed, which takes no other along.
+    """
+    start, rows, failed = time.perf_counter(), [], False
     card = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     machine = {"card": card, "torch": torch.__version__, "sets": SETS, "rounds": ROUNDS}
 
-    def keep(more: list[Row]) -> None:
+    def keep(measure: Callable[[], list[Row]], case: str) -> None:
+        nonlocal failed
+        try:
+            more = measure()
+        except Exception as error:
+            failed = True
+            print(f"{case}: {type(error).__name__}: {error}", flush=True)
+            if "CUDA error" in str(error):  # nothing after it says anything
+                os._exit(1)
+            return
         rows.extend(more)
         out.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1))
         for row in more:
@@ -253,17 +266,19 @@ def run(
                 if time.perf_counter() - start > seconds:
                     print(f"out of time before {side}² {dtype} at {count} pixels", flush=True)
                     break
-                keep(_losses(side, dtype, count, backend, device))
-    if backend == COMPILED:
+                case = f"{side}² {dtype} at {count} pixels"
+                keep(partial(_losses, side, dtype, count, variants, backend, device), case)
+    if backend == COMPILED and not variants:
         for side in order:
-            keep(_replays(side, device))
+            keep(partial(_replays, side, device), f"replays at {side}²")
+    raise typer.Exit(int(failed))
 
 
 def _shape(size: int, pixels: int) -> tuple[int, int, int, int]:
     return max(1, round(pixels / (CHANNELS * size * size))), CHANNELS, size, size
 
 
-def _losses(size: int, dtype: str, pixels: int, backend: str, device: str) -> list[Row]:
+def _losses(size: int, dtype: str, pixels: int, variants: bool, backend: str, device: str) -> list[Row]:
     shape = _shape(size, pixels)
     sets = [Images.of(shape, getattr(torch, dtype), device, seed) for seed in range(SETS)]
     out = torch.empty_like(sets[0].input)
@@ -276,15 +291,13 @@ def _losses(size: int, dtype: str, pixels: int, backend: str, device: str) -> li
     ops, asked = operators(backend, device, size, size)
     contenders: dict[str, Callable[[Images], Any]] = {
         COPY: lambda x: out.copy_(x.input),
-        MSE: mse,
         "spectral_loss": partial(_spectral_loss, ops),
-        "wiener_loss": partial(_wiener_loss, ops),
     }
-    built = backend == COMPILED and hasattr(ops, "variant_names")
-    variants = ops.variant_names(size, size).split() if built else []
+    if not variants:
+        contenders |= {MSE: mse, "wiener_loss": partial(_wiener_loss, ops)}
     with asked:
         expected = contenders["spectral_loss"](sets[0])
-        for name in variants:
+        for name in ops.variant_names(size, size).split() if variants else ():
             variant = partial(_variant, ops, name)
             if _agree(variant(sets[0]), expected):
                 contenders[name] = variant

@@ -249,7 +249,9 @@ def test_compiled(backend: Backend) -> None:
 def test_compiled_with_cuda_graphs(backend: Backend) -> None:
     torch._dynamo.reset()
     if backend.name == "triton":
-        importlib.import_module("blurfft.kernels.fft").table.cache_clear()  # as if these sizes were the first
+        tables = importlib.import_module("blurfft.kernels.tables")  # as if these sizes were the first
+        tables.table.cache_clear()
+        tables.roots.cache_clear()
     x, y, k, _ = (a.detach() for a in every_argument())
     compiled = torch.compile(lambda x, y: blurfft.wiener_loss(x, y, k[0, 0], 0.1), mode="reduce-overhead")
     for _ in range(4):

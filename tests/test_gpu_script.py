@@ -4,6 +4,7 @@ this repository that it calls with the CPU's operators.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -39,8 +40,10 @@ STEPS = {
     "operators": "silicon run --seconds 55",
     "profile": "^ncu .*spectral_loss_kernel",
     "tests": "pytest .*not compiled",
+    "variants": "silicon run --variants",
     "triton-smoke": "silicon smoke 64 64 --losses",
-    "triton-operators": "silicon run .*--seconds 30",
+    "triton-operators": "silicon run .*--out .*triton.json",
+    "triton-tuning": "silicon smoke 600 8",
     "memcheck": "^compute-sanitizer --tool memcheck",
     "racecheck": "^compute-sanitizer --tool racecheck",
     "overlap": "silicon run --seconds 0",
@@ -49,6 +52,7 @@ STEPS = {
 }
 RESULTS = {
     "operators": "silicon.json",
+    "variants": "variants.json",
     "triton-operators": "triton.json",
     "overlap": "overlap.json",
     "benchmark": "benchmark.json",
@@ -106,6 +110,12 @@ def test_a_step_that_fails_takes_no_other_along(broken: str, tmp_path: Path) -> 
     assert all("yes: " in output for name, output in left.items() if name != broken)
     written = {path.name for path in out.parent.iterdir()}
     assert written == {"first.txt", "long.txt", *RESULTS.values()} - {RESULTS.get(broken)}
+
+
+def test_what_cannot_be_installed_is_built_all_the_same(tmp_path: Path) -> None:
+    status, steps, _ = rehearse(tmp_path, tmp_path, FAIL="pip install", STEPS="build smoke")
+    assert (status, steps) == (1, {"build": 3, "smoke": 0})
+    assert "setup.py build_ext" in outputs(tmp_path)["build"]
 
 
 def test_a_step_that_hangs_costs_its_own_time(tmp_path: Path) -> None:
@@ -177,3 +187,44 @@ def test_the_operators_are_launched_and_timed(tmp_path: Path, monkeypatch: pytes
     assert {row["batch"] for row in rows if row["what"] == "step"} == set(silicon.BATCHES)
     assert "% of copy" in text
     assert "out of time" in call("run", "--size", "8", "--seconds", "0", "--out", str(out))
+
+
+def test_a_case_that_fails_takes_no_other_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silicon, "SAMPLE_MS", 0.0)
+    right = silicon._losses
+
+    def out_of_memory(size: int, *rest: object) -> list[silicon.Row]:
+        if size == 8:
+            raise RuntimeError("out of memory")
+        return right(size, *rest)
+
+    monkeypatch.setattr(silicon, "_losses", out_of_memory)
+    out = tmp_path / "silicon.json"
+    sizes = ["--size", "8", "--size", "12", "--pixels", "3000"]
+    result = CliRunner().invoke(silicon.app, ["run", *sizes, "--device", "cpu", "--out", str(out)])
+    assert result.exit_code == 1
+    assert "8² float32 at 3000 pixels: RuntimeError: out of memory" in result.output
+    assert {row["size"] for row in json.loads(out.read_text())["rows"] if row["what"] == "loss"} == {12}
+
+
+def test_variants_are_timed_beside_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The operators of this machine have none; here are a right one and a wrong one.
+    class Operators:
+        def __getattr__(self, name: str) -> object:
+            return getattr(silicon.torch.ops.blurfft_cpu, name)
+
+        def variant_names(self, height: int, width: int) -> str:
+            return "same twice"
+
+        def spectral_loss_variant(self, name: str, *images: silicon.Tensor) -> object:
+            *tensors, scale = images
+            loss, grad, _ = self.spectral_loss(*tensors, scale, False, True, False)
+            return loss, grad if name == "same" else 2 * grad
+
+    monkeypatch.setattr(silicon, "SAMPLE_MS", 0.0)
+    monkeypatch.setattr(silicon, "operators", lambda *_: (Operators(), contextlib.nullcontext()))
+    out = tmp_path / "variants.json"
+    text = call("run", "--variants", "--size", "8", "--pixels", "3000", "--out", str(out))
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["contender"] for row in rows} == {silicon.COPY, "spectral_loss", "same"}
+    assert "variant twice is wrong and is not timed" in text
