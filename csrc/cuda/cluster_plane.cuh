@@ -71,7 +71,8 @@ struct ClusterPlane {
       source.template load<R, kHalf>(x, t, cluster_rank() * kColumns + j);
       dft<R, false>(x[0]);
       apply_twiddles<false>(x, kTwiddles<T, R, R>.entries + t, R);
-      unroll<R>([&](auto q) { z[at(q.value * R + t, j)] = x[0][q.value]; });
+#pragma unroll
+      for (int q = 0; q < R; ++q) z[at(q * R + t, j)] = x[0][q];
     }
     loaded();
     __syncthreads();
@@ -92,7 +93,8 @@ struct ClusterPlane {
     for (int i = thread; i < R * kColumns; i += Threads) {
       const int t = i / kColumns, j = i % kColumns;
       Complex<T> x[1][R];
-      unroll<R>([&](auto q) { x[0][q.value] = z[at(q.value * R + t, j)]; });
+#pragma unroll
+      for (int q = 0; q < R; ++q) x[0][q] = z[at(q * R + t, j)];
       apply_twiddles<true>(x, kTwiddles<T, R, R>.entries + t, R);
       dft<R, true>(x[0]);
       sink.template store<R, kHalf>(x, t, cluster_rank() * kColumns + j);
@@ -119,33 +121,38 @@ struct ClusterPlane {
         const int other = (R - q) % R, theirs = other % half;
         const Complex<T>* from = shared_of(z, theirs / kBlocksOfLine);
         const int partner = other < half ? Rows::row(0) : Rows::mirror(0);
-        unroll<R>([&](auto s) { x[s.value] = from[at(partner, theirs % kBlocksOfLine * R + s.value)]; });
+#pragma unroll
+        for (int s = 0; s < R; ++s) x[s] = from[at(partner, theirs % kBlocksOfLine * R + s)];
         dft<R, false>(x);
-        unroll<R>([&](auto s) { to[at(0, block * R + s.value)] = x[s.value]; });
-        unroll<R>([&](auto s) { x[s.value] = z[at(packed, block * R + s.value)]; });
+#pragma unroll
+        for (int s = 0; s < R; ++s) to[at(0, block * R + s)] = x[s];
+#pragma unroll
+        for (int s = 0; s < R; ++s) x[s] = z[at(packed, block * R + s)];
         dft<R, false>(x);
-        unroll<R>([&](auto s) { own[at(0, block * R + s.value)] = x[s.value]; });
+#pragma unroll
+        for (int s = 0; s < R; ++s) own[at(0, block * R + s)] = x[s];
 #pragma unroll 1
         for (int p = 0; p < R; ++p) {
           const int f2 = q + R * p, slot = at(0, block * R + p);
           const Complex<T> a = own[slot], b = conj(to[at(0, block * R + (q == 0 ? (R - p) % R : R - 1 - p))]);
-          const Complex<T> zero = visitor.template visit<true>(0, f2, half_of(a + b),
-                                                               visitor.template load<true>(0, f2), static_cast<T>(1));
+          const Complex<T> zero =
+              visitor.visit(true, 0, f2, half_of(a + b), visitor.load(true, 0, f2), static_cast<T>(1));
           const Complex<T> difference = half_of(a - b);
-          const Complex<T> nyquist = visitor.template visit<true>(
-              kLines, f2, {difference.im, -difference.re}, visitor.template load<true>(kLines, f2), static_cast<T>(1));
+          const Complex<T> nyquist = visitor.visit(true, kLines, f2, {difference.im, -difference.re},
+                                                   visitor.load(true, kLines, f2), static_cast<T>(1));
           own[slot] = {zero.re - nyquist.im, zero.im + nyquist.re};
         }
-        unroll<R>([&](auto s) { x[s.value] = own[at(0, block * R + s.value)]; });
+#pragma unroll
+        for (int s = 0; s < R; ++s) x[s] = own[at(0, block * R + s)];
       } else {
         typename Visitor::Loaded loaded[R];
-        unroll<R>([&](auto p) { loaded[p.value] = visitor.template load<is_edge(p.value)>(f1, q + R * p.value); });
-        unroll<R>([&](auto s) { x[s.value] = z[at(packed, block * R + s.value)]; });
+#pragma unroll
+        for (int p = 0; p < R; ++p) loaded[p] = visitor.load(is_edge(p), f1, q + R * p);
+#pragma unroll
+        for (int s = 0; s < R; ++s) x[s] = z[at(packed, block * R + s)];
         dft<R, false>(x);
-        unroll<R>([&](auto p) {
-          x[p.value] = visitor.template visit<is_edge(p.value)>(f1, q + R * p.value, x[p.value], loaded[p.value],
-                                                                static_cast<T>(2));
-        });
+#pragma unroll
+        for (int p = 0; p < R; ++p) x[p] = visitor.visit(is_edge(p), f1, q + R * p, x[p], loaded[p], static_cast<T>(2));
       }
       if constexpr (Inverse) {
         if (back) {
@@ -164,12 +171,14 @@ struct ClusterPlane {
       const Place at_i(i);
       const int f1 = Rows::frequency(at_i.line);
       Complex<T> x[R];
-      unroll<R>([&](auto p) { x[p.value] = reader.template load<is_edge(p.value)>(f1, at_i.q + R * p.value); });
+#pragma unroll
+      for (int p = 0; p < R; ++p) x[p] = reader.load(is_edge(p), f1, at_i.q + R * p);
       if (at_i.line == 0) {
-        unroll<R>([&](auto p) {
-          const Complex<T> last = reader.template load<is_edge(p.value)>(kLines, at_i.q + R * p.value);
-          x[p.value] = {x[p.value].re - last.im, x[p.value].im + last.re};
-        });
+#pragma unroll
+        for (int p = 0; p < R; ++p) {
+          const Complex<T> last = reader.load(is_edge(p), kLines, at_i.q + R * p);
+          x[p] = {x[p].re - last.im, x[p].im + last.re};
+        }
       }
       dft<R, true>(x);
       put_line(x, at_i);
@@ -205,7 +214,8 @@ struct ClusterPlane {
   __device__ __forceinline__ void put_line(const Complex<T> (&x)[R], const Place& to) const {
     Complex<T>* row = to.line == 0 ? z + kElements + to.mirrored * kColumns : z + to.packed * kColumns;
     const int key = to.line == 0 ? 0 : to.packed;
-    unroll<R>([&](auto s) { row[at(key, to.block * R + s.value) - key * kColumns] = x[s.value]; });
+#pragma unroll
+    for (int s = 0; s < R; ++s) row[at(key, to.block * R + s) - key * kColumns] = x[s];
   }
 
   BLURFFT_HD static constexpr bool is_edge(int p) { return p == 0 || p == R / 2; }
@@ -216,9 +226,11 @@ struct ClusterPlane {
     for (int i = thread; i < R * kColumns; i += Threads) {
       const int q = i / kColumns, j = i % kColumns;
       Complex<T> x[R];
-      unroll<R>([&](auto s) { x[s.value] = z[at(q * R + s.value, j)]; });
+#pragma unroll
+      for (int s = 0; s < R; ++s) x[s] = z[at(q * R + s, j)];
       dft<R, Inverse>(x);
-      unroll<R>([&](auto s) { z[at(q * R + s.value, j)] = x[s.value]; });
+#pragma unroll
+      for (int s = 0; s < R; ++s) z[at(q * R + s, j)] = x[s];
     }
   }
 
@@ -231,19 +243,21 @@ struct ClusterPlane {
       const int upper = Rows::row(line), lower = Rows::mirror(line);
       const bool first = Inverse && line == 0;
       Complex<T> x[R];
-      unroll<half>([&](auto k) {
-        const int column = t + k.value % blocks * R;
-        const Complex<T>* from = shared_of(z, k.value / blocks);
-        x[k.value] = from[first ? kElements + at(0, column) : at(upper, column)];
-        x[k.value + half] = from[first ? kElements + kColumns + at(0, column) : at(lower, column)];
-      });
+#pragma unroll
+      for (int k = 0; k < half; ++k) {
+        const int column = t + k % blocks * R;
+        const Complex<T>* from = shared_of(z, k / blocks);
+        x[k] = from[first ? kElements + at(0, column) : at(upper, column)];
+        x[k + half] = from[first ? kElements + kColumns + at(0, column) : at(lower, column)];
+      }
       transform_rows<R, Inverse>(x, t, line == 0);
-      unroll<half>([&](auto k) {
-        const int column = t + k.value % blocks * R;
-        Complex<T>* to = shared_of(z, k.value / blocks);
-        to[at(upper, column)] = x[k.value];
-        to[at(lower, column)] = x[k.value + half];
-      });
+#pragma unroll
+      for (int k = 0; k < half; ++k) {
+        const int column = t + k % blocks * R;
+        Complex<T>* to = shared_of(z, k / blocks);
+        to[at(upper, column)] = x[k];
+        to[at(lower, column)] = x[k + half];
+      }
     }
   }
 };

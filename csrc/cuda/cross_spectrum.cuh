@@ -26,22 +26,20 @@ struct CrossVisitor {
   T* out;
   bool complex_values, first;
 
-  template <bool Edge>
-  __device__ __forceinline__ Loaded load(int f1, int f2) const {
+  __device__ __forceinline__ Loaded load(bool, int f1, int f2) const {
     // Not through the read-only cache: this kernel has written it.
     const bool right = 2 * f2 > size.width;
     const Complex<T> value =
         spectrum[right ? size.mirror(f1) * size.columns() + (size.width - f2) : f1 * size.columns() + f2];
     return right ? conj(value) : value;
   }
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, Loaded a, T) const {
+  __device__ __forceinline__ Complex<T> visit(bool edge, int f1, int f2, Complex<T> x, Loaded a, T) const {
     const T scale = size.self_mirrored(f2) ? factor : 2 * factor;
     const Complex<T> product = scale * (conj(a) * (unit * x));
     if (complex_values) {
-      store_half<Edge>(reinterpret_cast<Complex<T>*>(out), size, f1, f2, product, first);
+      store_half(edge, reinterpret_cast<Complex<T>*>(out), size, f1, f2, product, first);
     } else {
-      store_half<Edge>(out, size, f1, f2, product.re, first);
+      store_half(edge, out, size, f1, f2, product.re, first);
     }
     return x;
   }

@@ -54,12 +54,9 @@ template <int I>
 struct Index {
   static constexpr int value = I;
 };
-template <int N, int I = 0, class F>
+template <int N, class F>
 BLURFFT_HD void unroll(F&& f) {
-  if constexpr (I < N) {
-    f(Index<I>{});
-    unroll<N, I + 1>(f);
-  }
+  [&]<int... I>(std::integer_sequence<int, I...>) { (f(Index<I>{}), ...); }(std::make_integer_sequence<int, N>{});
 }
 
 namespace detail {
@@ -150,27 +147,32 @@ BLURFFT_HD void dft(Complex<T> (&x)[R]) {
     Complex<T> y[R];
     unroll<B>([&](auto k) {
       Complex<T> part[A];
-      unroll<A>([&](auto i) { part[i.value] = x[k.value + B * i.value]; });
+#pragma unroll
+      for (int i = 0; i < A; ++i) part[i] = x[k.value + B * i];
       dft<A, Inverse>(part);
       unroll<A>([&](auto q) { y[k.value + B * q.value] = rotate<k.value * q.value, R, Inverse>(part[q.value]); });
     });
-    unroll<A>([&](auto q) {
+#pragma unroll
+    for (int q = 0; q < A; ++q) {
       Complex<T> part[B];
-      unroll<B>([&](auto k) { part[k.value] = y[k.value + B * q.value]; });
+#pragma unroll
+      for (int k = 0; k < B; ++k) part[k] = y[k + B * q];
       dft<B, Inverse>(part);
-      unroll<B>([&](auto p) { x[q.value + A * p.value] = part[p.value]; });
-    });
+#pragma unroll
+      for (int p = 0; p < B; ++p) x[q + A * p] = part[p];
+    }
   } else {
     static_assert(R == 3 || R == 5 || R == 7 || R == 11 || R == 13, "no butterfly of this radix");
     // Outputs q and R - q: cosines act on sums of x[k] and x[R - k], sines on differences.
     constexpr int half = (R - 1) / 2;
     const Complex<T> first = x[0];
     Complex<T> sum[half], difference[half];
-    unroll<half>([&](auto k) {
-      sum[k.value] = x[k.value + 1] + x[R - 1 - k.value];
-      difference[k.value] = x[k.value + 1] - x[R - 1 - k.value];
-      x[0] = x[0] + sum[k.value];
-    });
+#pragma unroll
+    for (int k = 0; k < half; ++k) {
+      sum[k] = x[k + 1] + x[R - 1 - k];
+      difference[k] = x[k + 1] - x[R - 1 - k];
+      x[0] = x[0] + sum[k];
+    }
     unroll<half>([&](auto i) {
       constexpr int q = i.value + 1;
       Complex<T> even = first, odd{0, 0};
@@ -206,20 +208,23 @@ __device__ __forceinline__ Complex<double> load_const(const Complex<double>* at)
 template <bool Inverse, class T, int Lines, int R>
 __device__ __forceinline__ void apply_twiddles(Complex<T> (&x)[Lines][R], const Complex<T>* __restrict__ twiddle,
                                                int leg) {
-  unroll<R - 1>([&](auto i) {
-    const Complex<T> w = load_const(twiddle + i.value * leg);
-    unroll<Lines>([&](auto line) {
-      Complex<T>& y = x[line.value][i.value + 1];
+#pragma unroll
+  for (int i = 0; i < R - 1; ++i) {
+    const Complex<T> w = load_const(twiddle + i * leg);
+#pragma unroll
+    for (int line = 0; line < Lines; ++line) {
+      Complex<T>& y = x[line][i + 1];
       y = y * (Inverse ? conj(w) : w);
-    });
-  });
+    }
+  }
 }
 template <bool Inverse, class T, int R>
 __device__ __forceinline__ void apply_twiddles(Complex<T> (&x)[R], const Complex<T>* __restrict__ twiddle, int leg) {
-  unroll<R - 1>([&](auto i) {
-    const Complex<T> w = load_const(twiddle + i.value * leg);
-    x[i.value + 1] = x[i.value + 1] * (Inverse ? conj(w) : w);
-  });
+#pragma unroll
+  for (int i = 0; i < R - 1; ++i) {
+    const Complex<T> w = load_const(twiddle + i * leg);
+    x[i + 1] = x[i + 1] * (Inverse ? conj(w) : w);
+  }
 }
 
 // A length cut in two at compile time, n = First * Second: how a plane is transformed whose sizes are known to the

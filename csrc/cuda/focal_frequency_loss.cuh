@@ -31,12 +31,8 @@ struct FocalMaximum {
   using Loaded = Index<0>;
   T unit, maximum;
 
-  template <bool Edge>
-  __device__ __forceinline__ Loaded load(int, int) const {
-    return {};
-  }
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> visit(int, int, Complex<T> x, Loaded, T) {
+  __device__ __forceinline__ Loaded load(bool, int, int) const { return {}; }
+  __device__ __forceinline__ Complex<T> visit(bool, int, int, Complex<T> x, Loaded, T) {
     const T power = power_in(unit, x);
     maximum = power > maximum ? power : maximum;
     return x;
@@ -51,12 +47,8 @@ struct FocalVisitor {
   T factor, squares;  // of the gradient, and of the loss from powers
   T sum;
 
-  template <bool Edge>
-  __device__ __forceinline__ Loaded load(int, int) const {
-    return {};
-  }
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> visit(int, int, Complex<T> x, Loaded, T count) {
+  __device__ __forceinline__ Loaded load(bool, int, int) const { return {}; }
+  __device__ __forceinline__ Complex<T> visit(bool, int, int, Complex<T> x, Loaded, T count) {
     const T power = power_in(unit, x), w = matrix(power, maximum);
     sum += count * (w * (squares * power));
     return w * factor * x;

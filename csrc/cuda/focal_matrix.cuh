@@ -24,8 +24,16 @@ struct FocalMatrix {
 
  private:
   __device__ __forceinline__ T quotient(T power, T largest) const {
+    return alpha == 1 && !log_matrix ? sqrt(power / largest) : general(*this, power, largest);
+  }
+  // Called, not copied into every step of an unrolled loop: there the powers and logarithms, which few calls need, made
+  // five sixths of a kernel's code.
+  static __device__ __attribute__((noinline)) T general(FocalMatrix matrix, T power, T largest) {
+    return matrix.general_quotient(power, largest);
+  }
+  __device__ __forceinline__ T general_quotient(T power, T largest) const {
     const T ratio = sqrt(power / largest);
-    if (!log_matrix) return alpha == 1 ? ratio : pow(ratio, alpha);
+    if (!log_matrix) return pow(ratio, alpha);
     const T distance = unit * sqrt(power), most = unit * sqrt(largest);
     // Where log(1 + x) is x, which itself may be too small.
     if (alpha * log(most) < -64) return pow(ratio, alpha);

@@ -112,7 +112,8 @@ __device__ __forceinline__ void load_columns(T (&x)[N], const Value* from, int c
     x[0] = pair.x;
     x[1] = pair.y;
   } else {
-    unroll<N>([&](auto n) { x[n.value] = Access::load(from + n.value * column); });
+#pragma unroll
+    for (int n = 0; n < N; ++n) x[n] = Access::load(from + n * column);
   }
 }
 template <class Access, bool Paired, int N, class T, class Value>
@@ -120,7 +121,8 @@ __device__ __forceinline__ void store_columns(const T (&x)[N], Value* to, int co
   if constexpr (Paired) {
     Access::store_two(x[0], x[1], to);
   } else {
-    unroll<N>([&](auto n) { Access::store(x[n.value], to + n.value * column); });
+#pragma unroll
+    for (int n = 0; n < N; ++n) Access::store(x[n], to + n * column);
   }
 }
 
@@ -155,26 +157,30 @@ struct Source {
       using Value = std::remove_reference_t<decltype(*type)>;
       with_strides<Width, Columns>(dense, a.row, a.column, [&](auto row, auto column, auto paired) {
         const Value* at = static_cast<const Value*>(a.data) + at_a + (h * row.value + j * column.value);
-        unroll<R>([&](auto k) {
-          const Value* from = at + k.value * Step * row.value;
+#pragma unroll
+        for (int k = 0; k < R; ++k) {
+          const Value* from = at + k * Step * row.value;
           T left[Columns], right[Columns];
           load_columns<Access, paired.value>(left, from, column.value);
           load_columns<Access, paired.value>(right, from + Half * column.value, column.value);
-          unroll<Columns>([&](auto n) { x[n.value][k.value] = {left[n.value], right[n.value]}; });
-        });
+#pragma unroll
+          for (int n = 0; n < Columns; ++n) x[n][k] = {left[n], right[n]};
+        }
         if constexpr (HasB) {
           const int row_b = dense ? row.value : b.row, column_b = dense ? column.value : b.column;
           const Value* at_other = static_cast<const Value*>(b.data) + at_b + (h * row_b + j * column_b);
-          unroll<R>([&](auto k) {
-            const Value* from = at_other + k.value * Step * row_b;
+#pragma unroll
+          for (int k = 0; k < R; ++k) {
+            const Value* from = at_other + k * Step * row_b;
             T left[Columns], right[Columns];
             load_columns<Access, paired.value>(left, from, column_b);
             load_columns<Access, paired.value>(right, from + Half * column_b, column_b);
-            unroll<Columns>([&](auto n) {
-              x[n.value][k.value].re -= left[n.value];
-              x[n.value][k.value].im -= right[n.value];
-            });
-          });
+#pragma unroll
+            for (int n = 0; n < Columns; ++n) {
+              x[n][k].re -= left[n];
+              x[n][k].im -= right[n];
+            }
+          }
         }
       });
     });
@@ -194,16 +200,18 @@ struct Sink {
       with_strides<Width, Columns>(
           Access::dense(out.dense<Width, Columns>()), out.row, out.column, [&](auto row, auto column, auto paired) {
             Value* at = static_cast<Value*>(out.data) + at_out + (h * row.value + j * column.value);
-            unroll<R>([&](auto k) {
-              Value* to = at + k.value * Step * row.value;
+#pragma unroll
+            for (int k = 0; k < R; ++k) {
+              Value* to = at + k * Step * row.value;
               T left[Columns], right[Columns];
-              unroll<Columns>([&](auto n) {
-                left[n.value] = x[n.value][k.value].re;
-                right[n.value] = x[n.value][k.value].im;
-              });
+#pragma unroll
+              for (int n = 0; n < Columns; ++n) {
+                left[n] = x[n][k].re;
+                right[n] = x[n][k].im;
+              }
               store_columns<Access, paired.value>(left, to, column.value);
               store_columns<Access, paired.value>(right, to + Half * column.value, column.value);
-            });
+            }
           });
     });
   }

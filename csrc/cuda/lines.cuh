@@ -119,28 +119,38 @@ struct Lines {
       const int u = Layout::kLinesFirst ? i / count : i % butterflies;
       const int t = u % leg, first = layout.start(line) + (u / leg * R * leg + t) * stride;
       Complex<T> x[R];
-      unroll<R>([&](auto k) { x[k.value] = z[Layout::bank(first + k.value * leg * stride)]; });
-      const auto twiddle = [&](auto k) {
-        const Complex<T> w = roots[(k.value + 1) * t * step];
-        x[k.value + 1] = x[k.value + 1] * (inverse ? conj(w) : w);
+#pragma unroll
+      for (int k = 0; k < R; ++k) x[k] = z[Layout::bank(first + k * leg * stride)];
+      const auto twiddle = [&] {
+#pragma unroll
+        for (int k = 1; k < R; ++k) {
+          const Complex<T> w = roots[k * t * step];
+          x[k] = x[k] * (inverse ? conj(w) : w);
+        }
       };
-      if (inverse) unroll<R - 1>(twiddle);
+      if (inverse) twiddle();
       if constexpr (AnyRadix) {
         const T sign = inverse ? -1 : 1;
-        unroll<R>([&](auto k) { x[k.value].im *= sign; });
+#pragma unroll
+        for (int k = 0; k < R; ++k) x[k].im *= sign;
         // Element 0 of a long sum, of a spectrum the mean, comes last: see direct_pass().
         const Complex<T> zeroth = x[0];
         if constexpr (R > kLargestSmoothRadix) x[0] = {};
         dft<R, false>(x);
-        if constexpr (R > kLargestSmoothRadix) unroll<R>([&](auto k) { x[k.value] = zeroth + x[k.value]; });
-        unroll<R>([&](auto k) { x[k.value].im *= sign; });
+        if constexpr (R > kLargestSmoothRadix) {
+#pragma unroll
+          for (int k = 0; k < R; ++k) x[k] = zeroth + x[k];
+        }
+#pragma unroll
+        for (int k = 0; k < R; ++k) x[k].im *= sign;
       } else if (inverse) {
         dft<R, true>(x);
       } else {
         dft<R, false>(x);
       }
-      if (!inverse) unroll<R - 1>(twiddle);
-      unroll<R>([&](auto k) { z[Layout::bank(first + k.value * leg * stride)] = x[k.value]; });
+      if (!inverse) twiddle();
+#pragma unroll
+      for (int k = 0; k < R; ++k) z[Layout::bank(first + k * leg * stride)] = x[k];
     }
     __syncthreads();
   }

@@ -25,20 +25,22 @@ namespace blurfft::cuda {
 template <int R, class T>
 __device__ __forceinline__ void separate_rows(Complex<T> (&x)[R], bool special) {
   constexpr int half = R / 2;
-  unroll<half>([&](auto k) {
-    const Complex<T> a = x[k.value], b = x[k.value + half];
-    x[k.value] = special ? Complex<T>{2 * a.re, 2 * b.re} : Complex<T>{a.re + b.re, a.im - b.im};
-    x[k.value + half] = special ? Complex<T>{2 * a.im, 2 * b.im} : Complex<T>{a.im + b.im, b.re - a.re};
-  });
+#pragma unroll
+  for (int k = 0; k < half; ++k) {
+    const Complex<T> a = x[k], b = x[k + half];
+    x[k] = special ? Complex<T>{2 * a.re, 2 * b.re} : Complex<T>{a.re + b.re, a.im - b.im};
+    x[k + half] = special ? Complex<T>{2 * a.im, 2 * b.im} : Complex<T>{a.im + b.im, b.re - a.re};
+  }
 }
 template <int R, class T>
 __device__ __forceinline__ void join_rows(Complex<T> (&x)[R], bool special) {
   constexpr int half = R / 2;
-  unroll<half>([&](auto k) {
-    const Complex<T> a = x[k.value], b = x[k.value + half];
-    x[k.value] = special ? Complex<T>{a.re, b.re} : Complex<T>{a.re - b.im, a.im + b.re};
-    x[k.value + half] = special ? Complex<T>{a.im, b.im} : Complex<T>{a.re + b.im, b.re - a.im};
-  });
+#pragma unroll
+  for (int k = 0; k < half; ++k) {
+    const Complex<T> a = x[k], b = x[k + half];
+    x[k] = special ? Complex<T>{a.re, b.re} : Complex<T>{a.re - b.im, a.im + b.re};
+    x[k + half] = special ? Complex<T>{a.im, b.im} : Complex<T>{a.re + b.im, b.re - a.im};
+  }
 }
 
 // The rows' first pass, on the legs of element t of a line; `special` is the line of f1 = 0.
@@ -158,24 +160,28 @@ struct FixedPlane {
   template <int N>
   __device__ __forceinline__ void get(Complex<T> (&x)[N], int row, int column) const {
     if constexpr (kSwizzled && N % 2 == 0) {
-      unroll<N / 2>([&](auto i) {
-        const float4 pair = *reinterpret_cast<const float4*>(z + at(row, column + 2 * i.value));
-        x[2 * i.value] = {pair.x, pair.y};
-        x[2 * i.value + 1] = {pair.z, pair.w};
-      });
+#pragma unroll
+      for (int i = 0; i < N / 2; ++i) {
+        const float4 pair = *reinterpret_cast<const float4*>(z + at(row, column + 2 * i));
+        x[2 * i] = {pair.x, pair.y};
+        x[2 * i + 1] = {pair.z, pair.w};
+      }
     } else {
-      unroll<N>([&](auto i) { x[i.value] = z[at(row, column + i.value)]; });
+#pragma unroll
+      for (int i = 0; i < N; ++i) x[i] = z[at(row, column + i)];
     }
   }
   template <int N>
   __device__ __forceinline__ void put(const Complex<T> (&x)[N], int row, int column) const {
     if constexpr (kSwizzled && N % 2 == 0) {
-      unroll<N / 2>([&](auto i) {
-        const Complex<T> a = x[2 * i.value], b = x[2 * i.value + 1];
-        *reinterpret_cast<float4*>(z + at(row, column + 2 * i.value)) = make_float4(a.re, a.im, b.re, b.im);
-      });
+#pragma unroll
+      for (int i = 0; i < N / 2; ++i) {
+        const Complex<T> a = x[2 * i], b = x[2 * i + 1];
+        *reinterpret_cast<float4*>(z + at(row, column + 2 * i)) = make_float4(a.re, a.im, b.re, b.im);
+      }
     } else {
-      unroll<N>([&](auto i) { z[at(row, column + i.value)] = x[i.value]; });
+#pragma unroll
+      for (int i = 0; i < N; ++i) z[at(row, column + i)] = x[i];
     }
   }
 
@@ -191,13 +197,16 @@ struct FixedPlane {
       const int t = i / groups, j = i % groups * kColumns;
       Complex<T> x[kColumns][C1];
       source.template load<C2, kHalf>(x, t, j);
-      unroll<kColumns>([&](auto n) { dft<C1, false>(x[n.value]); });
+#pragma unroll
+      for (int n = 0; n < kColumns; ++n) dft<C1, false>(x[n]);
       apply_twiddles<false>(x, kTwiddles<T, C1, C2>.entries + t, C2);
-      unroll<C1>([&](auto q) {
+#pragma unroll
+      for (int q = 0; q < C1; ++q) {
         Complex<T> row[kColumns];
-        unroll<kColumns>([&](auto n) { row[n.value] = x[n.value][q.value]; });
-        put(row, q.value * C2 + t, j);
-      });
+#pragma unroll
+        for (int n = 0; n < kColumns; ++n) row[n] = x[n][q];
+        put(row, q * C2 + t, j);
+      }
     }
   }
   template <class Sink>
@@ -207,13 +216,16 @@ struct FixedPlane {
     for (int i = thread; i < C2 * groups; i += Threads) {
       const int t = i / groups, j = i % groups * kColumns;
       Complex<T> x[kColumns][C1];
-      unroll<C1>([&](auto q) {
+#pragma unroll
+      for (int q = 0; q < C1; ++q) {
         Complex<T> row[kColumns];
-        get(row, q.value * C2 + t, j);
-        unroll<kColumns>([&](auto n) { x[n.value][q.value] = row[n.value]; });
-      });
+        get(row, q * C2 + t, j);
+#pragma unroll
+        for (int n = 0; n < kColumns; ++n) x[n][q] = row[n];
+      }
       apply_twiddles<true>(x, kTwiddles<T, C1, C2>.entries + t, C2);
-      unroll<kColumns>([&](auto n) { dft<C1, true>(x[n.value]); });
+#pragma unroll
+      for (int n = 0; n < kColumns; ++n) dft<C1, true>(x[n]);
       sink.template store<C2, kHalf>(x, t, j);
     }
   }
@@ -224,9 +236,11 @@ struct FixedPlane {
     for (int i = thread; i < C1 * kHalf; i += Threads) {
       const int q = i / kHalf, j = i % kHalf;
       Complex<T> x[C2];
-      unroll<C2>([&](auto s) { x[s.value] = z[at(q * C2 + s.value, j)]; });
+#pragma unroll
+      for (int s = 0; s < C2; ++s) x[s] = z[at(q * C2 + s, j)];
       dft<C2, Inverse>(x);
-      unroll<C2>([&](auto s) { z[at(q * C2 + s.value, j)] = x[s.value]; });
+#pragma unroll
+      for (int s = 0; s < C2; ++s) z[at(q * C2 + s, j)] = x[s];
     }
   }
 
@@ -237,22 +251,24 @@ struct FixedPlane {
     for (int i = thread; i < kLines * R2; i += Threads) {
       const int line = i / R2, t = i % R2, upper = Rows::row(line), lower = Rows::mirror(line);
       Complex<T> x[R1];
-      unroll<half>([&](auto k) {
-        x[k.value] = z[at(upper, t + k.value * R2)];
-        x[k.value + half] = z[at(lower, t + k.value * R2)];
-      });
+#pragma unroll
+      for (int k = 0; k < half; ++k) {
+        x[k] = z[at(upper, t + k * R2)];
+        x[k + half] = z[at(lower, t + k * R2)];
+      }
       transform_rows<R2, Inverse>(x, t, line == 0);
-      unroll<half>([&](auto k) {
-        z[at(upper, t + k.value * R2)] = x[k.value];
-        z[at(lower, t + k.value * R2)] = x[k.value + half];
-      });
+#pragma unroll
+      for (int k = 0; k < half; ++k) {
+        z[at(upper, t + k * R2)] = x[k];
+        z[at(lower, t + k * R2)] = x[k + half];
+      }
     }
   }
 
-  // Every frequency once: visitor.load<Edge>(f1, f2) before the last butterflies, so that what it reads is on its way
-  // early, then visitor.visit<Edge>(f1, f2, x, that, T count) with the (doubled) spectrum x, which returns what takes
+  // Every frequency once: visitor.load(edge, f1, f2) before the last butterflies, so that what it reads is on its way
+  // early, then visitor.visit(edge, f1, f2, x, that, T count) with the (doubled) spectrum x, which returns what takes
   // its place. A line stands for itself and its mirror image -f1, except for 0 and H/2: count is 1 there and 2 for all
-  // others, so that 1/4 of the sum of count * |x|^2 is that over the full spectrum. Edge: f2 may be 0 or W/2.
+  // others, so that 1/4 of the sum of count * |x|^2 is that over the full spectrum. edge: f2 may be 0 or W/2.
   // Forward or Inverse is left out where the spectrum is looked at a second time: the same thread sees the same
   // frequencies. Without `back` nothing takes the spectrum's place.
   template <bool Forward, bool Inverse, class Visitor>
@@ -266,7 +282,8 @@ struct FixedPlane {
       Complex<T> x[R2];
       get(x, packed, at_i.column);
       typename Visitor::Loaded loaded[R2];
-      unroll<R2>([&](auto p) { loaded[p.value] = visitor.template load<is_edge(p.value)>(f1, q + R1 * p.value); });
+#pragma unroll
+      for (int p = 0; p < R2; ++p) loaded[p] = visitor.load(is_edge(p), f1, q + R1 * p);
       if constexpr (Forward) dft<R2, false>(x);
       if (i < 32) {
         // The first line holds X0 + i Xn at f2; at -f2 it is conj(X0) + i conj(Xn), and that is R1 - q's thread's.
@@ -275,26 +292,27 @@ struct FixedPlane {
         if (at_i.line == 0) {
           const int other = (R1 - q) % R1, partner = other < half ? Rows::row(0) : Rows::mirror(0);
           const int column = other % half * R2;
-          unroll<R2>([&](auto p) {
-            constexpr bool edge = is_edge(p.value);
-            const int f2 = q + R1 * p.value;
-            const Complex<T> y = conj(z[at(partner, column + (q == 0 ? (R2 - p.value) % R2 : R2 - 1 - p.value))]);
-            const auto last = visitor.template load<edge>(kLines, f2);
-            const Complex<T> sum = x[p.value] + y, difference = x[p.value] - y;
-            const Complex<T> zero =
-                visitor.template visit<edge>(0, f2, static_cast<T>(0.5) * sum, loaded[p.value], static_cast<T>(1));
-            const Complex<T> nyquist = visitor.template visit<edge>(
-                kLines, f2, static_cast<T>(0.5) * Complex<T>{difference.im, -difference.re}, last, static_cast<T>(1));
-            x[p.value] = {zero.re - nyquist.im, zero.im + nyquist.re};
-          });
+#pragma unroll
+          for (int p = 0; p < R2; ++p) {
+            const bool edge = is_edge(p);
+            const int f2 = q + R1 * p;
+            const Complex<T> y = conj(z[at(partner, column + (q == 0 ? (R2 - p) % R2 : R2 - 1 - p))]);
+            const auto last = visitor.load(edge, kLines, f2);
+            const Complex<T> sum = x[p] + y, difference = x[p] - y;
+            const Complex<T> zero = visitor.visit(edge, 0, f2, static_cast<T>(0.5) * sum, loaded[p], static_cast<T>(1));
+            const Complex<T> nyquist =
+                visitor.visit(edge, kLines, f2, static_cast<T>(0.5) * Complex<T>{difference.im, -difference.re}, last,
+                              static_cast<T>(1));
+            x[p] = {zero.re - nyquist.im, zero.im + nyquist.re};
+          }
         }
         __syncwarp();
       }
       if (at_i.line != 0) {
-        unroll<R2>([&](auto p) {
-          x[p.value] = visitor.template visit<is_edge(p.value)>(f1, q + R1 * p.value, x[p.value], loaded[p.value],
-                                                                static_cast<T>(2));
-        });
+#pragma unroll
+        for (int p = 0; p < R2; ++p) {
+          x[p] = visitor.visit(is_edge(p), f1, q + R1 * p, x[p], loaded[p], static_cast<T>(2));
+        }
       }
       if constexpr (Inverse) {
         if (back) dft<R2, true>(x);
@@ -303,7 +321,7 @@ struct FixedPlane {
     }
   }
 
-  // The spectrum reader.load<Edge>(f1, f2), not doubled, ready for inverse().
+  // The spectrum reader.load(edge, f1, f2), not doubled, ready for inverse().
   template <class Reader>
   __device__ __forceinline__ void fill(const Reader& reader) {
 #pragma unroll 1
@@ -312,12 +330,14 @@ struct FixedPlane {
       if (at_i.line >= kLines) continue;
       const int f1 = Rows::frequency(at_i.line);
       Complex<T> x[R2];
-      unroll<R2>([&](auto p) { x[p.value] = reader.template load<is_edge(p.value)>(f1, at_i.q + R1 * p.value); });
+#pragma unroll
+      for (int p = 0; p < R2; ++p) x[p] = reader.load(is_edge(p), f1, at_i.q + R1 * p);
       if (at_i.line == 0) {
-        unroll<R2>([&](auto p) {
-          const Complex<T> last = reader.template load<is_edge(p.value)>(kLines, at_i.q + R1 * p.value);
-          x[p.value] = {x[p.value].re - last.im, x[p.value].im + last.re};
-        });
+#pragma unroll
+        for (int p = 0; p < R2; ++p) {
+          const Complex<T> last = reader.load(is_edge(p), kLines, at_i.q + R1 * p);
+          x[p] = {x[p].re - last.im, x[p].im + last.re};
+        }
       }
       dft<R2, true>(x);
       put(x, at_i.packed, at_i.column);

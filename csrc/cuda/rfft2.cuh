@@ -22,9 +22,8 @@ struct HalfSpectrumReader {
   SpectrumSize size;
   T factor;
 
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> load(int f1, int f2) const {
-    return factor * load_half<Edge>(half, size, f1, f2);
+  __device__ __forceinline__ Complex<T> load(bool edge, int f1, int f2) const {
+    return factor * load_half(edge, half, size, f1, f2);
   }
 };
 

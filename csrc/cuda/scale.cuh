@@ -27,14 +27,15 @@ __global__ void __launch_bounds__(kScaleThreads) scale_kernel(const ScaleParams<
   if (factor == 1) return;
   const long long first = static_cast<long long>(blockIdx.x) * kScaleThreads + threadIdx.x;
   const long long step = static_cast<long long>(gridDim.x) * kScaleThreads;
-  unroll<kScaleTensors>([&](auto k) {
-    const ScaledTensor& tensor = p.tensors[k.value];
+#pragma unroll
+  for (int k = 0; k < kScaleTensors; ++k) {
+    const ScaledTensor& tensor = p.tensors[k];
     with_type<T>(tensor.element, [&](auto* type) {
       auto* data = static_cast<std::remove_reference_t<decltype(*type)>*>(tensor.data);
 #pragma unroll 4
       for (long long i = first; i < tensor.count; i += step) narrow(factor * widen(data[i]), data + i);
     });
-  });
+  }
 }
 
 }  // namespace blurfft::cuda

@@ -25,13 +25,11 @@ struct TransferVisitor {
   SpectrumSize size;
   T factor;
 
-  template <bool Edge>
-  __device__ __forceinline__ Loaded load(int f1, int f2) const {
-    if (complex_transfer) return load_half<Edge>(reinterpret_cast<const Complex<T>*>(transfer), size, f1, f2);
-    return {load_half<Edge>(transfer, size, f1, f2), 0};
+  __device__ __forceinline__ Loaded load(bool edge, int f1, int f2) const {
+    if (complex_transfer) return load_half(edge, reinterpret_cast<const Complex<T>*>(transfer), size, f1, f2);
+    return {load_half(edge, transfer, size, f1, f2), 0};
   }
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> visit(int, int, Complex<T> x, Loaded t, T) const {
+  __device__ __forceinline__ Complex<T> visit(bool, int, int, Complex<T> x, Loaded t, T) const {
     // A real transfer function is not multiplied as a complex one: 0 * Inf would be NaN.
     const T re = factor * t.re;
     if (!complex_transfer) return re * x;

@@ -44,18 +44,16 @@ struct LossVisitor {
         unit(square_unit<T>(4 * size.height * size.width)),
         squares(factor / (4 * unit * unit)) {}
 
-  template <bool Edge>
-  __device__ __forceinline__ Loaded load(int f1, int f2) const {
-    return load_half<Edge>(weight, size, f1, f2);
+  __device__ __forceinline__ Loaded load(bool edge, int f1, int f2) const {
+    return load_half(edge, weight, size, f1, f2);
   }
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, T w, T count) {
+  __device__ __forceinline__ Complex<T> visit(bool edge, int f1, int f2, Complex<T> x, T w, T count) {
     const Complex<T> y = unit * x;
     const T energy = squares * (y.re * y.re + y.im * y.im);
     sum += count * (w * energy);
     if constexpr (Power) {
-      const T multiplicity = Edge && size.self_mirrored(f2) ? 1 : 2;
-      store_half<Edge>(power, size, f1, f2, multiplicity * energy, first);
+      const T multiplicity = edge && size.self_mirrored(f2) ? 1 : 2;
+      store_half(edge, power, size, f1, f2, multiplicity * energy, first);
     }
     return factor * w * x;
   }

@@ -29,13 +29,14 @@ struct SpectrumSize {
 
 // Entry (f1, f2), 0 <= f2 < W, of a Hermitian spectrum given by its half: where f2 > W/2 the conjugate of (-f1, -f2).
 // In columns that hold both f1 and -f1 any values may stand; what acts on a real plane is their Hermitian part, as it
-// does in irfft2. Edge: f2 may be such a column.
-template <bool Edge, class Value>
-__device__ __forceinline__ Value load_half(const Value* __restrict__ half, SpectrumSize size, int f1, int f2) {
+// does in irfft2. edge: f2 may be such a column.
+template <class Value>
+__device__ __forceinline__ Value load_half(bool edge, const Value* __restrict__ half, SpectrumSize size, int f1,
+                                           int f2) {
   const bool right = 2 * f2 > size.width;
   const int own = f1 * size.columns() + f2, other = size.mirror(f1) * size.columns() + (size.width - f2);
   Value value = load_const(half + (right ? other : own));
-  if constexpr (Edge) {
+  if (edge) {
     if (size.self_mirrored(f2)) {
       const Value partner = load_const(half + size.mirror(f1) * size.columns() + f2);
       value = half_of(value + conj(partner));
@@ -46,15 +47,16 @@ __device__ __forceinline__ Value load_half(const Value* __restrict__ half, Spect
 
 // The other way: `value` of the line of f1 at f2, whose mirror image has the conjugate. Over a plane every entry of the
 // half spectrum is set (or, unless `first`, added to) by one thread, the same one for every plane.
-template <bool Edge, class Value>
-__device__ __forceinline__ void store_half(Value* half, SpectrumSize size, int f1, int f2, Value value, bool first) {
+template <class Value>
+__device__ __forceinline__ void store_half(bool edge, Value* half, SpectrumSize size, int f1, int f2, Value value,
+                                           bool first) {
   const auto put = [&](int at, Value v) { half[at] = first ? v : half[at] + v; };
   const int mirrored = size.mirror(f1);
   const bool alone = mirrored == f1;
   if (2 * f2 <= size.width) put(f1 * size.columns() + f2, value);
   if (alone) return;
   if (2 * f2 > size.width) put(mirrored * size.columns() + (size.width - f2), conj(value));
-  if constexpr (Edge) {
+  if (edge) {
     if (size.self_mirrored(f2)) put(mirrored * size.columns() + f2, conj(value));
   }
 }
@@ -76,13 +78,9 @@ struct HalfSpectrumWriter {
   SpectrumSize size;
   T factor;
 
-  template <bool Edge>
-  __device__ __forceinline__ Loaded load(int, int) const {
-    return {};
-  }
-  template <bool Edge>
-  __device__ __forceinline__ Complex<T> visit(int f1, int f2, Complex<T> x, Loaded, T) const {
-    store_half<Edge>(half, size, f1, f2, factor * x, true);
+  __device__ __forceinline__ Loaded load(bool, int, int) const { return {}; }
+  __device__ __forceinline__ Complex<T> visit(bool edge, int f1, int f2, Complex<T> x, Loaded, T) const {
+    store_half(edge, half, size, f1, f2, factor * x, true);
     return x;
   }
 };

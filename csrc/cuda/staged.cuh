@@ -33,12 +33,12 @@ struct StagedRowsParams {
 };
 
 // Of a multiprocessor, at least. Most kernels have fewer registers than that takes.
-template <class T>
-constexpr int kLineBlocks = sizeof(T) == 4 ? 2 : 1;
+template <class T, class Length>
+constexpr int kLineBlocks = sizeof(T) == 4 || std::is_same_v<Length, Line> ? 2 : 1;
 
 // Length: Line or PrimeLine<T>. Grid: (planes of the chunk, blocks of row pairs).
 template <class T, class Length>
-__global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
+__global__ void __launch_bounds__(kLineThreads, kLineBlocks<T, Length>)
     staged_rows(StagedRowsParams<T> p, const __grid_constant__ Length length) {
   const int n = p.width, half = p.half(), first = blockIdx.y * p.lines * 2;
   BLURFFT_DYNAMIC_SHARED(Complex<T>, shared);
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
 
 // Grid: (planes of the chunk, blocks of row pairs). As torch.fft's c2r: imaginary parts at 0 and W/2 count for nothing.
 template <class T, class Length>
-__global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
+__global__ void __launch_bounds__(kLineThreads, kLineBlocks<T, Length>)
     staged_rows_inverse(StagedRowsParams<T> p, const __grid_constant__ Length length) {
   const int n = p.width, half = p.half(), first = blockIdx.y * p.lines * 2;
   BLURFFT_DYNAMIC_SHARED(Complex<T>, shared);
@@ -170,7 +170,7 @@ __device__ inline Value staged_reduce(Value value, Combine combine) {
 
 // Grid: (groups that the chunk touches * parts, blocks of columns).
 template <class T, class Length>
-__global__ void __launch_bounds__(kLineThreads, kLineBlocks<T>)
+__global__ void __launch_bounds__(kLineThreads, kLineBlocks<T, Length>)
     staged_columns(StagedColumnsParams<T> p, const __grid_constant__ Length length) {
   const int n = p.height, half = p.half();
   BLURFFT_DYNAMIC_SHARED(Complex<T>, shared);

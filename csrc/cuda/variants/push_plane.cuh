@@ -124,31 +124,35 @@ struct PushPlane {
       source.template load<R, kHalf>(x, t, rank * kColumns + j);
       dft<R, false>(x[0]);
       apply_twiddles<false>(x, kTwiddles<T, R, R>.entries + t, R);
-      unroll<R>([&](auto q) { in_column(q.value * R + t, j) = x[0][q.value]; });
+#pragma unroll
+      for (int q = 0; q < R; ++q) in_column(q * R + t, j) = x[0][q];
     }
     __syncthreads();
     Complex<T> x[kItems][R];
-    unroll<kItems>([&](auto n) {
-      const int i = thread + n.value * kThreads, q = i / kColumns, j = i % kColumns;
-      unroll<R>([&](auto s) { x[n.value][s.value] = in_column(q * R + s.value, j); });
-      dft<R, false>(x[n.value]);
-    });
+#pragma unroll
+    for (int n = 0; n < kItems; ++n) {
+      const int i = thread + n * kThreads, q = i / kColumns, j = i % kColumns;
+#pragma unroll
+      for (int s = 0; s < R; ++s) x[n][s] = in_column(q * R + s, j);
+      dft<R, false>(x[n]);
+    }
     cluster_sync();  // with the fence, for the barriers that expect() has made
-    unroll<kItems>([&](auto n) {
-      const int i = thread + n.value * kThreads, q = i / kColumns, column = rank * kColumns + i % kColumns;
-      unroll<R>([&](auto s) {
-        const Row row = row_of(q, s.value);
-        there.push(&in_row(row.mirrored * kOwnLines + row.line % kOwnLines, column), x[n.value][s.value],
-                   row.line / kOwnLines);
-      });
-    });
+#pragma unroll
+    for (int n = 0; n < kItems; ++n) {
+      const int i = thread + n * kThreads, q = i / kColumns, column = rank * kColumns + i % kColumns;
+#pragma unroll
+      for (int s = 0; s < R; ++s) {
+        const Row row = row_of(q, s);
+        there.push(&in_row(row.mirrored * kOwnLines + row.line % kOwnLines, column), x[n][s], row.line / kOwnLines);
+      }
+    }
     there.wait();
 #pragma unroll 1
     for (int i = thread; i < kOwnLines * R; i += kThreads) {
       Complex<T> y[R];
-      legs(i, [&](Complex<T>& at, auto k) { y[k.value] = at; });
+      legs(i, [&](Complex<T>& at, int k) { y[k] = at; });
       transform_rows<R, false>(y, i % R, rank == 0 && i < R);
-      legs(i, [&](Complex<T>& at, auto k) { at = y[k.value]; });
+      legs(i, [&](Complex<T>& at, int k) { at = y[k]; });
     }
     __syncthreads();
   }
@@ -157,35 +161,41 @@ struct PushPlane {
   __device__ __forceinline__ void inverse(const Sink& sink) {
     __syncthreads();
     Complex<T> x[kItems][R];
-    unroll<kItems>([&](auto n) {
-      const int i = thread + n.value * kThreads;
-      legs(i, [&](Complex<T>& at, auto k) { x[n.value][k.value] = at; });
-      transform_rows<R, true>(x[n.value], i % R, rank == 0 && i < R);
-    });
+#pragma unroll
+    for (int n = 0; n < kItems; ++n) {
+      const int i = thread + n * kThreads;
+      legs(i, [&](Complex<T>& at, int k) { x[n][k] = at; });
+      transform_rows<R, true>(x[n], i % R, rank == 0 && i < R);
+    }
     cluster_has_read();
-    unroll<kItems>([&](auto n) {
-      const int i = thread + n.value * kThreads, line = rank * kOwnLines + i / R, t = i % R;
+#pragma unroll
+    for (int n = 0; n < kItems; ++n) {
+      const int i = thread + n * kThreads, line = rank * kOwnLines + i / R, t = i % R;
       const int upper = Rows::row(line), lower = Rows::mirror(line);
-      unroll<R>([&](auto k) {
-        const int half = k.value % (R / 2), row = k.value < R / 2 ? upper : lower;
-        back.push(&in_column(row, t + half % 2 * R), x[n.value][k.value], half / 2);
-      });
-    });
+#pragma unroll
+      for (int k = 0; k < R; ++k) {
+        const int half = k % (R / 2), row = k < R / 2 ? upper : lower;
+        back.push(&in_column(row, t + half % 2 * R), x[n][k], half / 2);
+      }
+    }
     back.wait();
 #pragma unroll 1
     for (int i = thread; i < R * kColumns; i += kThreads) {
       const int q = i / kColumns, j = i % kColumns;
       Complex<T> y[R];
-      unroll<R>([&](auto s) { y[s.value] = in_column(q * R + s.value, j); });
+#pragma unroll
+      for (int s = 0; s < R; ++s) y[s] = in_column(q * R + s, j);
       dft<R, true>(y);
-      unroll<R>([&](auto s) { in_column(q * R + s.value, j) = y[s.value]; });
+#pragma unroll
+      for (int s = 0; s < R; ++s) in_column(q * R + s, j) = y[s];
     }
     __syncthreads();
 #pragma unroll 1
     for (int i = thread; i < R * kColumns; i += kThreads) {
       const int t = i / kColumns, j = i % kColumns;
       Complex<T> y[1][R];
-      unroll<R>([&](auto q) { y[0][q.value] = in_column(q.value * R + t, j); });
+#pragma unroll
+      for (int q = 0; q < R; ++q) y[0][q] = in_column(q * R + t, j);
       apply_twiddles<true>(y, kTwiddles<T, R, R>.entries + t, R);
       dft<R, true>(y[0]);
       sink.template store<R, kHalf>(y, t, rank * kColumns + j);
@@ -202,38 +212,42 @@ struct PushPlane {
       const int own = i / 32 * 2 + lane / half % 2, line = rank * kOwnLines + own, f1 = Rows::frequency(line);
       const int row = mirrored * kOwnLines + own;
       Complex<T> x[R];
-      unroll<R>([&](auto s) { x[s.value] = in_row(row, block * R + s.value); });
+#pragma unroll
+      for (int s = 0; s < R; ++s) x[s] = in_row(row, block * R + s);
       typename Visitor::Loaded loaded[R];
-      unroll<R>([&](auto p) { loaded[p.value] = visitor.template load<is_edge(p.value)>(f1, q + R * p.value); });
+#pragma unroll
+      for (int p = 0; p < R; ++p) loaded[p] = visitor.load(is_edge(p), f1, q + R * p);
       dft<R, false>(x);
       if (rank == 0 && i < 32) {
-        if (line == 0) unroll<R>([&](auto s) { in_row(row, block * R + s.value) = x[s.value]; });
+        if (line == 0) {
+#pragma unroll
+          for (int s = 0; s < R; ++s) in_row(row, block * R + s) = x[s];
+        }
         __syncwarp();
         if (line == 0) {
           const int other = (R - q) % R, partner = other < half ? 0 : kOwnLines;
-          unroll<R>([&](auto p) {
-            constexpr bool edge = is_edge(p.value);
-            const int f2 = q + R * p.value;
-            const Complex<T> y =
-                conj(in_row(partner, other % half * R + (q == 0 ? (R - p.value) % R : R - 1 - p.value)));
-            const auto last = visitor.template load<edge>(kLines, f2);
-            const Complex<T> sum = half_of(x[p.value] + y), difference = half_of(x[p.value] - y);
-            const Complex<T> zero = visitor.template visit<edge>(0, f2, sum, loaded[p.value], static_cast<T>(1));
+#pragma unroll
+          for (int p = 0; p < R; ++p) {
+            const bool edge = is_edge(p);
+            const int f2 = q + R * p;
+            const Complex<T> y = conj(in_row(partner, other % half * R + (q == 0 ? (R - p) % R : R - 1 - p)));
+            const auto last = visitor.load(edge, kLines, f2);
+            const Complex<T> sum = half_of(x[p] + y), difference = half_of(x[p] - y);
+            const Complex<T> zero = visitor.visit(edge, 0, f2, sum, loaded[p], static_cast<T>(1));
             const Complex<T> nyquist =
-                visitor.template visit<edge>(kLines, f2, {difference.im, -difference.re}, last, static_cast<T>(1));
-            x[p.value] = {zero.re - nyquist.im, zero.im + nyquist.re};
-          });
+                visitor.visit(edge, kLines, f2, {difference.im, -difference.re}, last, static_cast<T>(1));
+            x[p] = {zero.re - nyquist.im, zero.im + nyquist.re};
+          }
         }
         __syncwarp();
       }
       if (line != 0) {
-        unroll<R>([&](auto p) {
-          x[p.value] = visitor.template visit<is_edge(p.value)>(f1, q + R * p.value, x[p.value], loaded[p.value],
-                                                                static_cast<T>(2));
-        });
+#pragma unroll
+        for (int p = 0; p < R; ++p) x[p] = visitor.visit(is_edge(p), f1, q + R * p, x[p], loaded[p], static_cast<T>(2));
       }
       dft<R, true>(x);
-      unroll<R>([&](auto s) { in_row(row, block * R + s.value) = x[s.value]; });
+#pragma unroll
+      for (int s = 0; s < R; ++s) in_row(row, block * R + s) = x[s];
     }
   }
 
@@ -243,10 +257,11 @@ struct PushPlane {
   // f(place, k) of the legs of element i % R of a block's line i / R, in the rows of f1 and of -f1.
   template <class F>
   __device__ __forceinline__ void legs(int i, F&& f) const {
-    unroll<R / 2>([&](auto k) {
-      f(in_row(i / R, i % R + k.value * R), k);
-      f(in_row(kOwnLines + i / R, i % R + k.value * R), Index<k.value + R / 2>{});
-    });
+#pragma unroll
+    for (int k = 0; k < R / 2; ++k) {
+      f(in_row(i / R, i % R + k * R), k);
+      f(in_row(kOwnLines + i / R, i % R + k * R), k + R / 2);
+    }
   }
 };
 

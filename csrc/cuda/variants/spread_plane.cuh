@@ -31,41 +31,43 @@ struct SpreadPlane : Plane {
       Complex<T> x[R2];
       this->get(x, at_i.packed, at_i.column);
       Loaded loaded[R2], zeroes[kOwn], lasts[kOwn];
-      unroll<R2>(
-          [&](auto p) { loaded[p.value] = visitor.template load<Plane::is_edge(p.value)>(f1, q + R1 * p.value); });
+#pragma unroll
+      for (int p = 0; p < R2; ++p) loaded[p] = visitor.load(Plane::is_edge(p), f1, q + R1 * p);
       if (with_first) {
-        unroll<kOwn>([&](auto n) {
-          const int f2 = frequency(thread + 32 * n.value);
-          zeroes[n.value] = visitor.template load<true>(0, f2);
-          lasts[n.value] = visitor.template load<true>(kLines, f2);
-        });
+#pragma unroll
+        for (int n = 0; n < kOwn; ++n) {
+          const int f2 = frequency(thread + 32 * n);
+          zeroes[n] = visitor.load(true, 0, f2);
+          lasts[n] = visitor.load(true, kLines, f2);
+        }
       }
       dft<R2, false>(x);
       if (with_first) {
         if (at_i.line == 0) this->put(x, at_i.packed, at_i.column);
         __syncwarp();
         Complex<T> y[kOwn];
-        unroll<kOwn>([&](auto n) {
-          const int position = thread + 32 * n.value, p = position % R2, block = position / R2;
+#pragma unroll
+        for (int n = 0; n < kOwn; ++n) {
+          const int position = thread + 32 * n, p = position % R2, block = position / R2;
           const int mirror = (R1 - block) % R1 * R2 + (block == 0 ? (R2 - p) % R2 : R2 - 1 - p);
           const Complex<T> a = first_line(position), b = conj(first_line(mirror));
           const Complex<T> sum = half_of(a + b), difference = half_of(a - b);
-          const Complex<T> zero =
-              visitor.template visit<true>(0, frequency(position), sum, zeroes[n.value], static_cast<T>(1));
-          const Complex<T> last = visitor.template visit<true>(
-              kLines, frequency(position), {difference.im, -difference.re}, lasts[n.value], static_cast<T>(1));
-          y[n.value] = {zero.re - last.im, zero.im + last.re};
-        });
+          const Complex<T> zero = visitor.visit(true, 0, frequency(position), sum, zeroes[n], static_cast<T>(1));
+          const Complex<T> last = visitor.visit(true, kLines, frequency(position), {difference.im, -difference.re},
+                                                lasts[n], static_cast<T>(1));
+          y[n] = {zero.re - last.im, zero.im + last.re};
+        }
         __syncwarp();
-        unroll<kOwn>([&](auto n) { first_line(thread + 32 * n.value) = y[n.value]; });
+#pragma unroll
+        for (int n = 0; n < kOwn; ++n) first_line(thread + 32 * n) = y[n];
         __syncwarp();
         if (at_i.line == 0) this->get(x, at_i.packed, at_i.column);
       }
       if (at_i.line != 0) {
-        unroll<R2>([&](auto p) {
-          x[p.value] = visitor.template visit<Plane::is_edge(p.value)>(f1, q + R1 * p.value, x[p.value],
-                                                                       loaded[p.value], static_cast<T>(2));
-        });
+#pragma unroll
+        for (int p = 0; p < R2; ++p) {
+          x[p] = visitor.visit(Plane::is_edge(p), f1, q + R1 * p, x[p], loaded[p], static_cast<T>(2));
+        }
       }
       if (back) {
         dft<R2, true>(x);
