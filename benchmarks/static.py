@@ -215,7 +215,7 @@ PLANE_KERNELS = {
     "irfft2_kernel": 8,
 }
 _PLANE = re.compile(r"FixedPlane<(\w+), TwoPass<(\d+), (\d+)>, TwoPass<(\d+), (\d+)>, \d+, (\d+), \d+>")
-_CLUSTER = re.compile(r"ClusterPlane<(\w+), TwoPass<(\d+), (\d+)>, \d+, \d+>")
+_CLUSTER = re.compile(r"ClusterPlane<(\w+), TwoPass<(\d+), (\d+)>, \d+, \d+, Cluster>")
 _SIZES = {"float": 4, "double": 8}
 
 

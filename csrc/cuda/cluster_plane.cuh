@@ -12,27 +12,16 @@ namespace blurfft::cuda {
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 constexpr bool kHasClusters = true;
-__device__ __forceinline__ int cluster_rank() { return cg::this_cluster().block_rank(); }
-__device__ __forceinline__ void cluster_sync() { cg::this_cluster().sync(); }
-template <class Value>
-__device__ __forceinline__ Value* shared_of(Value* own, int rank) {
-  return cg::this_cluster().map_shared_rank(own, rank);
-}
 #else
-// Never called: kernels are empty there.
-constexpr bool kHasClusters = false;
-__device__ __forceinline__ int cluster_rank() { return 0; }
-__device__ __forceinline__ void cluster_sync() {}
-template <class Value>
-__device__ __forceinline__ Value* shared_of(Value* own, int) {
-  return own;
-}
+constexpr bool kHasClusters = false;  // kernels are empty there
 #endif
+
+struct Cluster;  // what the blocks do together: cluster.cuh, for the files that compile kernels of this plane
 
 // Whether the kernels of clusters are there for the current device: clusters.cu.
 bool clusters_serve();
 
-template <class T_, class Line, int Threads, int Blocks>
+template <class T_, class Line, int Threads, int Blocks, class Cluster = cuda::Cluster>
 struct ClusterPlane {
   using T = T_;
   using Rows = PackedRows<Line>;
@@ -58,9 +47,9 @@ struct ClusterPlane {
       : z(static_cast<Complex<T>*>(shared)), thread(threadIdx.x) {}
 
   __device__ __forceinline__ static constexpr SpectrumSize size() { return {kHeight, kWidth}; }
-  __device__ __forceinline__ static void sync() { cluster_sync(); }
+  __device__ __forceinline__ static void sync() { Cluster::sync(); }
   // After a visit() that no inverse() follows: what a block is to do before it exits.
-  __device__ __forceinline__ static void finish() { cluster_sync(); }
+  __device__ __forceinline__ static void finish() { Cluster::sync(); }
 
   template <class Source, class Loaded = Nothing>
   __device__ __forceinline__ void forward(const Source& source, const Loaded& loaded = {}) {
@@ -68,7 +57,7 @@ struct ClusterPlane {
     for (int i = thread; i < R * kColumns; i += Threads) {
       const int t = i / kColumns, j = i % kColumns;
       Complex<T> x[1][R];
-      source.template load<R, kHalf>(x, t, cluster_rank() * kColumns + j);
+      source.template load<R, kHalf>(x, t, Cluster::rank() * kColumns + j);
       dft<R, false>(x[0]);
       apply_twiddles<false>(x, kTwiddles<T, R, R>.entries + t, R);
 #pragma unroll
@@ -97,7 +86,7 @@ struct ClusterPlane {
       for (int q = 0; q < R; ++q) x[0][q] = z[at(q * R + t, j)];
       apply_twiddles<true>(x, kTwiddles<T, R, R>.entries + t, R);
       dft<R, true>(x[0]);
-      sink.template store<R, kHalf>(x, t, cluster_rank() * kColumns + j);
+      sink.template store<R, kHalf>(x, t, Cluster::rank() * kColumns + j);
     }
   }
 
@@ -119,7 +108,7 @@ struct ClusterPlane {
         to = z + kElements + at_i.mirrored * kColumns;
         Complex<T>* own = to + kFirstLine;
         const int other = (R - q) % R, theirs = other % half;
-        const Complex<T>* from = shared_of(z, theirs / kBlocksOfLine);
+        const Complex<T>* from = Cluster::shared_of(z, theirs / kBlocksOfLine);
         const int partner = other < half ? Rows::row(0) : Rows::mirror(0);
 #pragma unroll
         for (int s = 0; s < R; ++s) x[s] = from[at(partner, theirs % kBlocksOfLine * R + s)];
@@ -189,11 +178,11 @@ struct ClusterPlane {
   __device__ __forceinline__ T sum(T value) {
     value = reduce<Threads>(value, thread, Add{});
     T* sums = reinterpret_cast<T*>(z + kElements + 2 * kFirstLine);
-    if (thread == 0) shared_of(sums, 0)[cluster_rank()] = value;
+    if (thread == 0) Cluster::shared_of(sums, 0)[Cluster::rank()] = value;
     sync();
     return leads() ? sums[0] + sums[1] + sums[2] + sums[3] : value;
   }
-  __device__ __forceinline__ bool leads() const { return thread == 0 && cluster_rank() == 0; }
+  __device__ __forceinline__ bool leads() const { return thread == 0 && Cluster::rank() == 0; }
 
  private:
   static constexpr int kBlocksOfLine = kColumns / R, kSpectrumThreads = kLines * 2 * kBlocksOfLine;
@@ -206,7 +195,7 @@ struct ClusterPlane {
       line = i / 32 * 8 + lane % 16 / kBlocksOfLine;
       block = lane % kBlocksOfLine;
       mirrored = lane / 16;
-      q = cluster_rank() * kBlocksOfLine + block + mirrored * (R / 2);
+      q = Cluster::rank() * kBlocksOfLine + block + mirrored * (R / 2);
       packed = mirrored ? Rows::mirror(line) : Rows::row(line);
     }
   };
@@ -239,14 +228,14 @@ struct ClusterPlane {
     constexpr int half = R / 2, blocks = kBlocksOfLine;
 #pragma unroll 1
     for (int i = thread; i < kLines / kCluster * R; i += Threads) {
-      const int line = cluster_rank() * (kLines / kCluster) + i / R, t = i % R;
+      const int line = Cluster::rank() * (kLines / kCluster) + i / R, t = i % R;
       const int upper = Rows::row(line), lower = Rows::mirror(line);
       const bool first = Inverse && line == 0;
       Complex<T> x[R];
 #pragma unroll
       for (int k = 0; k < half; ++k) {
         const int column = t + k % blocks * R;
-        const Complex<T>* from = shared_of(z, k / blocks);
+        const Complex<T>* from = Cluster::shared_of(z, k / blocks);
         x[k] = from[first ? kElements + at(0, column) : at(upper, column)];
         x[k + half] = from[first ? kElements + kColumns + at(0, column) : at(lower, column)];
       }
@@ -254,7 +243,7 @@ struct ClusterPlane {
 #pragma unroll
       for (int k = 0; k < half; ++k) {
         const int column = t + k % blocks * R;
-        Complex<T>* to = shared_of(z, k / blocks);
+        Complex<T>* to = Cluster::shared_of(z, k / blocks);
         to[at(upper, column)] = x[k];
         to[at(lower, column)] = x[k + half];
       }

@@ -1,5 +1,6 @@
 // The kernels of planes that take a cluster of blocks, in a file of their own: they are compiled for the architectures
 // that have clusters, from PTX of those.
+#include "cluster.cuh"
 #include "cross_spectrum.cuh"
 #include "rfft2.cuh"
 #include "spectral_filter.cuh"

@@ -5,14 +5,10 @@
 
 #ifdef __CUDACC__
 
-#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include <cstdlib>
-#include <mutex>
-#include <set>
 #include <type_traits>
 #include <utility>
 
@@ -30,8 +26,6 @@
 #endif
 
 namespace blurfft::cuda {
-
-namespace cg = cooperative_groups;
 
 struct LaunchConfig {
   dim3 grid;
@@ -56,36 +50,11 @@ __device__ __forceinline__ void let_next_begin() {
 }
 
 #ifdef __CUDACC__
-// Lets a kernel have all the shared memory there is, once on each device: the limit is the function's, and a launch in
-// another thread may need more than this one. Unless asked, a block has 48 KB with what the kernel declares itself.
-inline cudaError_t allow_all_shared_memory(const void* kernel) {
-  static std::mutex mutex;
-  static std::set<std::pair<const void*, int>> allowed;
-  int device = 0, limit = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return error;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (allowed.count({kernel, device})) return cudaSuccess;
-  cudaFuncAttributes attributes{};
-  error = cudaFuncGetAttributes(&attributes, kernel);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  if (error != cudaSuccess) return error;
-  const int dynamic = limit - static_cast<int>(attributes.sharedSizeBytes);
-  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic);
-  if (error == cudaSuccess) allowed.insert({kernel, device});
-  return error;
-}
-#endif
-
-#ifdef __CUDACC__
-// Whether launches overlap where they may: a variant, BLURFFT_CUDA_OVERLAP=1, until it has been measured. Only code for
-// compute capability 9.0 waits; where a GPU runs code from older PTX, the kernels must not overlap.
-inline bool overlaps(const void* kernel) {
-  static const char* const wish = std::getenv("BLURFFT_CUDA_OVERLAP");
-  if (!wish || *wish != '1') return false;
-  cudaFuncAttributes attributes{};
-  return cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90;
-}
+// Lets a kernel have all the shared memory there is: the limit is the function's, and a launch in another thread may
+// need more than this one. Unless asked, a block has 48 KB with what the kernel declares itself.
+cudaError_t allow_all_shared_memory(const void* kernel);
+// Whether launches overlap where they may: a variant, BLURFFT_CUDA_OVERLAP=1, until it has been measured.
+bool overlaps(const void* kernel);
 #endif
 
 // kernel<<<...>>>(args...) for any amount of dynamic shared memory and any cluster size. No synchronisation; may be

@@ -4,6 +4,7 @@
 // 12, nothing is read over it, and a block waits for the bytes that arrive instead of for a barrier with its fence.
 #pragma once
 
+#include "../cluster.cuh"
 #include "../spectral_loss.cuh"
 
 namespace blurfft::cuda::variants {
@@ -35,7 +36,7 @@ struct Arrivals {
                  "f"(value.re), "f"(value.im), "r"(counter)
                  : "memory");
 #else
-    *shared_of(at, rank) = value;
+    *Cluster::shared_of(at, rank) = value;
 #endif
   }
   // Until all the bytes are there.
@@ -52,7 +53,7 @@ struct Arrivals {
           : "memory");
     }
 #elif !defined(__CUDACC__)
-    cluster_sync();
+    Cluster::sync();
 #endif
   }
 };
@@ -63,7 +64,7 @@ __device__ __forceinline__ void cluster_has_read() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
   asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
 #elif !defined(__CUDACC__)
-  cluster_sync();
+  Cluster::sync();
 #endif
 }
 
@@ -87,7 +88,7 @@ struct PushPlane {
   __device__ __forceinline__ explicit PushPlane(void* shared)
       : z(static_cast<Complex<T>*>(shared)),
         thread(threadIdx.x),
-        rank(cluster_rank()),
+        rank(Cluster::rank()),
         there{reinterpret_cast<unsigned long long*>(z + kElements)},
         back{there.barrier + 1} {}
 
@@ -136,7 +137,7 @@ struct PushPlane {
       for (int s = 0; s < R; ++s) x[n][s] = in_column(q * R + s, j);
       dft<R, false>(x[n]);
     }
-    cluster_sync();  // with the fence, for the barriers that expect() has made
+    Cluster::sync();  // with the fence, for the barriers that expect() has made
 #pragma unroll
     for (int n = 0; n < kItems; ++n) {
       const int i = thread + n * kThreads, q = i / kColumns, column = rank * kColumns + i % kColumns;
