@@ -43,7 +43,7 @@ STEPS = {
     "variants": "silicon run --variants",
     "triton-smoke": "silicon smoke 64 64 --losses",
     "triton-operators": "silicon run .*--out .*triton.json",
-    "triton-tuning": "silicon smoke 600 8",
+    "triton-tuning": "silicon warm 8 ",
     "memcheck": "^compute-sanitizer --tool memcheck",
     "racecheck": "^compute-sanitizer --tool racecheck",
     "overlap": "silicon run --seconds 0",
