@@ -12,7 +12,7 @@ from .launch import launch
 _TILES = 4  # as large as the largest are in the registers of a program that has two
 
 
-@triton.jit(do_not_specialize=["slots"])
+@triton.jit(do_not_specialize=["slots"], do_not_specialize_on_alignment=planes.COUNTS)
 def cross_spectrum_kernel(
     a,
     b,

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from . import fft
 
+# Arguments that grow with the batch. No kernel is compiled anew because one of them is a multiple of 16.
+COUNTS = ("pairs", "members")
+
 
 class Grouping(NamedTuple):
     shape: tuple[int, int]  # groups by (sample, channel); 1 where all samples or channels share one

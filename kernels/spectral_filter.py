@@ -9,7 +9,7 @@ from . import fft, planes, staged, tables
 from .launch import launch
 
 
-@triton.jit(do_not_specialize=["slots"])
+@triton.jit(do_not_specialize=["slots"], do_not_specialize_on_alignment=planes.COUNTS)
 def spectral_filter_kernel(
     input,
     transfer,

@@ -11,7 +11,7 @@ from .fold import fold
 from .launch import launch
 
 
-@triton.jit(do_not_specialize=["slots"])
+@triton.jit(do_not_specialize=["slots"], do_not_specialize_on_alignment=planes.COUNTS)
 def spectral_loss_kernel(
     input,
     target,

@@ -180,7 +180,7 @@ def _case(name: str, launch: Launch, planes: int, pixels: int, bytes_per_pixel: 
             constexprs[argument] = 1
         else:
             signature[argument] = "i32" if abs(value) < 2**31 else "i64"
-            if value % 16 == 0 and not parameter.do_not_specialize:
+            if value % 16 == 0 and not (parameter.do_not_specialize or parameter.do_not_specialize_on_alignment):
                 attrs[(i,)] = [["tt.divisibility", 16]]
     signature |= dict.fromkeys(launch.constants, "constexpr")
     return Case(

@@ -53,11 +53,14 @@ current_device = 0
 
 
 class _Utils:
+    loaded = 0  # kernels
+
     def get_device_properties(self, device: int) -> dict[str, int]:
         return {"max_shared_mem": MAX_SHARED, "multiprocessor_count": 132, "warpSize": 32}
 
     def load_binary(self, name: str, binary: bytes, shared: int, device: int) -> tuple[Any, ...]:
         """The sizes of the kernel's parameters take the place of the function."""
+        self.loaded += 1
         with NamedTemporaryFile(suffix=".cubin") as file:
             Path(file.name).write_bytes(binary)
             usage, code = (
@@ -253,11 +256,17 @@ def raising(what: str) -> Iterator[None]:
 
 
 def fused() -> None:
-    """Integers that are 1 and that are not, an image that begins at an odd address, another device."""
+    """Integers that are 1 and that are not, a batch of another size, an image that begins at an odd address on another
+    device."""
     launch.AUTOTUNE = False
     weight = _empty(1, 1, 4, 3)
-    image = _empty(2, 3, 4, 4, dtype=torch.bfloat16)
-    like_static("spectral_loss", image, image, weight, 1.0, True, True, False)
+    image = _empty(22, 3, 4, 4, dtype=torch.bfloat16)
+    like_static("spectral_loss", image, image, weight, 1.0, False, True, False)
+    # Compilation takes seconds, and the last batch of an epoch has its own size.
+    before = driver.utils.loaded
+    image = _empty(32, 3, 4, 4, dtype=torch.bfloat16)
+    like_static("spectral_loss", image, image, weight, 1.0, False, True, False)
+    assert driver.utils.loaded == before
     odd = _empty(17, dtype=torch.bfloat16, device="cuda:1").narrow(0, 1, 16).view(1, 1, 4, 4)
     other = _empty(1, 1, 4, 4, dtype=torch.bfloat16, device="cuda:1")
     (only,) = call("spectral_loss", odd, other, _empty(1, 1, 4, 3, device="cuda:1"), 1.0, True, True, False)
