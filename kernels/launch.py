@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -39,13 +40,14 @@ def launch(
             types = tuple(t.dtype for t in arguments if isinstance(t, Tensor))
             key = (kernel, device, num_warps, types, tuple(constants.items()))
             if key not in _chosen and not torch.cuda.is_current_stream_capturing():
-                tuner = tuned(kernel, num_warps)
-                try:
-                    tuner[grid](*arguments, **constants)
-                    _chosen[key] = tuner.best_config.num_warps
-                    return
-                except torch.OutOfMemoryError:  # Triton takes some hundred megabytes to empty the cache
-                    _chosen[key] = warps(num_warps)
+                with _tuning:
+                    tuner = tuned(kernel, num_warps)
+                    try:
+                        tuner[grid](*arguments, **constants)
+                        _chosen[key] = tuner.best_config.num_warps
+                        return
+                    except torch.OutOfMemoryError:  # Triton takes some hundred megabytes to empty the cache
+                        _chosen[key] = warps(num_warps)
             count = _chosen.get(key, warps(num_warps))
         else:
             count = warps(num_warps)
@@ -58,6 +60,7 @@ def tunes(device: torch.device) -> bool:
 
 
 _chosen: dict[Any, int] = {}
+_tuning = Lock()  # a tuner remembers the call that it times, and threads, as of two GPUs, share it
 
 
 def warps(count: int) -> int:

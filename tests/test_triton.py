@@ -17,7 +17,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -225,6 +227,32 @@ def test_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
     agree("rfft2", x, 1.0)
     assert next(times, None) is None and list(launch._chosen.values()) == [4]
     agree("rfft2", x, 1.0)
+
+
+@interpreted
+def test_one_thread_tunes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = importlib.import_module("blurfft.kernels.launch")
+    tuner = launch.tuned(importlib.import_module("blurfft.kernels.rfft2").rfft2_kernel, 4)
+    timing: list[None] = []
+
+    def benchmark(call: Any, quantiles: Any) -> list[float]:
+        timing.append(None)
+        time.sleep(0.05)  # as on a GPU, which other threads do not wait for
+        assert len(timing) == 1
+        call()
+        timing.clear()
+        return [1.0] * 3
+
+    monkeypatch.setattr(type(tuner), "do_bench", property(lambda self: benchmark))
+    monkeypatch.setattr(launch, "tunes", lambda device: True)
+    monkeypatch.setattr(launch, "tuned", lambda *_: tuner)
+    monkeypatch.setattr(launch, "_chosen", {})
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    images = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 3)
+    with ThreadPoolExecutor() as threads:
+        results = list(threads.map(lambda x: backend.functions()["rfft2"](x, 1.0), images))
+    for image, result in zip(images, results, strict=True):
+        assert_close(result, torch.fft.rfft2(image.double()))
 
 
 @interpreted
