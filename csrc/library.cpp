@@ -2,13 +2,15 @@
 // blurfft, are in ops.cpp. What only the CPU kernels offer is registered beside them.
 #include <torch/csrc/stable/library.h>
 
+#include "arguments.h"
 #include "cpu/ops.h"
 #ifdef BLURFFT_HAVE_CUDA
 #include "cuda/ops.h"
 #endif
 
 #define BLURFFT_DEFINE(name, schema, ...) m.def(#name schema);
-#define BLURFFT_IMPLEMENT(name, ...) m.impl(#name, TORCH_BOX(&name));
+#define BLURFFT_IMPLEMENT(name, ...) \
+  m.impl(#name, TORCH_BOX((&blurfft::Checked<&name, &blurfft::arguments::name>::call)));
 
 STABLE_TORCH_LIBRARY(blurfft_cpu, m) { BLURFFT_OPERATORS(BLURFFT_DEFINE); }
 

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "arguments.h"
 #include "cpu/ops.h"
 #include "schemas.h"  // written by setup.py from blurfft/ops/
 #include "tensor.h"
@@ -20,12 +21,12 @@
 namespace blurfft {
 namespace {
 
-#define BLURFFT_MEMBER(name, ...) static constexpr auto name = &BLURFFT_BACKEND::name;
+#define BLURFFT_MEMBER(name, ...) static constexpr auto name = &Checked<&BLURFFT_BACKEND::name, &arguments::name>::call;
 
 #define BLURFFT_BACKEND cpu
 struct Cpu {
   BLURFFT_OPERATORS(BLURFFT_MEMBER)
-  static constexpr auto blur_mse = &cpu::blur_mse;
+  static constexpr auto blur_mse = &Checked<&cpu::blur_mse, &arguments::blur_mse>::call;
 };
 #undef BLURFFT_BACKEND
 
@@ -35,7 +36,7 @@ std::tuple<Tensor, Gradient, Gradient> cuda_blur_mse(const Tensor& input, const 
 #define BLURFFT_BACKEND cuda
 struct Cuda {
   BLURFFT_OPERATORS(BLURFFT_MEMBER)
-  static constexpr auto blur_mse = &cuda_blur_mse;
+  static constexpr auto blur_mse = &Checked<&cuda_blur_mse, &arguments::blur_mse>::call;
 };
 #undef BLURFFT_BACKEND
 

@@ -334,6 +334,46 @@ def test_an_empty_kernel_is_refused() -> None:
         )
 
 
+def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+IMAGES, ONE, FLAGS = zeros(2, 1, 8, 8), zeros(1, 1), (False, True, True)
+HALF, DOUBLE = torch.complex64, torch.float64
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "fault"),
+    [
+        ("rfft2", (zeros(5), 1.0), "input must have at least 2 dimensions"),
+        ("irfft2", (zeros(1, 8, 5, dtype=HALF), 20, 1.0), "input must lie on the half spectrum"),
+        ("irfft2", (zeros(1, 8, 5), 8, 1.0), "input must be complex"),
+        ("otf", (zeros(1, 1, 9, 3), 8, 8), "kernel must be no larger"),
+        ("otf_backward", (zeros(1, 1, 8, 5, dtype=HALF), 20, 3, 3), "grad must lie on the half spectrum"),
+        ("otf_backward", (zeros(1, 1, 8, 5, dtype=HALF), 8, 3, 9), "kernel must be no larger"),
+        ("spectral_filter", (IMAGES, zeros(1, 1, 8, 4)), "transfer must lie on the half spectrum"),
+        ("spectral_filter", (IMAGES, zeros(3, 1, 8, 5)), "transfer must be of 1 or N samples"),
+        ("spectral_filter", (IMAGES, zeros(8, 5)), "transfer must have 4 dimensions"),
+        ("spectral_filter", (IMAGES.double(), zeros(1, 1, 8, 5, dtype=HALF)), "transfer must have scalar type"),
+        ("cross_spectrum", (IMAGES, zeros(2, 1, 8, 9), 1, 1, True), "a and b must have the same shape"),
+        ("cross_spectrum", (IMAGES, IMAGES, 3, 1, True), "n and c must be 1 or"),
+        ("spectral_loss", (IMAGES, zeros(2, 1, 8, 9), zeros(8, 5), 1.0, *FLAGS), "input and target must have the same"),
+        ("spectral_loss", (IMAGES, IMAGES.double(), zeros(8, 5), 1.0, *FLAGS), "target must have scalar type"),
+        ("spectral_loss", (IMAGES, IMAGES, zeros(8, 4), 1.0, *FLAGS), "weight must lie on the half spectrum"),
+        ("spectral_loss", (IMAGES, IMAGES, zeros(1, 2, 8, 5), 1.0, *FLAGS), "weight must be of 1 or N samples"),
+        ("wiener_loss", (IMAGES, IMAGES, zeros(9, 3), ONE, ONE, 1.0, True, *FLAGS), "kernel must be no larger"),
+        ("wiener_loss", (IMAGES, IMAGES, zeros(3, 3), zeros(3, 1), ONE, 1.0, True, *FLAGS), "nsr must be of 1 or N"),
+        ("wiener_loss", (IMAGES, IMAGES, zeros(3, 3), ONE, zeros(1), 1.0, True, *FLAGS), "eps must have 2 dimensions"),
+        ("blur_mse", (IMAGES, IMAGES, zeros(3, 3, dtype=DOUBLE), 1.0, *FLAGS), "kernel must have scalar type"),
+        ("focal_frequency_loss", (IMAGES, zeros(1, 1, 8, 8), 1.0, False, 1.0, False, True), "must have the same shape"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(op: str, args: tuple[Any, ...], fault: str) -> None:
+    """Not read beyond their ends: a graph may hold the sizes of an example."""
+    with pytest.raises(RuntimeError, match=fault):
+        getattr(torch.ops.blurfft_cpu, op)(*args)
+
+
 # A process can load it once only, and other files' tests may come between this one's.
 @pytest.fixture(scope="session")
 def wide_ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:

@@ -1,3 +1,4 @@
+#include "../../arguments.h"
 #include "../ops.h"
 
 #include <torch/csrc/stable/library.h>
@@ -10,7 +11,8 @@ namespace blurfft::cpu {
 std::tuple<Tensor, Gradient, Gradient> blur_mse(const Tensor& input, const Tensor& target, const Tensor& kernel,
                                                 double scale, bool per_sample, bool input_grad, bool kernel_grad) {
   const Tensor taps_in = as_contiguous(kernel);
-  const auto [kernels_n, kernels_c, kh, kw] = ParameterShape(kernel);
+  const ParameterShape shape(kernel);
+  const int64_t kernels_n = shape.n, kernels_c = shape.c, kh = shape.rows, kw = shape.columns;
   const Gradient grad = gradient_by(input, input_grad);
   Tensor loss;
   Gradient kernel_out;
@@ -76,4 +78,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(blurfft_cpu, m) {
       "bool kernel_grad) -> (Tensor, Tensor?, Tensor?)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) { m.impl("blur_mse", TORCH_BOX(&blurfft::cpu::blur_mse)); }
+STABLE_TORCH_LIBRARY_IMPL(blurfft_cpu, CPU, m) {
+  using namespace blurfft;
+  m.impl("blur_mse", TORCH_BOX((&Checked<&cpu::blur_mse, &arguments::blur_mse>::call)));
+}

@@ -7,7 +7,8 @@ namespace blurfft::cpu {
 std::tuple<Tensor, Gradient, Gradient> spectral_loss(const Tensor& input, const Tensor& target, const Tensor& weight,
                                                      double scale, bool per_sample, bool input_grad, bool weight_grad) {
   const Tensor half = as_contiguous(weight);
-  const auto [weights_n, weights_c, rows, columns] = ParameterShape(weight);
+  const ParameterShape shape(weight);
+  const int64_t weights_n = shape.n, weights_c = shape.c, rows = shape.rows, columns = shape.columns;
   const int64_t samples = input.size(0), channels = input.size(1);
   const Gradient grad = gradient_by(input, input_grad);
   Tensor loss;

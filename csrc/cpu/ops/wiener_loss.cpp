@@ -1,7 +1,5 @@
 #include "../ops.h"
 
-#include <torch/headeronly/util/Exception.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -28,10 +26,9 @@ std::tuple<Tensor, Gradient, Gradient, Gradient, Gradient> wiener_loss(const Ten
                                                                        bool per_sample, bool input_grad,
                                                                        bool kernel_grad) {
   const int64_t samples = input.size(0), channels = input.size(1), height = input.size(2), width = input.size(3);
-  const auto [kernels_n, kernels_c, kh, kw] = ParameterShape(kernel);
+  const ParameterShape shape(kernel);
+  const int64_t kernels_n = shape.n, kernels_c = shape.c, kh = shape.rows, kw = shape.columns;
   const int64_t taps = kh * kw;
-  STD_TORCH_CHECK(kernel.numel() > 0 && nsr.numel() > 0 && eps.numel() > 0,
-                  "blurfft_cpu::wiener_loss: kernel, nsr and eps must not be empty");
   const Tensor taps_in = as_contiguous(kernel), nsr_in = as_contiguous(nsr), eps_in = as_contiguous(eps);
   const Extent kernel_extent = {kernels_n, kernels_c}, nsr_extent = {nsr.size(0), nsr.size(1)},
                eps_extent = {eps.size(0), eps.size(1)};
