@@ -250,7 +250,7 @@ def size(value: Sequence[int], name: str = "size", own: tuple[int, int] | None =
     if isinstance(value, Tensor | str) or not isinstance(value, Sequence) or len(value) != 2:
         raise TypeError(f"{name} must be a pair of ints (H, W), got {value!r}")
     try:
-        height, width = map(_int, value)
+        height, width = (side if _is_traced(side) else _int(side) for side in value)
     except TypeError:
         raise TypeError(f"{name} must be a pair of ints (H, W), got {tuple(value)}") from None
     if own is not None:
@@ -260,6 +260,11 @@ def size(value: Sequence[int], name: str = "size", own: tuple[int, int] | None =
     if not torch.compiler.is_compiling() and max(height, width) > _LONGEST:
         raise ValueError(f"{name} must be at most {_LONGEST} a side, got {(height, width)}")
     return height, width
+
+
+def _is_traced(side: object) -> bool:
+    """Whether it is the side of a tensor in torch.jit.trace."""
+    return isinstance(side, Tensor) and torch.jit.is_tracing()
 
 
 def _int(value: int) -> int:

@@ -91,7 +91,8 @@ def over_plane(value: Tensor, like: Tensor) -> Tensor:
     additions.
     """
     value = value[:, :, None, None]
-    if not value.requires_grad or type(value) is not Tensor or torch.compiler.is_compiling():
+    in_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if not value.requires_grad or type(value) is not Tensor or in_graph:
         return value
     for dim, size in enumerate(torch.broadcast_shapes(value.shape, like.shape)):
         while value.shape[dim] < size:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -95,6 +96,50 @@ def test_a_module_is_traced_with_a_number_not_met_before() -> None:
     criterion = blurfft.WienerLoss(k, 0.4140625)
     traced = torch.jit.trace(criterion, (x, y))
     torch.testing.assert_close(traced(2 * x, y), criterion(2 * x, y))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_traced_loss_is_that_of_any_images(reduction: str, trained: bool) -> None:
+    kernel: Tensor = nn.Parameter(k.clone()) if trained else k
+    nsr, eps = ((nn.Parameter(torch.tensor(v, dtype=k.dtype)) if trained else v) for v in (0.1, 0.2))
+    criteria = [
+        blurfft.WienerLoss(kernel, nsr, eps=eps, reduction=reduction),
+        blurfft.WienerNLL(kernel, nsr, eps=eps, reduction=reduction),
+        blurfft.BlurMSELoss(kernel, reduction=reduction),
+        blurfft.SpectralMSELoss(blurfft.wiener_weight(k, x.shape[2:]), reduction=reduction),
+        blurfft.FocalFrequencyLoss(0.5),
+        blurfft.FocalFrequencyLoss(0.5, batch_matrix=True),
+        blurfft.FocalFrequencyLoss(0.5, ave_spectrum=True),
+    ]
+    for criterion in criteria:
+        traced = torch.jit.trace(criterion, (x, y))
+        others = [torch.cat((x, 2 * x, 3 * x)), x[:1]]
+        if not isinstance(criterion, blurfft.SpectralMSELoss):
+            others += [x[..., :9], x[:2].repeat(1, 1, 2, 2)[..., 1:, :]]
+        for other in others:
+            input, target = other.clone().requires_grad_(), other.flip(0, 3) - 1
+            losses = [loss(input, target) for loss in (traced, criterion)]
+            torch.testing.assert_close(*losses)
+            gradients = [torch.autograd.grad(loss.sum(), (input, *criterion.parameters())) for loss in losses]
+            torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracer, that it writes shapes down
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: blurfft.blur(x, k),
+        lambda x: blurfft.wiener_filter(x, k, 0.1),
+        lambda x: blurfft.wiener_weight(k, x.shape[2:], 0.1),
+        lambda x: blurfft.irfft2(blurfft.rfft2(x, norm="ortho"), x.shape[2:], norm="ortho"),
+    ],
+)
+def test_a_traced_function_is_that_of_any_images(function: Callable[[Tensor], Tensor]) -> None:
+    traced = torch.jit.trace(function, x)
+    for other in (x[:1], x[..., :9], x[:2].repeat(1, 1, 2, 2)[..., 1:, :]):
+        torch.testing.assert_close(traced(other), function(other))
 
 
 def test_numbers_and_fixed_kernels_are_not_trained() -> None:

@@ -152,6 +152,9 @@ class Op:
                 _distributed.register_shardings(OPS)  # in inference mode no kernel of autograd does
             if not _SINGLE_LEVEL and (_are_dual(args[: self.tensors]) or exports_to_onnx()):
                 return first(self.composed(*args))
+            if any(isinstance(option, Tensor) for option in args[self.tensors :]):
+                # A side, in torch.jit.trace. Of an op the graph would hold the number.
+                return first(self.composed(*args))
             return first(self.overload(*args))
         if is_grad_enabled() and _needs_grad(args):
             return Call(self, args, self.tensors)(*args[: self.tensors])
@@ -259,8 +262,8 @@ class LossOp(Op):
         """A call whose gradients are computed where they are needed. ``rest``: parameters and options."""
         input_grad = parameter_grad = False
         parameters = rest[: self.parameters]
-        # An exported program is for inference; where it is differentiated all the same, ``vjp`` serves.
-        if is_grad_enabled() and not torch.compiler.is_exporting():
+        # An exported or traced program is for inference; where it is differentiated all the same, ``vjp`` serves.
+        if is_grad_enabled() and not (torch.compiler.is_exporting() or torch.jit.is_tracing()):
             input_grad = input.requires_grad or target.requires_grad
             trained = [p for p in parameters if p.requires_grad]
             parameter_grad = bool(trained)

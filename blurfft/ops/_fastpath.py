@@ -114,7 +114,7 @@ def remembers(tensors: int) -> Callable[[Callable[_P, Tensor]], Callable[_P, Ten
         @wraps(loss)
         def call_or_recall(*args: Any, **kwargs: Any) -> Tensor:
             if is_dynamo_compiling():
-                return _made(loss(*args, **kwargs))
+                return made(loss(*args, **kwargs))
             given, settings = args[:tensors], args[tensors:]
             if kwargs:
                 settings += (*kwargs, *kwargs.values())
@@ -123,7 +123,7 @@ def remembers(tensors: int) -> Callable[[Callable[_P, Tensor]], Callable[_P, Ten
                 return call(*given)
             result: Any = loss(*args, **kwargs)
             if isinstance(result, Tensor) or len(given) < tensors or not _worth_it(result.args, given, settings):
-                return _made(result)
+                return made(result)
             call = result.call(tensors)
             _remember(key, given, call)
             return call(*given)
@@ -133,7 +133,8 @@ def remembers(tensors: int) -> Callable[[Callable[_P, Tensor]], Callable[_P, Ten
     return decorate
 
 
-def _made(result: Any) -> Tensor:
+def made(result: Any) -> Tensor:
+    """What a loss returns: a tensor, or a prepared call that is made here."""
     value: Tensor = result if isinstance(result, Tensor) else result.op(*result.args)
     return value
 
