@@ -129,7 +129,7 @@ BLURFFT_HD constexpr int inner_radix(int radix) {
 
 // x[q] = sum_k x[k] exp(-2 pi i k q / R), the sign reversed for the inverse. R = 2 .. 16.
 template <int R, bool Inverse, class T>
-BLURFFT_HD void dft(Complex<T> (&x)[R]) {
+__device__ __forceinline__ void dft(Complex<T> (&x)[R]) {
   if constexpr (R == 1) {
   } else if constexpr (R == 2) {
     const Complex<T> d = x[0] - x[1];
