@@ -428,7 +428,6 @@ EXEMPTIONS: tuple[Exemption, ...] = (
         for fault in ("spills", "stack")
     ),
     Exemption("narrow", "spectral_loss_kernel", "*", "sm_*", _COLUMNS),
-    Exemption("narrow", "focal_frequency_loss_kernel", "*", "sm_*", _COLUMNS),
     *(
         Exemption("does not fit", kernel, "224x224 *", "sm_80", _SHARED)
         for kernel in ("spectral_loss_kernel", "spectral_filter_kernel", "rfft2_kernel", "irfft2_kernel")
