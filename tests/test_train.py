@@ -186,6 +186,10 @@ def test_an_interrupt_loses_one_interval(photos, tmp_path, monkeypatch):
         with Image.open(cut / f"{name}.png") as picture:
             assert np.asarray(picture).std() > 0
 
+    result = command("--out", cut, "--steps", 3, "--resume", "--no-tensorboard", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "resumed at step 6: of 3 steps nothing is left to do" in words(result.output)
+    assert state(cut)["step"] == 6
     result = small(photos, cut, "--steps", 8)
     assert (result.exit_code, "holds a run already: --resume continues it" in words(result.output)) == (1, True)
     assert small(photos, cut, "--steps", 1, "--overwrite", "--loss", "mse").exit_code == 0

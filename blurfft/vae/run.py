@@ -219,7 +219,8 @@ def train(
         if state is not None:
             restore(trainer, state, checkpoint)
             _same_images(state, options, images, out, say)
-            say(f"resumed at step {trainer.steps_done}")
+            done = f"resumed at step {trainer.steps_done}"
+            say(done if trainer.steps_done < steps else f"{done}: of {counted(steps, 'step')} nothing is left to do")
         elif rank == 0:  # not before everything else has been found in order
             with outputs.writing(out):
                 pictures = (out / name for name in PICTURES)
