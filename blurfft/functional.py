@@ -20,8 +20,7 @@ Raises:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +41,7 @@ from ._math import (
     power,
     unit_in_range,
 )
-from .ops._fastpath import made, remembers, unobserved
+from .ops._fastpath import remembers, unobserved
 
 
 def rfft2(input: Tensor, s: Sequence[int] | None = None, *, norm: str | None = "backward") -> Tensor:
@@ -209,14 +208,7 @@ def spectral_mse(input: Tensor, target: Tensor, weight: Tensor, reduction: str =
         root = torch.where(own_mirror, (weight + mirrored(weight, -2)) / 2, weight).sqrt()
         e = difference(input, target)
         return ops.spectral_filter(e, summed_once(root)).square().to(input.dtype)
-    count = input.numel() if reduction == "mean" else 1
-    return _divided(count, lambda count: ops.spectral_loss.prepare(input, target, weight, count))
-
-
-def _divided(count: int | Tensor, loss: Callable[[int], Any]) -> Any:
-    """The loss for a count that it is divided by. To torch.jit.trace it is a tensor, of which an op would keep the
-    number of the example."""
-    return made(loss(1)) / count if isinstance(count, Tensor) else loss(count)
+    return ops.spectral_loss.prepare(input, target, weight, input.numel() if reduction == "mean" else 1)
 
 
 def _by_value(*tensors: Tensor) -> bool:
@@ -263,8 +255,7 @@ def wiener_loss(
         e = difference(input, target)
         restored = ops.spectral_filter(e, _wiener_inverse(kernel, nsr, input.shape[2], input.shape[3]))
         return (restored.square() + over_plane(eps, e) * e * e).to(input.dtype)  # e last: gradients in its layout
-    count = input.numel() if reduction == "mean" else 1
-    return _divided(count, lambda count: ops.wiener_loss.prepare(input, target, kernel, nsr, eps, count, False))
+    return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, input.numel() if reduction == "mean" else 1, False)
 
 
 @remembers(tensors=3)
@@ -302,10 +293,8 @@ def wiener_nll(
     by_value = _by_value(input, target, kernel)
     nsr = _checks.per_plane("nsr", nsr, input, by_value)
     eps = _checks.per_plane("eps", eps, input, by_value)
-    if reduction == "none":
-        return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, 1, True, per_sample=True)
     count = input.shape[0] if reduction == "mean" else 1
-    return _divided(count, lambda count: ops.wiener_loss.prepare(input, target, kernel, nsr, eps, count, True))
+    return ops.wiener_loss.prepare(input, target, kernel, nsr, eps, count, True, per_sample=reduction == "none")
 
 
 @remembers(tensors=3)
@@ -328,8 +317,7 @@ def blur_mse(input: Tensor, target: Tensor, kernel: Tensor, reduction: str = "me
         dtype = kernel.dtype
         K = ops.otf(kernel, input.shape[2], input.shape[3])
         return (input.to(dtype) - ops.spectral_filter(target.to(dtype), K)).square().to(input.dtype)
-    count = input.numel() if reduction == "mean" else 1
-    return _divided(count, lambda count: ops.blur_mse.prepare(input, target, kernel, count))
+    return ops.blur_mse.prepare(input, target, kernel, input.numel() if reduction == "mean" else 1)
 
 
 @remembers(tensors=2)
@@ -398,9 +386,8 @@ def focal_frequency_loss(
         value = ops.focal_frequency_loss.value(input, target, float(alpha), log_matrix, 1.0, count)
         return _times(loss_weight, value)
     else:
-        options = float(alpha), log_matrix, float(loss_weight)
-        return _divided(count, lambda count: ops.focal_frequency_loss.prepare(input, target, *options, count))
-    return _times(loss_weight, _divided(count, lambda count: ops.spectral_loss.value(input, target, weight, count)))
+        return ops.focal_frequency_loss.prepare(input, target, float(alpha), log_matrix, float(loss_weight), count)
+    return _times(loss_weight, ops.spectral_loss.value(input, target, weight, count))
 
 
 def _times(factor: float | Tensor, value: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def test_no_kernel_spills() -> None:
 REGISTERS = {
     "staged_rows": (80, 128),
     "staged_rows_inverse": (80, 128),
-    "staged_columns": (128, 128),
+    "staged_columns": (104, 128),
     "prime_tables_kernel": (64, 64),
     "scale_kernel": (40, 40),
     "otf_kernel": (160, 160),  # this one and the next two add up responses in double

@@ -257,9 +257,11 @@ class LossOp(Op):
     def __init__(self) -> None:
         super().__init__()
         self.parameters = self.tensors - self.images
+        self.count = [argument.split()[-1] for argument in self.schema.partition(")")[0].split(",")].index("count")
 
     def prepare(self, input: Tensor, target: Tensor, *rest: Any, per_sample: bool = False) -> Any:
-        """A call whose gradients are computed where they are needed. ``rest``: parameters and options."""
+        """A call whose gradients are computed where they are needed, or, traced, its value. ``rest``: parameters and
+        options."""
         input_grad = parameter_grad = False
         parameters = rest[: self.parameters]
         # An exported or traced program is for inference; where it is differentiated all the same, ``vjp`` serves.
@@ -271,11 +273,15 @@ class LossOp(Op):
                 # Of a shared parameter the forward pass knows the sum over all samples only, which is of no use here.
                 parameter_grad = parameter_grad and all(p.shape[0] == input.shape[0] for p in trained)
         flags = (per_sample, input_grad, parameter_grad) if parameters else (per_sample, input_grad)
-        return Prepared(self, (input, target, *rest, *flags))
+        args = (input, target, *rest, *flags)
+        if isinstance(count := args[self.count], Tensor):
+            # In torch.jit.trace; of an op the graph would hold the number of the example.
+            return self(*args[: self.count], 1, *args[self.count + 1 :]) / count
+        return Prepared(self, args)
 
     def value(self, *args: Any) -> Tensor:
         """The same, made."""
-        return self(*self.prepare(*args).args)
+        return _fastpath.made(self.prepare(*args))
 
     def scaled(self, *rest: Any) -> Args:
         """Parameters, options and flags with the backends' ``scale`` in place of ``count``."""
