@@ -18,6 +18,7 @@ import pytest
 import torch
 from conformance import CALLS, CONTENTS, TAKING_IMAGES, Case
 from inputs import images, kernels
+from standalone import operator_sources
 from tolerances import assert_close
 
 import blurfft
@@ -397,12 +398,8 @@ def wide_ops(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         subprocess.run([*compiler, *flags, *extra, "-c", str(source), "-o", str(target)], check=True)
         return target
 
-    # What includes torch's headers, which take longer than all else, is one file.
-    including_torch = [*sorted(CSRC.glob("cpu/ops/*.cpp")), CSRC / "library.cpp"]
-    operators = folder / "operators.cpp"
-    operators.write_text("".join(f'#include "{source}"\n' for source in including_torch))
     with ThreadPoolExecutor(2) as pool:
-        objects = list(pool.map(compile_one, [*CSRC.glob("cpu/*.cpp"), *CSRC.glob("cpu/fft/*.cpp"), operators]))
+        objects = list(pool.map(compile_one, operator_sources(folder)))
     library = folder / "wide.so"
     paths = [f"-L{path}" for path in library_paths()]
     subprocess.run([*compiler, "-shared", *map(str, objects), *paths, "-ltorch_cpu", "-o", str(library)], check=True)

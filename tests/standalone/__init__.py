@@ -55,16 +55,18 @@ def unavailable(variant: str) -> str | None:
     return None if find_ninja() else "there is no ninja"
 
 
+def operator_sources(folder: Path) -> list[Path]:
+    """The sources of the operators. What includes torch's headers, which take longer than all else, is one file, in
+    ``folder``."""
+    including_torch = [*sorted(CSRC.glob("cpu/ops/*.cpp")), CSRC / "library.cpp"]
+    _update(folder / "operators.cpp", "".join(f'#include "{source}"\n' for source in including_torch))
+    return [folder / "operators.cpp", *CSRC.glob("cpu/*.cpp"), *CSRC.glob("cpu/fft/*.cpp")]
+
+
 def build(variant: str, program: str = "server") -> Path:
     """Compiles what has changed of ``server``, which runs the operators, or ``plan``, the planner under its fuzzer."""
     compiler, flags, link, _ = VARIANTS[variant]
     folder = ROOT / "build" / "standalone" / variant
-    # What includes torch's headers, which take longer than all else, is one file.
-    including_torch = [*sorted(CSRC.glob("cpu/ops/*.cpp")), CSRC / "library.cpp"]
-    without_torch = [*CSRC.glob("cpu/*.cpp"), *CSRC.glob("cpu/fft/*.cpp")]
-    operators = [folder / "operators.cpp", *without_torch, HERE / "torch.cpp", HERE / "server.cpp"]
-    planner = [CSRC / "cpu/fft/plan.cpp", HERE / "plan.cpp", HERE / "plan_driver.cpp"]
-    objects = {source: f"{source.stem}.{source.parent.name}.o" for source in (*operators, *planner)}
     includes = " ".join(f"-isystem {path}" for path in include_paths())
     rules = f"""
 rule compile
@@ -74,13 +76,15 @@ rule compile
 rule link
   command = {compiler} {flags} {link} -pthread $in -o $out
 """
-    lines = [rules, *(f"build {target}: compile {source}" for source, target in objects.items())]
-    for name, sources in (("server", operators), ("plan", planner)):
-        lines.append(f"build {name}: link {' '.join(objects[source] for source in sources)}")
+    planner = [CSRC / "cpu/fft/plan.cpp", HERE / "plan.cpp", HERE / "plan_driver.cpp"]
     folder.mkdir(parents=True, exist_ok=True)
     # Several processes may run the tests; one builds, the others then find everything up to date.
     with FileLock(folder / "lock"):
-        _update(folder / "operators.cpp", "".join(f'#include "{source}"\n' for source in including_torch))
+        operators = [*operator_sources(folder), HERE / "torch.cpp", HERE / "server.cpp"]
+        objects = {source: f"{source.stem}.{source.parent.name}.o" for source in (*operators, *planner)}
+        lines = [rules, *(f"build {target}: compile {source}" for source, target in objects.items())]
+        for name, sources in (("server", operators), ("plan", planner)):
+            lines.append(f"build {name}: link {' '.join(objects[source] for source in sources)}")
         _update(folder / "build.ninja", "\n".join(lines) + "\n")
         result = subprocess.run([str(find_ninja()), "-C", str(folder), program], capture_output=True, text=True)
     if result.returncode:
